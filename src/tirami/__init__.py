@@ -1,0 +1,1 @@
+"""Tirami: distributed LLM inference where compute is money."""

@@ -1,0 +1,1 @@
+"""Keys, units, clock, configuration and errors: what every other room stands on."""

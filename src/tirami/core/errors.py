@@ -1,0 +1,354 @@
+"""Every error this product raises on purpose: one tree, each class with a stable code and an HTTP status.
+
+::
+
+    TiramiError
+     ├─ RequestError                 the caller asked wrongly
+     │   ├─ InvalidRequest           400 invalid_request
+     │   ├─ MalformedJson            400 malformed_json
+     │   ├─ UnsupportedParameter     400 unsupported_parameter
+     │   ├─ ContextLengthExceeded    400 context_length_exceeded
+     │   ├─ RouteNotFound            404 not_found
+     │   ├─ MethodNotAllowed         405 method_not_allowed
+     │   ├─ BodyTooLarge             413 body_too_large
+     │   ├─ UnsupportedMediaType     415 unsupported_media_type
+     │   ├─ InvalidField             422 invalid_field
+     │   └─ CancelledByClient        499 client_closed_request
+     ├─ AccessError                  the caller may not
+     │   ├─ MissingToken             401 missing_token
+     │   ├─ InvalidToken             401 invalid_token
+     │   ├─ InsufficientScope        403 insufficient_scope
+     │   └─ ForeignPayer             403 foreign_payer
+     ├─ NotFound                     404 not_found
+     │   ├─ ModelNotFound            404 model_not_found
+     │   ├─ AccountNotFound          404 account_not_found
+     │   ├─ TradeNotFound            404 trade_not_found
+     │   └─ TokenNotFound            404 token_not_found
+     ├─ SpendDenied                  the gate said no
+     │   ├─ InsufficientFunds        402 insufficient_funds
+     │   ├─ BudgetExceeded           403 budget_exceeded
+     │   ├─ ApprovalRequired         403 approval_required
+     │   ├─ AccountDisabled          403 account_disabled
+     │   ├─ SafetyUnknown            403 safety_unknown
+     │   └─ KillSwitchActive         423 kill_switch_active
+     ├─ LimitError                   later, perhaps
+     │   ├─ RateLimited              429 rate_limited
+     │   └─ QueueFull                429 queue_full
+     ├─ Conflict                     409 conflict
+     ├─ EngineError                  inference failed
+     │   ├─ NoModel                  503 no_model
+     │   ├─ EngineFailed             503 engine_failed
+     │   ├─ ModelLoadError           503 model_load_failed
+     │   └─ ModelDigestMismatch      503 model_digest_mismatch
+     ├─ StorageError
+     │   └─ StorageUnavailable       503 storage_unavailable
+     ├─ StartError                   the node does not start
+     │   ├─ KeyFileError, KeystoreError, ConfigError, NetworkFileError
+     │   ├─ DataDirLocked, PortTaken, PublicBindRefused
+     │   └─ JournalCorrupt, JournalRollback, JournalTooNew
+     └─ VerificationError            400 verification_failed
+         ├─ InvalidSignature         400 invalid_signature
+         ├─ InvalidProof             400 invalid_proof
+         ├─ InvalidReceipt           400 invalid_receipt
+         └─ NonCanonical             400 non_canonical
+"""
+
+from typing import ClassVar
+
+
+class TiramiError(Exception):
+    """Base of the tree.
+
+    Args:
+        message: what went wrong, for people; never holds a credential or a prompt.
+        param: name of the offending field, where there is one.
+        retry_after: seconds after which trying again may help.
+        data: further facts, part of the envelope.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: int | None = None, **data: object
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.data = data
+
+    def envelope(self, request_id: str) -> dict[str, object]:
+        """The one JSON error shape of every route."""
+        error: dict[str, object] = {
+            "message": self.message,
+            "type": self.type,
+            "code": self.code,
+            "param": self.param,
+            "request_id": request_id,
+            "status": self.status,
+            **self.data,
+        }
+        return {"error": error}
+
+
+class RequestError(TiramiError):
+    code = "invalid_request"
+    status = 400
+    type = "invalid_request_error"
+
+
+class InvalidRequest(RequestError):
+    """A value is missing, of the wrong type or out of range."""
+
+
+class MalformedJson(RequestError):
+    code = "malformed_json"
+
+
+class UnsupportedParameter(RequestError):
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(RequestError):
+    code = "context_length_exceeded"
+
+
+class RouteNotFound(RequestError):
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(RequestError):
+    code = "method_not_allowed"
+    status = 405
+
+
+class BodyTooLarge(RequestError):
+    code = "body_too_large"
+    status = 413
+
+
+class UnsupportedMediaType(RequestError):
+    code = "unsupported_media_type"
+    status = 415
+
+
+class InvalidField(RequestError):
+    code = "invalid_field"
+    status = 422
+
+
+class CancelledByClient(RequestError):
+    """The client went away; nobody reads this answer."""
+
+    code = "client_closed_request"
+    status = 499
+
+
+class AccessError(TiramiError):
+    code = "access_denied"
+    status = 403
+    type = "permission_error"
+
+
+class MissingToken(AccessError):
+    code = "missing_token"
+    status = 401
+    type = "authentication_error"
+
+
+class InvalidToken(AccessError):
+    code = "invalid_token"
+    status = 401
+    type = "authentication_error"
+
+
+class InsufficientScope(AccessError):
+    code = "insufficient_scope"
+
+
+class ForeignPayer(AccessError):
+    code = "foreign_payer"
+
+
+class NotFound(TiramiError):
+    code = "not_found"
+    status = 404
+    type = "invalid_request_error"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class AccountNotFound(NotFound):
+    code = "account_not_found"
+
+
+class TradeNotFound(NotFound):
+    code = "trade_not_found"
+
+
+class TokenNotFound(NotFound):
+    code = "token_not_found"
+
+
+class SpendDenied(TiramiError):
+    """The gate said no; nothing was signed, held or charged."""
+
+    code = "spend_denied"
+    status = 403
+    type = "spend_denied"
+
+
+class InsufficientFunds(SpendDenied):
+    code = "insufficient_funds"
+    status = 402
+    type = "insufficient_funds"
+
+
+class BudgetExceeded(SpendDenied):
+    code = "budget_exceeded"
+
+
+class ApprovalRequired(SpendDenied):
+    code = "approval_required"
+
+
+class AccountDisabled(SpendDenied):
+    code = "account_disabled"
+
+
+class SafetyUnknown(SpendDenied):
+    """The gate could not determine safety, so it denies."""
+
+    code = "safety_unknown"
+
+
+class KillSwitchActive(SpendDenied):
+    code = "kill_switch_active"
+    status = 423
+
+
+class LimitError(TiramiError):
+    code = "rate_limited"
+    status = 429
+    type = "rate_limit_error"
+
+
+class RateLimited(LimitError):
+    pass
+
+
+class QueueFull(LimitError):
+    code = "queue_full"
+
+
+class Conflict(TiramiError):
+    code = "conflict"
+    status = 409
+    type = "invalid_request_error"
+
+
+class EngineError(TiramiError):
+    code = "engine_error"
+    status = 503
+
+
+class NoModel(EngineError):
+    code = "no_model"
+
+
+class EngineFailed(EngineError):
+    code = "engine_failed"
+
+
+class ModelLoadError(EngineError):
+    code = "model_load_failed"
+
+
+class ModelDigestMismatch(EngineError):
+    code = "model_digest_mismatch"
+
+
+class StorageError(TiramiError):
+    code = "storage_error"
+    status = 503
+
+
+class StorageUnavailable(StorageError):
+    code = "storage_unavailable"
+
+
+class StartError(TiramiError):
+    """The node refuses to start; the CLI prints the message and exits 1."""
+
+    code = "start_failed"
+
+
+class KeyFileError(StartError):
+    code = "key_file"
+
+
+class KeystoreError(StartError):
+    code = "keystore"
+
+
+class ConfigError(StartError):
+    """``param`` is the dotted key."""
+
+    code = "config"
+
+
+class DataDirLocked(StartError):
+    code = "data_dir_locked"
+
+
+class PortTaken(StartError):
+    code = "port_taken"
+
+
+class PublicBindRefused(StartError):
+    code = "public_bind_refused"
+
+
+class JournalCorrupt(StartError):
+    """``entry`` in the data names the journal entry."""
+
+    code = "journal_corrupt"
+
+
+class JournalRollback(StartError):
+    code = "journal_rollback"
+
+
+class JournalTooNew(StartError):
+    code = "journal_too_new"
+
+
+class NetworkFileError(StartError):
+    code = "network_file"
+
+
+class VerificationError(TiramiError):
+    code = "verification_failed"
+    status = 400
+    type = "invalid_request_error"
+
+
+class InvalidSignature(VerificationError):
+    code = "invalid_signature"
+
+
+class InvalidProof(VerificationError):
+    code = "invalid_proof"
+
+
+class InvalidReceipt(VerificationError):
+    code = "invalid_receipt"
+
+
+class NonCanonical(VerificationError):
+    code = "non_canonical"

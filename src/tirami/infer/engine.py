@@ -1,0 +1,191 @@
+"""The engine interface: what the node asks of anything that can answer a prompt.
+
+Behind it stand a supervised llama.cpp child (:mod:`tirami.infer.child`) and any OpenAI-compatible URL
+(:mod:`tirami.infer.upstream`). Neither knows about money: an engine prepares a prompt, streams an answer and
+reports a :class:`Reading` of what it did; everything else is the market's business.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tirami.core.keys import Digest
+from tirami.core.units import Flop, TokenCount
+
+Message = Mapping[str, object]
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended. Outside the signed trade (PROTOCOL B10)."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    KILLED = "killed"
+    FAILED = "provider_failed"
+
+
+class CountedBy(StrEnum):
+    """Who counted the completion tokens of a reading."""
+
+    ENGINE = "engine"
+    """Our own llama.cpp child: exact, by id."""
+    UPSTREAM = "upstream"
+    """A foreign server's word; such answers are not sold on the mesh."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is served, priced and signed.
+
+    Attributes:
+        name: the id clients use, for example ``smollm2:135m``.
+        digest: SHA-256 of the model file (of a labelled URL and id for an upstream).
+        tokenizer_digest: SHA-256 of the GGUF bytes before the tensor data (PROTOCOL B10).
+        context_length: tokens of one slot, prompt and answer together.
+        parameters: all weights.
+        active_parameters: weights touched per token (equal to ``parameters`` unless mixture of experts).
+        layers: transformer blocks, L of the attention term.
+        hidden: hidden width h of the attention term.
+        quantization: for example ``Q4_1``; ``unknown`` where it cannot be read.
+        size_bytes: size of the file on disk, 0 for an upstream.
+        counted_by: who will count the tokens of answers.
+    """
+
+    name: str
+    digest: Digest
+    tokenizer_digest: Digest
+    context_length: int
+    parameters: int
+    active_parameters: int
+    layers: int
+    hidden: int
+    quantization: str
+    size_bytes: int
+    counted_by: CountedBy
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw an answer; everything in it stands in the signed quote, so a third party can replay it."""
+
+    max_tokens: int
+    seed: int
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 switches the cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt.
+
+    Attributes:
+        tokens: ids as the engine will read them; empty when the engine has no tokenizer.
+        count: prompt tokens. Exact when ``exact``; otherwise an upper bound used for the hold only.
+        exact: whether ``count`` is what will be billed.
+        text: the rendered text, for the keyed prompt hash; never logged, never stored.
+        messages: the chat messages, for engines that render themselves.
+    """
+
+    tokens: tuple[int, ...]
+    count: TokenCount
+    exact: bool
+    text: str
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an answer.
+
+    Attributes:
+        text: decoded text, always whole characters; may be empty.
+        ids: token ids of this piece; empty where the engine does not tell.
+        count: completion tokens of the answer so far, this piece included; never falls.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    count: TokenCount
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The meter reading of one call (L0-09), valid at any moment of it.
+
+    Attributes:
+        prompt_tokens: prompt tokens read by the engine.
+        completion_tokens: tokens generated and handed out.
+        flop: ``2·N_active`` a token plus the attention term (see :mod:`tirami.infer.flop`).
+        ttft_ms: time to first token, milliseconds; ``None`` before it.
+        wall_ms: time since the request was sent, milliseconds.
+        peak_memory_bytes: the engine process's peak resident size; 0 where it is not ours to see.
+        ids_complete: whether every completion token's id is known.
+        counted_by: who counted.
+    """
+
+    prompt_tokens: TokenCount
+    completion_tokens: TokenCount
+    flop: Flop
+    ttft_ms: float | None
+    wall_ms: float
+    peak_memory_bytes: int
+    ids_complete: bool
+    counted_by: CountedBy
+
+
+class Generation(Protocol):
+    """One running answer: iterate for chunks, then ask why it ended and what it took.
+
+    Iteration raises :class:`~tirami.core.errors.EngineFailed` when the engine dies; what was yielded before stays
+    delivered and counted.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Chunk]: ...
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """``None`` while running."""
+
+    def reading(self) -> Reading: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """Health of an engine: ``ready`` to take requests, ``busy`` of ``slots`` in use, ``restarts`` since start."""
+
+    ready: bool
+    slots: int
+    busy: int
+    restarts: int
+    detail: str
+
+
+class Engine(Protocol):
+    """Anything that can answer a prompt.
+
+    ``start`` loads and returns when the engine can answer, or raises ``ModelLoadError``; ``close`` ends every
+    process and connection it owns. ``generate`` is a context manager: leaving it cancels the answer, and the slot
+    is free within 200 ms while tokens flow, within 1 s during prompt processing.
+    """
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def status(self) -> EngineStatus: ...
+
+    async def prepare(self, messages: Sequence[Message]) -> Prompt:
+        """Render the chat template and tokenise. Raises ``InvalidRequest``, ``EngineFailed``."""
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> AbstractAsyncContextManager[Generation]: ...

@@ -1,0 +1,214 @@
+"""The three kinds of journal entries: records, holds and facts.
+
+*Records* are signed statements: leaves of the log, replicated unless local. *Holds* are this node's own promises
+(open, vouch, capture, release); *facts* are its own settings. Holds and facts are journaled, never replicated.
+Past tense, because an entry says what happened; the state is a fold over them (I-15).
+"""
+
+from enum import IntEnum
+
+import msgspec
+
+from tirami.proto import Envelope, Voucher
+
+
+class EntryKind(IntEnum):
+    RECORD = 0
+    HOLD = 1
+    FACT = 2
+
+
+class HoldOpened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
+    """A promise of at most ``ceiling`` TRM of ``account``.
+
+    Attributes:
+        id: 16 random bytes.
+        account: key that pays.
+        scope: 0 network, 1 local (PROTOCOL B14).
+        incarnation, number: the payer's number of the session (B2).
+        ceiling: the most it can ever cost, TRM.
+        purpose: ``inference`` so far.
+        expires_ms: Unix milliseconds; moved by every voucher (10 minutes after the last token).
+        request_id: the id that runs through HTTP, engine and journal (OBS-07).
+        acceptance, acceptance_signature: what the payer signed, canonical body and signature.
+        quote, quote_signature: what the provider offered.
+    """
+
+    id: bytes
+    account: bytes
+    scope: int
+    incarnation: int
+    number: int
+    ceiling: int
+    purpose: str
+    expires_ms: int
+    request_id: str
+    acceptance: bytes
+    acceptance_signature: bytes
+    quote: bytes
+    quote_signature: bytes
+
+
+class HoldVouched(msgspec.Struct, frozen=True, array_like=True, tag="vouched"):
+    """The payer signed a running total; from now on it owes at least ``amount``."""
+
+    id: bytes
+    amount: int
+    voucher: Voucher
+    expires_ms: int
+
+
+class HoldCaptured(msgspec.Struct, frozen=True, array_like=True, tag="captured"):
+    """The session ended in the record that stands directly before this entry."""
+
+    id: bytes
+    record_id: bytes
+    amount: int
+
+
+class HoldReleased(msgspec.Struct, frozen=True, array_like=True, tag="released"):
+    """The session ended and nothing is owed."""
+
+    id: bytes
+    reason: str
+
+
+Hold = HoldOpened | HoldVouched | HoldCaptured | HoldReleased
+
+
+class JournalOpened(msgspec.Struct, frozen=True, array_like=True, tag="journal_opened"):
+    """The first entry of every journal."""
+
+    version: int
+    log_id: bytes
+    node: bytes
+    network: str
+    network_hash: bytes
+
+
+class NodeStarted(msgspec.Struct, frozen=True, array_like=True, tag="node_started"):
+    """A start: numbers of this node's payers begin at ``number_floor`` at least (B9)."""
+
+    number_floor: int
+    incarnation: int
+    network_hash: bytes
+
+
+class KillSet(msgspec.Struct, frozen=True, array_like=True, tag="kill_set"):
+    """The kill switch was thrown or released by an operator."""
+
+    active: bool
+    reason: str
+    operator: str
+
+
+class PolicySet(msgspec.Struct, frozen=True, array_like=True, tag="policy_set"):
+    """Budgets of one account in TRM; ``None`` is no limit of that kind."""
+
+    account: bytes
+    per_request: int | None
+    per_hour: int | None
+    lifetime: int | None
+
+
+class AccountCreated(msgspec.Struct, frozen=True, array_like=True, tag="account_created"):
+    """A hosted account; ``sealed`` is its key as the keystore encrypted it."""
+
+    account: bytes
+    label: str
+    sealed: bytes
+
+
+class AccountDisabled(msgspec.Struct, frozen=True, array_like=True, tag="account_disabled"):
+    """The account spends no more; its history and income stay."""
+
+    account: bytes
+
+
+class TokenIssued(msgspec.Struct, frozen=True, array_like=True, tag="token_issued"):
+    """A bearer token, known by its hash only. ``account`` is empty for a token bound to no hosted account."""
+
+    hash: bytes
+    account: bytes
+    scope: str
+    created_ms: int
+    expires_ms: int
+    label: str
+
+
+class TokenExpirySet(msgspec.Struct, frozen=True, array_like=True, tag="token_expiry_set"):
+    """Rotation: the old token ends at ``expires_ms``."""
+
+    hash: bytes
+    expires_ms: int
+
+
+class TokenRevoked(msgspec.Struct, frozen=True, array_like=True, tag="token_revoked"):
+    """The token is worth nothing from now on."""
+
+    hash: bytes
+
+
+class HeadPublished(msgspec.Struct, frozen=True, array_like=True, tag="head_published"):
+    """A tree head this node signed and may have shown to somebody."""
+
+    head: bytes
+    signature: bytes
+
+
+class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
+    """The smoothed demand factor, parts per million, once a minute."""
+
+    demand_ppm: int
+
+
+Fact = (
+    JournalOpened
+    | NodeStarted
+    | KillSet
+    | PolicySet
+    | AccountCreated
+    | AccountDisabled
+    | TokenIssued
+    | TokenExpirySet
+    | TokenRevoked
+    | HeadPublished
+    | PriceObserved
+)
+Content = Envelope | Hold | Fact
+
+_encoder = msgspec.msgpack.Encoder()
+_record = msgspec.msgpack.Decoder(Envelope)
+_hold = msgspec.msgpack.Decoder(Hold)
+_fact = msgspec.msgpack.Decoder(Fact)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of the journal: its position, when it was written (Unix ms, never falling) and what it says."""
+
+    seq: int
+    at_ms: int
+    content: Content
+
+
+def kind_of(content: Content) -> EntryKind:
+    if isinstance(content, Envelope):
+        return EntryKind.RECORD
+    if isinstance(content, HoldOpened | HoldVouched | HoldCaptured | HoldReleased):
+        return EntryKind.HOLD
+    return EntryKind.FACT
+
+
+def encode_content(content: Content) -> bytes:
+    return _encoder.encode(content)
+
+
+def decode_content(kind: int, body: bytes) -> Content:
+    """Inverse of :func:`encode_content`; raises ``msgspec.DecodeError`` or ``ValueError`` on foreign bytes."""
+    match EntryKind(kind):
+        case EntryKind.RECORD:
+            return _record.decode(body)
+        case EntryKind.HOLD:
+            return _hold.decode(body)
+        case EntryKind.FACT:
+            return _fact.decode(body)

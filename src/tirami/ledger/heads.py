@@ -1,0 +1,92 @@
+"""Signed tree heads, proofs and receipts: what a stranger needs to check this book.
+
+A head covers durable leaves only and is itself journaled before it is shown, so that every head ever served has a
+consistency proof to every later one, whatever crashes in between (I-16).
+"""
+
+from dataclasses import dataclass
+
+from tirami.core.errors import InvalidProof, TradeNotFound
+from tirami.core.keys import Digest, Signature, Signer
+from tirami.ledger.entries import HeadPublished
+from tirami.ledger.ledger import Ledger
+from tirami.ledger.state import StoredRecord
+from tirami.proto import Head, build_receipt, decode, encode, sign
+
+
+@dataclass(frozen=True, slots=True)
+class SignedHead:
+    head: Head
+    body: bytes
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusion:
+    """Where a record stands and the audit path from its leaf to the head's root."""
+
+    record: StoredRecord
+    path: list[Digest]
+    head: SignedHead
+
+
+class Heads:
+    """Publishes the heads of one ledger's log."""
+
+    def __init__(self, ledger: Ledger, node: Signer) -> None:
+        self._ledger = ledger
+        self._node = node
+
+    @property
+    def published(self) -> SignedHead | None:
+        """The newest head this node signed; every leaf under it is durable."""
+        fact = self._ledger.state.settings.head
+        return None if fact is None else SignedHead(decode(Head, fact.head), fact.head, Signature(fact.signature))
+
+    async def current(self) -> SignedHead:
+        """A head over everything booked so far, durable before it is returned."""
+        state = self._ledger.state
+        published = self.published
+        if published is not None and published.head.size == state.log.size:
+            return published
+        opened = state.settings.opened
+        assert opened is not None
+        head = Head(
+            network=self._ledger.network.id,
+            network_hash=self._ledger.network.hash,
+            log_id=opened.log_id,
+            node=self._node.public_key,
+            size=state.log.size,
+            root=state.log.root(),
+            at_ms=self._ledger.now(),
+        )
+        signed = SignedHead(head, encode(head), sign(head, self._node))
+        await self._ledger.record_facts(HeadPublished(signed.body, signed.signature))
+        return signed
+
+    async def inclusion(self, record_id: bytes) -> Inclusion:
+        """Raises ``TradeNotFound``."""
+        record = self._ledger.state.stored(record_id)
+        if record is None:
+            raise TradeNotFound(f"no record {record_id.hex()} in this book", param="id")
+        signed = self.published
+        if signed is None or signed.head.size <= record.leaf_index:
+            signed = await self.current()
+        path = self._ledger.state.log.inclusion(record.leaf_index, signed.head.size)
+        return Inclusion(record, path, signed)
+
+    async def receipt(self, record_id: bytes) -> bytes:
+        """The receipt file of a trade: RFC 8785 bytes that verify without a node."""
+        found = await self.inclusion(record_id)
+        if found.record.envelope.kind != "trade":
+            raise TradeNotFound("receipts exist for trades", param="id")
+        index = found.record.leaf_index
+        return build_receipt(found.record.envelope, index, found.path, found.head.body, found.head.signature)
+
+    def consistency(self, first: int, second: int) -> list[Digest]:
+        """Raises ``InvalidProof`` unless 0 ≤ first ≤ second ≤ the size of the newest published head."""
+        published = self.published
+        size = published.head.size if published else 0
+        if not 0 <= first <= second <= size:
+            raise InvalidProof(f"sizes must satisfy 0 <= first <= second <= {size}", param="second")
+        return self._ledger.state.log.consistency(first, second)

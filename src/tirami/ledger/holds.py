@@ -1,0 +1,153 @@
+"""Holds: what this node's payers have promised and not yet settled (PROTOCOL B7).
+
+For its payer a session counts at its ceiling while open and at its captured amount ever after. A pure fold over hold
+entries and over the payers' own numbered debits; the gate and the next acceptance are computed from it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from tirami.core.units import Trm, UnixMs
+from tirami.ledger.entries import Hold, HoldCaptured, HoldOpened, HoldReleased, HoldVouched
+from tirami.proto import Open
+
+HOUR_MS = 3_600_000
+MAX_OPEN = 32
+"""Open sessions an acceptance may list (B2)."""
+
+
+@dataclass(slots=True)
+class OpenHold:
+    """An open session with its newest voucher, if any."""
+
+    opened: HoldOpened
+    opened_ms: UnixMs
+    expires_ms: UnixMs
+    vouched: HoldVouched | None = None
+
+
+@dataclass(slots=True)
+class Spend:
+    """One admitted spend in the windows of its account; ``amount`` falls from ceiling to what was captured."""
+
+    at_ms: UnixMs
+    amount: Trm
+    recent: bool = True
+    """Still inside the sliding hour, and so part of :attr:`PayerBooks.hourly`."""
+
+
+@dataclass(slots=True)
+class PayerBooks:
+    """What a payer knows about its own numbered debits.
+
+    Attributes:
+        incarnation: current incarnation (B9); 0 for the first.
+        last_number: the highest number used.
+        settled: S, the sum of everything below the next number that is not open.
+        open: ceilings of open sessions by number.
+        spends: admitted spends of the last hour, oldest first.
+        hourly: their sum.
+        lifetime: sum of all spends ever, open ones at their ceiling.
+    """
+
+    incarnation: int = 0
+    last_number: int = 0
+    settled: Trm = Trm(0)
+    open: dict[int, Trm] = field(default_factory=dict)
+    spends: deque[Spend] = field(default_factory=deque)
+    hourly: Trm = Trm(0)
+    lifetime: Trm = Trm(0)
+
+    @property
+    def held(self) -> Trm:
+        """Σ ceilings of open sessions."""
+        return Trm(sum(self.open.values()))
+
+    def open_list(self) -> tuple[Open, ...]:
+        return tuple(Open(number, ceiling) for number, ceiling in sorted(self.open.items()))
+
+    def spent_in_hour(self, now_ms: int) -> Trm:
+        """Σ of spends admitted in the hour before ``now_ms``, to the millisecond. Amortised O(1)."""
+        while self.spends and self.spends[0].at_ms <= now_ms - HOUR_MS:
+            gone = self.spends.popleft()
+            gone.recent = False
+            self.hourly = Trm(self.hourly - gone.amount)
+        return self.hourly
+
+    def admit(self, spend: Spend) -> None:
+        self.spent_in_hour(spend.at_ms)
+        self.spends.append(spend)
+        self.hourly = Trm(self.hourly + spend.amount)
+        self.lifetime = Trm(self.lifetime + spend.amount)
+
+    def correct(self, spend: Spend, amount: Trm) -> None:
+        """The spend turned out smaller than its ceiling."""
+        if spend.recent:
+            self.hourly = Trm(self.hourly - spend.amount + amount)
+        self.lifetime = Trm(self.lifetime - spend.amount + amount)
+        spend.amount = amount
+
+
+class Holds:
+    """All open holds and every payer's books."""
+
+    def __init__(self) -> None:
+        self.open: dict[bytes, OpenHold] = {}
+        self._books: dict[bytes, PayerBooks] = {}
+        self._spends: dict[bytes, Spend] = {}
+        self._number_floor = 0
+        self._incarnation = 0
+
+    def books(self, account: bytes) -> PayerBooks:
+        return self._books.setdefault(account, PayerBooks())
+
+    def next_number(self, account: bytes) -> int:
+        return max(self.books(account).last_number + 1, self._number_floor)
+
+    @property
+    def incarnation(self) -> int:
+        return self._incarnation
+
+    def held(self, account: bytes) -> Trm:
+        books = self._books.get(account)
+        return books.held if books else Trm(0)
+
+    def start(self, number_floor: int, incarnation: int) -> None:
+        """The node started: no payer reuses a number from before (B9)."""
+        self._number_floor = max(self._number_floor, number_floor)
+        self._incarnation = incarnation
+
+    def apply(self, hold: Hold, at_ms: UnixMs) -> None:
+        match hold:
+            case HoldOpened():
+                self._opened(hold, at_ms)
+            case HoldVouched():
+                session = self.open[hold.id]
+                session.vouched, session.expires_ms = hold, UnixMs(hold.expires_ms)
+            case HoldCaptured():
+                self._ended(hold.id, Trm(hold.amount))
+            case HoldReleased():
+                self._ended(hold.id, Trm(0))
+
+    def debited(self, account: bytes, number: int, amount: Trm, at_ms: UnixMs) -> None:
+        """A numbered debit without a session (a transfer): a spend like any other."""
+        books = self.books(account)
+        books.last_number = max(books.last_number, number)
+        books.settled = Trm(books.settled + amount)
+        books.admit(Spend(at_ms, amount))
+
+    def _opened(self, hold: HoldOpened, at_ms: UnixMs) -> None:
+        books = self.books(hold.account)
+        books.last_number = max(books.last_number, hold.number)
+        books.open[hold.number] = Trm(hold.ceiling)
+        self.open[hold.id] = OpenHold(hold, at_ms, UnixMs(hold.expires_ms))
+        spend = Spend(at_ms, Trm(hold.ceiling))
+        self._spends[hold.id] = spend
+        books.admit(spend)
+
+    def _ended(self, hold_id: bytes, amount: Trm) -> None:
+        opened = self.open.pop(hold_id).opened
+        books = self.books(opened.account)
+        del books.open[opened.number]
+        books.settled = Trm(books.settled + amount)
+        books.correct(self._spends.pop(hold_id), amount)

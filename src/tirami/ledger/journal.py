@@ -1,0 +1,219 @@
+"""The append-only, hash-chained journal in SQLite (WAL, ``synchronous=FULL``, one writer, group commit).
+
+``append`` assigns positions at once and returns a future that resolves when the entries are on disk; everything
+that arrives while one group is being written goes out with the next. Each row carries
+``chain = SHA-256(previous chain ‖ seq ‖ kind ‖ at_ms ‖ body)``; every start re-hashes all of them.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
+
+from tirami.core.errors import JournalCorrupt, JournalRollback, JournalTooNew, StorageUnavailable
+from tirami.ledger.entries import Content, Entry, decode_content, encode_content, kind_of
+from tirami.ledger.tip import Tip, TipFile
+
+SCHEMA_VERSION = 1
+GENESIS = sha256(b"tirami/1/journal").digest()
+_SCHEMA = (
+    "CREATE TABLE entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
+    " body BLOB NOT NULL, chain BLOB NOT NULL)"
+)
+
+Row = tuple[int, int, int, bytes, bytes]
+
+
+def chain_hash(previous: bytes, seq: int, kind: int, at_ms: int, body: bytes) -> bytes:
+    return sha256(previous + seq.to_bytes(8) + bytes((kind,)) + at_ms.to_bytes(8) + body).digest()
+
+
+@dataclass(slots=True)
+class _Group:
+    rows: list[Row]
+    written: list["asyncio.Future[None]"]
+
+
+class Journal:
+    """Owner of the database file, the tip file and the one writer task.
+
+    Raises:
+        JournalCorrupt: an entry does not hash to its chain, is missing or cannot be read; names the entry.
+        JournalRollback: the journal ends before its tip (an older copy) and ``accept_rollback`` is off.
+        JournalTooNew: written by a later schema.
+    """
+
+    def __init__(self, path: Path, database: sqlite3.Connection, tip: TipFile, accept_rollback: bool) -> None:
+        self._path = path
+        self._database = database
+        self._tip = tip
+        self._accept_rollback = accept_rollback
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._group = _Group([], [])
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._writer: asyncio.Task[None] | None = None
+        self.seq = 0
+        """Position of the newest entry, durable or about to be."""
+        self.chain = GENESIS
+        self.last_ms = 0
+        self.failed = False
+        """The last write failed; nothing is accepted until :meth:`replay` has been run again."""
+
+    @classmethod
+    def open(cls, path: Path, *, accept_rollback: bool = False) -> Self:
+        """Open or create the journal; call :meth:`replay` before anything else."""
+        fresh = not path.exists() or path.stat().st_size == 0
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if fresh:
+            path.touch(mode=0o600)
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            _configure(database, fresh)
+            tip = TipFile.open(path.with_suffix(".tip"))
+        except sqlite3.DatabaseError as error:
+            database.close()
+            raise JournalCorrupt(f"{path} cannot be read: {error}", entry=1) from error
+        except BaseException:
+            database.close()
+            raise
+        return cls(path, database, tip, accept_rollback)
+
+    def replay(self) -> Iterator[Entry]:
+        """Yield every durable entry in order, re-hashing each; afterwards the journal accepts appends."""
+        seq, chain, at_ms = 0, GENESIS, 0
+        tip = self._tip.last
+        try:
+            for row in self._database.execute("SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq"):
+                entry = _checked(row, seq + 1, chain)
+                seq, chain, at_ms = entry.seq, row[4], entry.at_ms
+                if tip is not None and seq == tip.seq and chain != tip.chain and not self._accept_rollback:
+                    raise JournalRollback(f"journal entry {seq} is not the one this node wrote", entry=seq)
+                yield entry
+        except (sqlite3.Error, OverflowError) as error:
+            raise JournalCorrupt(f"journal entry {seq + 1} cannot be read: {error}", entry=seq + 1) from error
+        if tip is not None and seq < tip.seq and not self._accept_rollback:
+            raise JournalRollback(
+                f"journal entry {seq + 1} is missing: this node wrote {tip.seq} entries, {seq} are here", entry=seq + 1
+            )
+        self.seq, self.chain, self.last_ms, self.failed = seq, chain, at_ms, False
+
+    async def start(self) -> None:
+        self._writer = asyncio.create_task(self._write_groups(), name="journal-writer")
+
+    def append(self, contents: Sequence[Content], at_ms: int) -> "asyncio.Future[None]":
+        """Append as one group: all of them become durable or none.
+
+        Returns a future that resolves when they are on disk and raises ``StorageUnavailable`` when they are not.
+        """
+        if self.failed or self._closing:
+            raise StorageUnavailable("the journal cannot be written", retry_after=5)
+        self.last_ms = max(self.last_ms, at_ms)
+        for content in contents:
+            body, kind = encode_content(content), int(kind_of(content))
+            self.seq += 1
+            self.chain = chain_hash(self.chain, self.seq, kind, self.last_ms, body)
+            self._group.rows.append((self.seq, kind, self.last_ms, body, self.chain))
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._group.written.append(written)
+        self._wake.set()
+        return written
+
+    def writable(self) -> bool:
+        """Whether a write would succeed now: tried on a scratch file beside the journal."""
+        probe = self._path.with_suffix(".probe")
+        try:
+            probe.write_bytes(bytes(1 << 18))
+        except OSError:
+            return False
+        finally:
+            probe.unlink(missing_ok=True)
+        return True
+
+    def abandon(self) -> None:
+        """Let go of the files without having started: the way out of a refused start."""
+        self._executor.shutdown()
+        self._database.close()
+        self._tip.close()
+
+    async def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+        if self._writer is not None:
+            await self._writer
+        self.abandon()
+
+    async def _write_groups(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not (self._closing and not self._group.written):
+            await self._wake.wait()
+            self._wake.clear()
+            group, self._group = self._group, _Group([], [])
+            if not group.written:
+                continue
+            try:
+                if self.failed:
+                    raise StorageUnavailable("the journal cannot be written", retry_after=5)
+                await loop.run_in_executor(self._executor, self._write, group.rows)
+            except (sqlite3.Error, OSError, StorageUnavailable) as error:
+                self.failed = True
+                _resolve(group, StorageUnavailable(f"the journal cannot be written: {error}", retry_after=5))
+            else:
+                _resolve(group, None)
+
+    def _write(self, rows: list[Row]) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+            self._database.execute("COMMIT")
+        except sqlite3.Error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        self._tip.write(Tip(rows[-1][0], rows[-1][4]))
+
+
+def _configure(database: sqlite3.Connection, fresh: bool) -> None:
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    if fresh:
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute(_SCHEMA)
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        database.execute("COMMIT")
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise JournalTooNew(f"the journal has schema {version}, this program knows {SCHEMA_VERSION}", schema=version)
+    if version != SCHEMA_VERSION:
+        raise JournalCorrupt(f"the journal names schema {version}, which never existed", entry=0)
+
+
+def _checked(row: tuple[object, ...], seq: int, previous: bytes) -> Entry:
+    number, kind, at_ms, body, chain = row
+    broken = JournalCorrupt(f"journal entry {seq} does not match its hash", entry=seq)
+    if number != seq or not isinstance(kind, int) or not isinstance(at_ms, int):
+        raise broken
+    if not isinstance(body, bytes) or not isinstance(chain, bytes) or not 0 <= kind <= 2 or at_ms < 0:
+        raise broken
+    if chain_hash(previous, seq, kind, at_ms, body) != chain:
+        raise broken
+    try:
+        return Entry(seq, at_ms, decode_content(kind, body))
+    except ValueError as error:
+        raise JournalCorrupt(f"journal entry {seq} cannot be decoded: {error}", entry=seq) from error
+
+
+def _resolve(group: _Group, error: StorageUnavailable | None) -> None:
+    for written in group.written:
+        if written.done():
+            continue
+        if error is None:
+            written.set_result(None)
+        else:
+            written.set_exception(error)
+            written.exception()  # marked as seen: whoever awaits it still gets it

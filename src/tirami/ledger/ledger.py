@@ -1,0 +1,355 @@
+"""The ledger: the one place where money is promised and moved.
+
+A thin shell around the pure state: it reads the clock, writes the journal and applies what it wrote. Everything
+between a gate and the hold it admits happens in one step of the event loop, so no interleaving of requests can
+spend a budget twice (I-19). Callers await durability before they tell anybody.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tirami.core.clock import Clock
+from tirami.core.errors import JournalCorrupt, NetworkFileError, SafetyUnknown, SpendDenied, StorageUnavailable
+from tirami.core.keys import Digest, PublicKey, Signer
+from tirami.core.units import Trm, UnixMs
+from tirami.ledger.accounts import key_account
+from tirami.ledger.admission import LOCAL, Admitted, admit
+from tirami.ledger.entries import (
+    Content,
+    Entry,
+    Fact,
+    HoldCaptured,
+    HoldOpened,
+    HoldReleased,
+    HoldVouched,
+    JournalOpened,
+    KillSet,
+    NodeStarted,
+)
+from tirami.ledger.holds import MAX_OPEN, OpenHold, PayerBooks
+from tirami.ledger.journal import SCHEMA_VERSION, Journal
+from tirami.ledger.safety import OWNER_POLICY, Means, Policy, headroom, refusal
+from tirami.ledger.state import State
+from tirami.proto import Envelope, NetworkFile, Trade, Voucher, decode, sign
+
+HOLD_LIFETIME_MS = 600_000
+"""A local hold expires ten minutes after its last token (RULINGS, Journal)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Who pays: a key that can sign, and the scope of what it signs (0 network, 1 local)."""
+
+    key: PublicKey
+    signer: Signer
+    scope: int
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an account has, in TRM. ``effective`` is what it could promise now; negative for the owner's own use."""
+
+    income: Trm
+    spent: Trm
+    net: Trm
+    reserved: Trm
+    credit_limit: Trm
+    credit_drawn: Trm
+    effective: Trm
+
+
+class Ledger:
+    """Open with :meth:`open`, start with :meth:`start`, end with :meth:`close`."""
+
+    def __init__(self, journal: Journal, network: NetworkFile, node: Signer, local_user: PublicKey, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._node = node
+        self._local_user = local_user
+        self._unsaved_kill: KillSet | None = None
+        self._degraded = False
+        self._on_kill: set[Callable[[], None]] = set()
+        self.network = network
+        self.state = State(network)
+        self.halted: str | None = None
+        """Why this node stopped spending by itself (Σ ≠ 0), or ``None``."""
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        network: NetworkFile,
+        node: Signer,
+        local_user: PublicKey,
+        clock: Clock,
+        accept_rollback: bool = False,
+    ) -> Self:
+        """Read and re-hash the whole journal. Raises ``JournalCorrupt``, ``JournalRollback``, ``NetworkFileError``."""
+        journal = Journal.open(path, accept_rollback=accept_rollback)
+        ledger = cls(journal, network, node, local_user, clock)
+        try:
+            ledger._replay()
+        except BaseException:
+            journal.abandon()
+            raise
+        return ledger
+
+    async def start(self, random: Callable[[int], bytes]) -> None:
+        """Begin to write: open the journal if new, note the start, settle what a crash left open."""
+        await self._journal.start()
+        now, network_hash = self.now(), self.network.hash
+        if self.state.settings.opened is None:
+            opened = JournalOpened(SCHEMA_VERSION, random(16), self._node.public_key, self.network.id, network_hash)
+            self.append([opened])
+        previous = self.state.settings.started
+        started = NodeStarted(now, previous.incarnation if previous else 0, network_hash)
+        await self.append([started])
+        for hold in list(self.state.holds.open.values()):
+            await self.end_hold(hold, "restarted")
+
+    async def close(self) -> None:
+        await self._journal.close()
+
+    # --- time, journal -----------------------------------------------------------------------------------------
+
+    def now(self) -> UnixMs:
+        """Unix milliseconds that never run backwards: a clock set back stands still here until it has caught up."""
+        return UnixMs(max(self._clock.now_ms(), self._journal.last_ms))
+
+    @property
+    def seq(self) -> int:
+        """Journal position of the newest entry."""
+        return self._journal.seq
+
+    @property
+    def writable(self) -> bool:
+        return not self._degraded
+
+    def append(self, contents: Sequence[Content], admitted: Admitted | None = None) -> Awaitable[None]:
+        """Write entries as one group and apply them; the awaitable ends when they are durable.
+
+        Raises ``StorageUnavailable``, at once or when awaited; then nothing of the group has happened.
+        """
+        self._check_storage()
+        at_ms = self.now()
+        written = self._journal.append(contents, at_ms)
+        written.add_done_callback(self._written)
+        seq = self._journal.seq - len(contents)
+        for offset, content in enumerate(contents, start=1):
+            known = admitted if isinstance(content, Envelope) else None
+            self.state.apply(Entry(seq + offset, at_ms, content), known)
+        return asyncio.shield(written)
+
+    async def record_facts(self, *facts: Fact) -> None:
+        await self.append(facts)
+
+    def _check_storage(self) -> None:
+        if self._degraded:
+            if not self._journal.writable():
+                raise StorageUnavailable("the journal cannot be written; selling has stopped", retry_after=5)
+            self._degraded = False
+
+    def _written(self, written: "asyncio.Future[None]") -> None:
+        if not written.cancelled() and written.exception() is not None and self._journal.failed:
+            self._degraded = True
+            self._replay()
+
+    def _replay(self) -> None:
+        state = State(self.network)
+        for entry in self._journal.replay():
+            try:
+                state.apply(entry)
+            except (KeyError, ValueError, SpendDenied) as error:
+                raise JournalCorrupt(f"journal entry {entry.seq} cannot be applied: {error}", entry=entry.seq) from error
+        opened = state.settings.opened
+        if opened is not None and opened.node != self._node.public_key:
+            raise JournalCorrupt(f"this journal belongs to node {opened.node.hex()}", entry=1)
+        if opened is not None and opened.network != self.network.id:
+            raise NetworkFileError(f"this journal belongs to network {opened.network!r}", param="network.file")
+        self.state = state
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def balance(self, account: PublicKey) -> Balance:
+        """Balance of a key; of the local user, its local account."""
+        local = account == self._local_user
+        return self._balance(account, local=local)
+
+    def own_use(self) -> Balance:
+        """The node's local sub-account: what its owner's own requests would have earned it (B14)."""
+        return self._balance(self._node.public_key, local=True)
+
+    def _balance(self, account: PublicKey, *, local: bool) -> Balance:
+        book = self.state.book
+        net = self.state.net(account, local=local)
+        limit = Trm(0) if local else self._line(account)
+        held = self.state.holds.held(account)
+        income = Trm(0) if local else book.income(key_account(account))
+        if local:
+            return Balance(max(net, Trm(0)), max(Trm(-net), Trm(0)), net, held, Trm(0), Trm(0), net)
+        spent = book.spent(key_account(account))
+        return Balance(income, spent, net, held, limit, Trm(max(0, -net)), Trm(net + limit - held))
+
+    def _line(self, account: bytes) -> Trm:
+        """The part of a credit line the gate still honours: nothing after its due date (B4)."""
+        due = self.state.line_due.get(account, UnixMs(0))
+        return self.state.book.limit(account) if self.now() < due else Trm(0)
+
+    # --- the gate ----------------------------------------------------------------------------------------------
+
+    @property
+    def kill(self) -> KillSet | None:
+        return self._unsaved_kill or self.state.settings.kill
+
+    def policy(self, account: bytes) -> Policy | None:
+        """Budgets of an account of this node; ``None`` for anybody else, whom the gate denies."""
+        if account == self._local_user:
+            return OWNER_POLICY
+        known = account == self._node.public_key or account in self.state.settings.accounts
+        return self.state.settings.policies.get(account, Policy()) if known else None
+
+    def means(self, account: bytes) -> Means:
+        hosted = self.state.settings.accounts.get(account)
+        if account == self._local_user:
+            return Means(None, OWNER_POLICY, disabled=False)
+        books = self.state.holds.books(account)
+        cover = self.state.book.income(key_account(account)) + self._line(account)
+        available = Trm(cover - books.settled - books.held)
+        return Means(available, self.policy(account), hosted is not None and hosted.disabled)
+
+    def check(self, account: bytes, amount: Trm) -> None:
+        """The gate: raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial."""
+        try:
+            if self.halted is not None:
+                raise SafetyUnknown(f"spending is halted: {self.halted}")
+            denied = refusal(self.kill, self.means(account), self.state.holds.books(account), amount, self.now())
+        except SpendDenied:
+            raise
+        except Exception as error:
+            raise SafetyUnknown("the gate could not decide, so it denies") from error
+        if denied is not None:
+            raise denied
+
+    def headroom(self, account: bytes) -> Trm | None:
+        return headroom(self.means(account), self.state.holds.books(account), self.now())
+
+    async def set_kill(self, active: bool, reason: str, operator: str) -> int:
+        """Throw or release the kill switch; returns its journal position once durable.
+
+        Throwing acts at once, in memory, even when the disk is full; running sessions are told before the write.
+        """
+        fact = KillSet(active, reason, operator)
+        if active:
+            self._unsaved_kill = fact
+        written = self.append([fact])
+        seq = self.seq
+        for stop in list(self._on_kill) if active else ():
+            stop()
+        await written
+        self._unsaved_kill = None
+        return seq
+
+    def on_kill(self, stop: Callable[[], None]) -> Callable[[], None]:
+        """Call ``stop`` when the switch is thrown; returns how to take that back."""
+        self._on_kill.add(stop)
+        return lambda: self._on_kill.discard(stop)
+
+    # --- holds -------------------------------------------------------------------------------------------------
+
+    def books(self, account: bytes) -> PayerBooks:
+        return self.state.holds.books(account)
+
+    def may_open(self, account: bytes) -> bool:
+        return len(self.books(account).open) < MAX_OPEN
+
+    def open_hold(self, hold: HoldOpened) -> Awaitable[None]:
+        """Gate and hold in one transaction. Raises ``SpendDenied``, ``StorageUnavailable``."""
+        self.check(hold.account, Trm(hold.ceiling))
+        return self.append([hold])
+
+    def vouch(self, hold_id: bytes, amount: Trm, voucher: Voucher) -> Awaitable[None]:
+        """Journal a running total the payer signed. Gated again (B13). Raises ``StorageUnavailable`` for a lost hold."""
+        hold = self._session(hold_id)
+        self.check_voucher(hold_id)
+        if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
+            raise SafetyUnknown("a voucher never falls and never exceeds its ceiling")
+        return self.append([HoldVouched(hold_id, amount, voucher, self.now() + HOLD_LIFETIME_MS)])
+
+    def check_voucher(self, hold_id: bytes) -> None:
+        """Whether another voucher of this session may be signed now: the ceiling is held, so only the switches."""
+        hold = self._session(hold_id)
+        means = self.means(hold.opened.account)
+        denied = refusal(self.kill, Means(None, OWNER_POLICY, means.disabled), PayerBooks(), Trm(0), self.now())
+        if denied is not None or self.halted is not None:
+            raise denied or SafetyUnknown(f"spending is halted: {self.halted}")
+
+    def capture(self, hold_id: bytes, envelope: Envelope) -> tuple[Admitted, Awaitable[None]]:
+        """Book a session's trade and close its hold, in one group. Never gated (B13)."""
+        hold = self._session(hold_id)
+        admitted = admit(envelope, self.network, own_acceptance=True)
+        trade = admitted.body
+        assert isinstance(trade, Trade)
+        if hold.vouched is None or hold.vouched.voucher.trade_body != envelope.body:
+            raise SafetyUnknown("a hold is captured at its last voucher only")
+        captured = HoldCaptured(hold_id, admitted.record_id, trade.amount)
+        return admitted, self.append([envelope, captured], admitted)
+
+    def release(self, hold_id: bytes, reason: str) -> Awaitable[None]:
+        """Close a hold on which nothing is owed."""
+        hold = self._session(hold_id)
+        if hold.vouched is not None:
+            raise SafetyUnknown("what was vouched for is owed; it is captured, not released")
+        return self.append([HoldReleased(hold_id, reason)])
+
+    async def end_hold(self, hold: OpenHold, reason: str) -> None:
+        """Capture at the last voucher, or release: what a restart or an expiry does to an open hold."""
+        if hold.vouched is None:
+            await self.release(hold.opened.id, reason)
+            return
+        await self.capture(hold.opened.id, countersigned(hold.vouched.voucher, self._node))[1]
+
+    async def expire_holds(self) -> int:
+        """End every hold whose last token is ten minutes old; returns how many."""
+        stale = [hold for hold in self.state.holds.open.values() if hold.expires_ms <= self.now()]
+        for hold in stale:
+            await self.end_hold(hold, "expired")
+        return len(stale)
+
+    def _session(self, hold_id: bytes) -> OpenHold:
+        hold = self.state.holds.open.get(hold_id)
+        if hold is None:
+            raise StorageUnavailable("this session's hold was lost when the journal could not be written", retry_after=5)
+        return hold
+
+    # --- records without a session -----------------------------------------------------------------------------
+
+    def book_record(self, envelope: Envelope) -> tuple[Admitted, Awaitable[None]]:
+        """Admit and book a grant, a transfer or a record from elsewhere."""
+        admitted = admit(envelope, self.network)
+        return admitted, self.append([envelope], admitted)
+
+    # --- watching ----------------------------------------------------------------------------------------------
+
+    def check_balance(self) -> Trm:
+        """Re-check Σ = 0 (I-01); anything else stops all spending until an operator looks. Returns the imbalance."""
+        imbalance = self.state.book.imbalance()
+        if imbalance != 0:
+            self.halted = f"the book is out of balance by {imbalance} TRM"
+        return imbalance
+
+
+def countersigned(voucher: Voucher, provider: Signer) -> Envelope:
+    """A voucher becomes a trade when the provider signs the same body."""
+    signature = sign(decode(Trade, voucher.trade_body), provider)
+    return Envelope(
+        kind="trade",
+        body=voucher.trade_body,
+        signatures=(voucher.payer_signature, signature),
+        attachments=(voucher.acceptance_body, voucher.acceptance_signature),
+    )
+
+

@@ -1,0 +1,96 @@
+"""Settings: a fold over facts: kill switch, policies, hosted accounts, tokens, price, heads."""
+
+from dataclasses import dataclass, field
+
+from tirami.core.units import UnixMs
+from tirami.ledger.entries import (
+    AccountCreated,
+    AccountDisabled,
+    Fact,
+    HeadPublished,
+    JournalOpened,
+    KillSet,
+    NodeStarted,
+    PolicySet,
+    PriceObserved,
+    TokenExpirySet,
+    TokenIssued,
+    TokenRevoked,
+)
+from tirami.ledger.safety import Policy
+
+
+@dataclass(slots=True)
+class HostedAccount:
+    """An agent's account whose key this node keeps, encrypted."""
+
+    account: bytes
+    label: str
+    sealed: bytes
+    created_ms: UnixMs
+    disabled: bool = False
+
+
+@dataclass(slots=True)
+class Token:
+    """A bearer token as the node knows it: by hash only.
+
+    ``account`` is empty when the token is bound to no hosted account; ``expires_ms`` 0 means never.
+    """
+
+    hash: bytes
+    account: bytes
+    scope: str
+    created_ms: UnixMs
+    expires_ms: UnixMs
+    label: str
+
+    def expired(self, now_ms: int) -> bool:
+        return self.expires_ms != 0 and now_ms >= self.expires_ms
+
+
+@dataclass(slots=True)
+class Settings:
+    """Everything facts say, as it stands now. ``kill_seq`` is the journal position of the newest kill fact."""
+
+    opened: JournalOpened | None = None
+    started: NodeStarted | None = None
+    kill: KillSet | None = None
+    kill_seq: int = 0
+    policies: dict[bytes, Policy] = field(default_factory=dict)
+    accounts: dict[bytes, HostedAccount] = field(default_factory=dict)
+    tokens: dict[bytes, Token] = field(default_factory=dict)
+    head: HeadPublished | None = None
+    price: PriceObserved | None = None
+    price_ms: UnixMs = UnixMs(0)
+
+    def apply(self, fact: Fact, seq: int, at_ms: UnixMs) -> None:
+        match fact:
+            case JournalOpened():
+                self.opened = fact
+            case NodeStarted():
+                self.started = fact
+            case KillSet():
+                self.kill, self.kill_seq = fact, seq
+            case PolicySet():
+                self.policies[fact.account] = Policy(fact.per_request, fact.per_hour, fact.lifetime)
+            case AccountCreated():
+                self.accounts[fact.account] = HostedAccount(fact.account, fact.label, fact.sealed, at_ms)
+            case AccountDisabled():
+                self.accounts[fact.account].disabled = True
+            case HeadPublished():
+                self.head = fact
+            case PriceObserved():
+                self.price, self.price_ms = fact, at_ms
+            case TokenIssued() | TokenExpirySet() | TokenRevoked():
+                self._apply_token(fact)
+
+    def _apply_token(self, fact: TokenIssued | TokenExpirySet | TokenRevoked) -> None:
+        match fact:
+            case TokenIssued():
+                created, expires = UnixMs(fact.created_ms), UnixMs(fact.expires_ms)
+                self.tokens[fact.hash] = Token(fact.hash, fact.account, fact.scope, created, expires, fact.label)
+            case TokenExpirySet():
+                self.tokens[fact.hash].expires_ms = UnixMs(fact.expires_ms)
+            case TokenRevoked():
+                self.tokens.pop(fact.hash, None)

@@ -1,0 +1,116 @@
+"""The node's state: one pure ``apply`` over journal entries (I-15: state = fold(journal))."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tirami.core.keys import Digest
+from tirami.core.units import Flop, Trm, UnixMs
+from tirami.ledger.accounts import key_account, local_account
+from tirami.ledger.admission import LOCAL, Admitted, allowance_rule, read
+from tirami.ledger.book import Book
+from tirami.ledger.entries import Entry, HoldCaptured, HoldOpened, HoldReleased, HoldVouched
+from tirami.ledger.holds import Holds
+from tirami.ledger.log import MerkleLog
+from tirami.ledger.settings import Settings
+from tirami.proto import Envelope, Grant, NetworkFile, Trade, Transfer, leaf
+
+QUOTA = b"quota"
+"""Prefix under which an issuer's grants are numbered, apart from what it pays as a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record in the journal: its leaf in the log, its entry, when it was written, and its contents."""
+
+    leaf_index: int
+    seq: int
+    at_ms: UnixMs
+    record_id: Digest
+    body: Trade | Grant | Transfer
+    envelope: Envelope
+
+
+@dataclass(slots=True)
+class Totals:
+    """Running sums over trades of one scope."""
+
+    trades: int = 0
+    volume: Trm = Trm(0)
+    flop: Flop = Flop(0)
+    tokens: int = 0
+    parties: set[bytes] = field(default_factory=set)
+
+    def add(self, trade: Trade) -> None:
+        self.trades += 1
+        self.volume = Trm(self.volume + trade.amount)
+        self.flop = Flop(self.flop + trade.flop)
+        self.tokens += trade.completion_tokens
+        self.parties.update((trade.payer, trade.provider))
+
+
+class State:
+    """Book, holds, settings, log and indexes; changed by :meth:`apply` and nothing else."""
+
+    def __init__(self, network: NetworkFile) -> None:
+        self.network = network
+        self.book = Book(allowance_rule(network))
+        self.holds = Holds()
+        self.settings = Settings()
+        self.log = MerkleLog()
+        self.records: list[StoredRecord] = []
+        self.network_totals = Totals()
+        self.local_totals = Totals()
+        self.line_due: dict[bytes, UnixMs] = {}
+        self._by_id: dict[bytes, int] = {}
+        self._by_party: dict[bytes, list[int]] = defaultdict(list)
+
+    def apply(self, entry: Entry, admitted: Admitted | None = None) -> None:
+        """Fold one entry in. ``admitted`` spares a second decoding of a record that was just checked."""
+        content, at_ms = entry.content, UnixMs(entry.at_ms)
+        match content:
+            case Envelope():
+                self._apply_record(entry.seq, at_ms, admitted or read(content, self.network))
+            case HoldOpened() | HoldVouched() | HoldCaptured() | HoldReleased():
+                self.holds.apply(content, at_ms)
+            case _:
+                self.settings.apply(content, entry.seq, at_ms)
+                if self.settings.started is content:
+                    self.holds.start(self.settings.started.number_floor, self.settings.started.incarnation)
+
+    def stored(self, record_id: bytes) -> StoredRecord | None:
+        index = self._by_id.get(record_id)
+        return None if index is None else self.records[index]
+
+    def newest_first(self, party: bytes | None, before: int | None) -> Iterator[StoredRecord]:
+        """Records, newest first, with leaf index < ``before``; of one party when given."""
+        indexes = range(len(self.records)) if party is None else self._by_party.get(party, [])
+        return (self.records[i] for i in reversed(indexes) if before is None or i < before)
+
+    def _apply_record(self, seq: int, at_ms: UnixMs, admitted: Admitted) -> None:
+        if admitted.record_id in self._by_id:
+            return
+        body = admitted.body
+        index = self.log.append(leaf(admitted.envelope))
+        self.records.append(StoredRecord(index, seq, at_ms, admitted.record_id, body, admitted.envelope))
+        self._by_id[admitted.record_id] = index
+        self.book.add(admitted.record_id, admitted.demand)
+        match body:
+            case Trade():
+                self._index(index, body.payer, body.provider)
+                (self.local_totals if body.scope == LOCAL else self.network_totals).add(body)
+            case Transfer():
+                self._index(index, body.payer, body.to)
+                self.holds.debited(body.payer, body.number, Trm(body.amount), at_ms)
+            case Grant():
+                self._index(index, body.issuer, body.to)
+                self.line_due[body.to] = max(self.line_due.get(body.to, UnixMs(0)), UnixMs(body.due_ms))
+                books = self.holds.books(QUOTA + body.issuer)
+                books.last_number = max(books.last_number, body.number)
+
+    def _index(self, index: int, *parties: bytes) -> None:
+        for party in parties:
+            self._by_party[party].append(index)
+
+    def net(self, key: bytes, *, local: bool) -> Trm:
+        return self.book.net(local_account(key) if local else key_account(key))

@@ -1,0 +1,193 @@
+"""Ledger-as-Brain: begin, execute, settle (L1-09). Every paid request on every path passes through here.
+
+``begin_inference`` decides who serves at what price, passes the gate and opens the hold in one step of the event
+loop; ``execute`` streams and vouches; settling turns the last voucher into a trade. A ticket is used once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tirami.core.errors import ContextLengthExceeded, InvalidRequest, QueueFull
+from tirami.core.keys import PublicKey, Signer
+from tirami.core.units import MICRO, Trm
+from tirami.infer import Engine, Prompt, Sampling
+from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Price
+from tirami.market.load import Load
+from tirami.market.session import MeteredSession
+from tirami.market.tickets import Ticket, TicketOffice
+from tirami.proto import Acceptance, Quote, amount_due, encode, prompt_hash, record_id, session_secret, sign
+
+DEFAULT_MAX_TOKENS = 1024
+QUOTE_LIFETIME_MS = 30_000
+
+Random = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a payer wants.
+
+    ``max_tokens`` ``None`` asks for the default, which shrinks to what context, policy and funds allow; a number is
+    kept or refused.
+    """
+
+    payer: Payer
+    engine: Engine
+    prompt: Prompt
+    sampling: Sampling
+    max_tokens: int | None
+    request_id: str
+
+
+class InferenceMarket:
+    """Begins and settles paid inference on this node's engines."""
+
+    def __init__(self, ledger: Ledger, heads: Heads, node: Signer, load: Load, random: Random) -> None:
+        self._ledger = ledger
+        self._heads = heads
+        self._node = node
+        self._random = random
+        self._tickets = TicketOffice()
+        self.load = load
+
+    def check(self, payer: Payer) -> None:
+        """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine."""
+        self._ledger.check(payer.key, Trm(1))
+
+    async def begin_inference(self, order: Order) -> Ticket:
+        """Price, gate, hold. Durable when it returns.
+
+        Raises:
+            SpendDenied: the gate said no; nothing was signed and nothing is held.
+            ContextLengthExceeded: prompt and answer do not fit the model.
+            QueueFull: the payer has 32 open sessions.
+        """
+        key = order.payer.key
+        if not self._ledger.may_open(key):
+            raise QueueFull("32 sessions of this payer are open", retry_after=1)
+        price = self.load.price(order.engine.card.active_parameters)
+        sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price))
+        ceiling = amount_due(price.prompt, price.completion, order.prompt.count, sampling.max_tokens)
+        self._ledger.check(key, ceiling)
+        ticket, hold = self._sign(replace(order, sampling=sampling), price, ceiling)
+        opened = self._ledger.open_hold(hold)
+        self._tickets.issue(ticket)
+        try:
+            await opened
+        except BaseException:
+            self._tickets.forget(ticket.hold_id)
+            raise
+        return ticket
+
+    def execute(self, ticket: Ticket, payer: PublicKey, *, streamed: bool) -> MeteredSession:
+        """Use the ticket up. Raises ``Conflict`` for a second use or a foreign payer."""
+        self._tickets.take(ticket, payer)
+        return MeteredSession(self._ledger, self._node, ticket, streamed=streamed)
+
+    async def cancel(self, ticket: Ticket) -> None:
+        """Give an unused ticket back; its hold is released."""
+        if self._tickets.forget(ticket.hold_id) is not None:
+            await self._ledger.release(ticket.hold_id, "cancelled")
+
+    def _most_tokens(self, order: Order, price: Price) -> int:
+        context, prompt = order.engine.card.context_length, order.prompt
+        room = context - prompt.count if prompt.exact else context
+        if room < 1:
+            raise ContextLengthExceeded(
+                f"the prompt has {prompt.count} tokens; the model's context is {context}", param="messages"
+            )
+        if order.max_tokens is None:
+            return self._default_tokens(order, price, min(DEFAULT_MAX_TOKENS, room))
+        if order.max_tokens < 1:
+            raise InvalidRequest("max_tokens must be at least 1", param="max_tokens")
+        if order.max_tokens > room:
+            raise ContextLengthExceeded(
+                f"{prompt.count} prompt tokens and {order.max_tokens} of the answer exceed the context of {context}",
+                param="max_tokens",
+            )
+        return order.max_tokens
+
+    def _default_tokens(self, order: Order, price: Price, most: int) -> int:
+        headroom = self._ledger.headroom(order.payer.key)
+        if headroom is None:
+            return most
+        return max(1, min(most, price.tokens_within(headroom, order.prompt.count)))
+
+    def _sign(self, order: Order, price: Price, ceiling: Trm) -> tuple[Ticket, HoldOpened]:
+        """Quote by the provider, acceptance by the payer: the same two records a mesh session starts with."""
+        ledger, payer, card, now = self._ledger, order.payer, order.engine.card, self._ledger.now()
+        nonces = self._random(32), self._random(32)
+        secret = session_secret(*nonces)
+        published = self._heads.published
+        sampling = order.sampling
+        quote = Quote(
+            network=ledger.network.id,
+            scope=payer.scope,
+            provider=self._node.public_key,
+            payer=payer.key,
+            nonce=self._random(16),
+            model_digest=card.digest,
+            tokenizer_digest=card.tokenizer_digest,
+            prompt_tokens=order.prompt.count,
+            prompt_hash=prompt_hash(secret, order.prompt.tokens, order.prompt.text),
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            temperature_ppm=round(sampling.temperature * MICRO),
+            top_p_ppm=round(sampling.top_p * MICRO),
+            top_k=sampling.top_k,
+            price_in=price.prompt,
+            price_out=price.completion,
+            lifetime_ms=QUOTE_LIFETIME_MS,
+            log_size=published.head.size if published else 0,
+            log_root=published.head.root if published else bytes(32),
+            at_ms=now,
+        )
+        quote_hash = record_id(quote)
+        books = ledger.books(payer.key)
+        acceptance = Acceptance(
+            network=ledger.network.id,
+            scope=payer.scope,
+            payer=payer.key,
+            provider=self._node.public_key,
+            incarnation=ledger.state.holds.incarnation,
+            number=ledger.state.holds.next_number(payer.key),
+            settled=books.settled,
+            open=books.open_list(),
+            quote_hash=quote_hash,
+            ceiling=ceiling,
+            at_ms=now,
+        )
+        signature = sign(acceptance, payer.signer)
+        hold = HoldOpened(
+            id=self._random(16),
+            account=payer.key,
+            scope=payer.scope,
+            incarnation=acceptance.incarnation,
+            number=acceptance.number,
+            ceiling=ceiling,
+            purpose="inference",
+            expires_ms=now + HOLD_LIFETIME_MS,
+            request_id=order.request_id,
+            acceptance=encode(acceptance),
+            acceptance_signature=signature,
+            quote=encode(quote),
+            quote_signature=sign(quote, self._node),
+        )
+        ticket = Ticket(
+            hold_id=hold.id,
+            payer=payer,
+            provider=self._node.public_key,
+            engine=order.engine,
+            prompt=order.prompt,
+            sampling=sampling,
+            price=price,
+            ceiling=ceiling,
+            quote_hash=quote_hash,
+            acceptance_hash=record_id(acceptance),
+            acceptance=acceptance,
+            acceptance_body=hold.acceptance,
+            acceptance_signature=signature,
+            secret=secret,
+            request_id=order.request_id,
+        )
+        return ticket, hold

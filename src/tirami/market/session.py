@@ -1,0 +1,236 @@
+"""A metered session: stream an answer, sign for it while it runs, settle what was delivered (PROTOCOL B7, B11, B13).
+
+The same steps as between two machines, with both keys at hand: a voucher, durable, before more than 64 tokens are
+delivered beyond the last one; at the end a voucher for exactly what was delivered, countersigned into a trade.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+from tirami.core.errors import KillSwitchActive, SpendDenied, TiramiError
+from tirami.core.keys import Digest, Signer
+from tirami.core.units import TokenCount, Trm
+from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
+from tirami.ledger import Ledger, countersigned
+from tirami.market.tickets import Ticket
+from tirami.proto import RunningHash, Trade, Voucher, amount_due, encode, sign
+
+T = TypeVar("T")
+
+VOUCHER_TOKENS = 64
+"""K: the most tokens delivered without a durable voucher."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a session ended. ``trade`` and ``record_id`` are ``None`` when nothing was delivered or owed."""
+
+    reason: FinishReason
+    reading: Reading
+    trade: Trade | None
+    record_id: Digest | None
+
+    @property
+    def cost(self) -> Trm:
+        return Trm(self.trade.amount) if self.trade else Trm(0)
+
+
+class MeteredSession:
+    """Use as an async context manager and iterate for chunks; leaving it settles or releases, whatever happened.
+
+    A chunk counts as delivered when the consumer comes back for the next one (streamed), or all at once by
+    :meth:`deliver` (not streamed: nothing is owed before the whole answer can be handed over).
+    """
+
+    def __init__(self, ledger: Ledger, node: Signer, ticket: Ticket, *, streamed: bool) -> None:
+        self._ledger = ledger
+        self._node = node
+        self._ticket = ticket
+        self._streamed = streamed
+        self._context: AbstractAsyncContextManager[Generation] | None = None
+        self._generation: Generation | None = None
+        self._chunks: AsyncIterator[Chunk] | None = None
+        self._pending: list[Chunk] = []
+        """Yielded, not yet known to be delivered."""
+        self._delivered = TokenCount(0)
+        self._vouched = TokenCount(0)
+        self._voucher: Voucher | None = None
+        self._hash = RunningHash(ticket.secret)
+        self._puller: asyncio.Task[object] | None = None
+        self._killed = False
+        self._reason: FinishReason | None = None
+        self._settlement: Settlement | None = None
+
+    @property
+    def settlement(self) -> Settlement:
+        """Valid after :meth:`settle`."""
+        assert self._settlement is not None
+        return self._settlement
+
+    @property
+    def killed(self) -> bool:
+        return self._killed
+
+    def reading(self) -> Reading:
+        assert self._generation is not None
+        return self._generation.reading()
+
+    async def __aenter__(self) -> Self:
+        self._forget_kill = self._ledger.on_kill(self._stop)
+        self._context = self._ticket.engine.generate(self._ticket.prompt, self._ticket.sampling)
+        try:
+            self._generation = await self._context.__aenter__()
+        except BaseException:
+            self._forget_kill()
+            await _finish(self._ledger.release(self._ticket.hold_id, "engine failed"))
+            raise
+        self._chunks = aiter(self._generation)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._context is not None
+        try:
+            await self._context.__aexit__(kind, error, trace)
+        finally:
+            if self._settlement is None:
+                self._reason = self._reason or (
+                    FinishReason.FAILED if isinstance(error, TiramiError) else FinishReason.CANCELLED
+                )
+                await _finish(self.settle())
+            self._forget_kill()
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._streamed:
+            self.deliver()
+        chunk = None if self._killed else await self._pull()
+        if chunk is None:
+            raise StopAsyncIteration
+        if self._streamed and chunk.count - self._vouched > VOUCHER_TOKENS and self._delivered > self._vouched:
+            try:
+                await self._vouch()
+            except KillSwitchActive:
+                self._stop()
+            if self._killed:
+                raise StopAsyncIteration
+        self._pending.append(chunk)
+        return chunk
+
+    def deliver(self) -> None:
+        """Everything yielded so far has reached the consumer."""
+        for chunk in self._pending:
+            self._delivered = chunk.count
+            self._hash.update(chunk.ids, chunk.text.encode())
+        self._pending.clear()
+
+    async def settle(self) -> Settlement:
+        """Sign for what was delivered, countersign, book. Idempotent; durable when it returns."""
+        if self._settlement is not None:
+            return self._settlement
+        reason = FinishReason.KILLED if self._killed else self._reason or FinishReason.STOP
+        reading = self.reading()
+        if self._delivered > self._vouched:
+            try:
+                await self._vouch()
+            except SpendDenied:
+                reason = FinishReason.KILLED if self._ledger.kill and self._ledger.kill.active else reason
+        hold_id = self._ticket.hold_id
+        if self._voucher is None:
+            await self._ledger.release(hold_id, reason.value)
+            self._settlement = Settlement(reason, reading, None, None)
+            return self._settlement
+        admitted, booked = self._ledger.capture(hold_id, countersigned(self._voucher, self._node))
+        await booked
+        trade = admitted.body
+        assert isinstance(trade, Trade)
+        self._settlement = Settlement(reason, reading, trade, admitted.record_id)
+        return self._settlement
+
+    async def _pull(self) -> Chunk | None:
+        """The engine's next chunk; ``None`` at the end of the answer or when the kill switch was thrown."""
+        assert self._chunks is not None and self._generation is not None
+        self._puller = asyncio.current_task()
+        try:
+            return await anext(self._chunks)
+        except StopAsyncIteration:
+            self._reason = self._generation.finish_reason
+            return None
+        except asyncio.CancelledError:
+            if self._killed and self._puller is not None and self._puller.uncancel() == 0:
+                return None
+            raise
+        except TiramiError:
+            self._reason = FinishReason.FAILED
+            raise
+        finally:
+            self._puller = None
+
+    def _stop(self) -> None:
+        if self._killed:
+            return
+        self._killed = True
+        if self._puller is not None:
+            self._puller.cancel()
+
+    async def _vouch(self) -> None:
+        """The payer signs the running total of what was delivered; durable before anything more is."""
+        self._ledger.check_voucher(self._ticket.hold_id)
+        trade = self._trade()
+        ticket = self._ticket
+        voucher = Voucher(
+            trade_body=encode(trade),
+            payer_signature=sign(trade, ticket.payer.signer),
+            acceptance_body=ticket.acceptance_body,
+            acceptance_signature=ticket.acceptance_signature,
+        )
+        written = self._ledger.vouch(ticket.hold_id, Trm(trade.amount), voucher)
+        self._voucher, self._vouched = voucher, self._delivered
+        await written
+
+    def _trade(self) -> Trade:
+        ticket, card = self._ticket, self._ticket.engine.card
+        prompt_tokens = min(self.reading().prompt_tokens, ticket.prompt.count)
+        return Trade(
+            network=ticket.acceptance.network,
+            scope=ticket.payer.scope,
+            provider=ticket.provider,
+            payer=ticket.payer.key,
+            incarnation=ticket.acceptance.incarnation,
+            session=ticket.acceptance.number,
+            quote_hash=ticket.quote_hash,
+            acceptance_hash=ticket.acceptance_hash,
+            model_digest=card.digest,
+            tokenizer_digest=card.tokenizer_digest,
+            price_in=ticket.price.prompt,
+            price_out=ticket.price.completion,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=self._delivered,
+            amount=amount_due(ticket.price.prompt, ticket.price.completion, prompt_tokens, self._delivered),
+            flop=flop(card, prompt_tokens, self._delivered),
+            running_hash=self._hash.digest(),
+            at_ms=self._ledger.now(),
+        )
+
+
+async def _finish(work: Awaitable[T]) -> T:
+    """Await ``work`` to its end even while the current task is being cancelled; then let the cancellation go on."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:
+            break
+    if cancelled is not None:
+        raise cancelled
+    return task.result()

@@ -1,0 +1,60 @@
+"""Tickets: what one admitted request may do, held in memory and used once."""
+
+from dataclasses import dataclass
+
+from tirami.core.errors import Conflict
+from tirami.core.keys import Digest, PublicKey, Signature
+from tirami.core.units import Trm
+from tirami.infer import Engine, Prompt, Sampling
+from tirami.ledger import Payer, Price
+from tirami.proto import Acceptance
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The right to be served once, at most ``ceiling`` TRM.
+
+    Attributes:
+        hold_id: 16 random bytes; the journaled hold behind this ticket.
+        payer, provider: both keys of the trade to come.
+        acceptance, acceptance_body, acceptance_signature: what the payer signed.
+        quote_hash, acceptance_hash: record ids of both.
+        secret: start of the running hash (PROTOCOL B12); never stored.
+        request_id: the id that runs through HTTP, engine and journal.
+    """
+
+    hold_id: bytes
+    payer: Payer
+    provider: PublicKey
+    engine: Engine
+    prompt: Prompt
+    sampling: Sampling
+    price: Price
+    ceiling: Trm
+    quote_hash: Digest
+    acceptance_hash: Digest
+    acceptance: Acceptance
+    acceptance_body: bytes
+    acceptance_signature: Signature
+    secret: bytes
+    request_id: str
+
+
+class TicketOffice:
+    """Knows which tickets are good: each is taken in once, by the payer it was issued to."""
+
+    def __init__(self) -> None:
+        self._valid: dict[bytes, Ticket] = {}
+
+    def issue(self, ticket: Ticket) -> None:
+        self._valid[ticket.hold_id] = ticket
+
+    def take(self, ticket: Ticket, payer: PublicKey) -> None:
+        """Raises ``Conflict`` for a ticket used before, expired, unknown or of somebody else."""
+        if self._valid.get(ticket.hold_id) is not ticket or ticket.payer.key != payer:
+            raise Conflict("this ticket is not valid: used before, expired, or issued to somebody else")
+        del self._valid[ticket.hold_id]
+
+    def forget(self, hold_id: bytes) -> Ticket | None:
+        """Take an unused ticket back; ``None`` when it was used or never existed."""
+        return self._valid.pop(hold_id, None)

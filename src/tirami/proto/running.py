@@ -1,0 +1,33 @@
+"""Hashes that gossip may carry without revealing a word (PROTOCOL B12): all start from a 32-byte secret."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tirami.core.keys import Digest, hkdf, sha256
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def session_secret(payer_nonce: bytes, provider_nonce: bytes) -> bytes:
+    """The secret both sides derive from fresh 32-byte nonces exchanged inside the session."""
+    return hkdf(payer_nonce + provider_nonce, b"tirami/1/session")
+
+
+def prompt_hash(secret: bytes, tokens: Sequence[int], text: str) -> Digest:
+    """Keyed hash of a rendered prompt: ids where known, else its text."""
+    content = _encoder.encode(list(tokens)) if tokens else text.encode()
+    return sha256(b"tirami/1/prompt", secret, content)
+
+
+class RunningHash:
+    """Hash over everything delivered so far: h₀ from the secret, hᵢ = SHA-256(hᵢ₋₁ ‖ MessagePack [ids, text])."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._value = sha256(b"tirami/1/running", secret)
+
+    def update(self, ids: Sequence[int], text: bytes) -> None:
+        self._value = sha256(self._value, _encoder.encode([list(ids), text]))
+
+    def digest(self) -> Digest:
+        return self._value

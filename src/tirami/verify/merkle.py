@@ -1,0 +1,80 @@
+"""RFC 6962 / RFC 9162 arithmetic of the checking side: leaves, nodes, inclusion and consistency."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from tirami.core.errors import InvalidProof
+from tirami.core.keys import Digest
+
+
+def empty_root() -> Digest:
+    """Root of the tree without leaves: SHA-256 of nothing."""
+    return Digest(sha256(b"").digest())
+
+
+def leaf_hash(data: bytes) -> Digest:
+    return Digest(sha256(b"\x00" + data).digest())
+
+
+def node_hash(left: bytes, right: bytes) -> Digest:
+    return Digest(sha256(b"\x01" + left + right).digest())
+
+
+def largest_power_of_two_below(size: int) -> int:
+    """The largest power of two smaller than ``size`` (> 1): where RFC 6962 splits a tree."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> Digest:
+    """The root that ``proof`` leads to from a leaf hash (RFC 9162 §2.1.3.2). Raises ``InvalidProof``."""
+    if not 0 <= index < size:
+        raise InvalidProof("the leaf index lies outside the tree", param="leaf_index")
+    position, last, current = index, size - 1, Digest(leaf)
+    for sibling in proof:
+        if last == 0 or len(sibling) != 32:
+            raise InvalidProof("the inclusion proof is too long or holds no hash", param="proof")
+        if position & 1 or position == last:
+            current = node_hash(sibling, current)
+            while position and not position & 1:
+                position, last = position >> 1, last >> 1
+        else:
+            current = node_hash(current, sibling)
+        position, last = position >> 1, last >> 1
+    if last != 0:
+        raise InvalidProof("the inclusion proof is too short", param="proof")
+    return current
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """Raises ``InvalidProof`` unless the leaf hash stands at ``index`` of the tree with this root."""
+    if root_from_inclusion(leaf, index, size, proof) != root:
+        raise InvalidProof("the inclusion proof leads to another root", param="proof")
+
+
+def verify_consistency(first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]) -> None:
+    """Raises ``InvalidProof`` unless the first tree is a prefix of the second (RFC 9162 §2.1.4.2)."""
+    if not 0 <= first <= second:
+        raise InvalidProof("a later tree cannot be smaller", param="second")
+    if first == second or first == 0:
+        if proof or (first == second and first_root != second_root) or (first == 0 and first_root != empty_root()):
+            raise InvalidProof("equal or empty trees need no proof and have one root", param="proof")
+        return
+    path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
+    if not path:
+        raise InvalidProof("the consistency proof is empty", param="proof")
+    position, last = first - 1, second - 1
+    while position & 1:
+        position, last = position >> 1, last >> 1
+    old = new = Digest(path[0])
+    for sibling in path[1:]:
+        if last == 0 or len(sibling) != 32:
+            raise InvalidProof("the consistency proof is too long or holds no hash", param="proof")
+        if position & 1 or position == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            while position and not position & 1:
+                position, last = position >> 1, last >> 1
+        else:
+            new = node_hash(new, sibling)
+        position, last = position >> 1, last >> 1
+    if last != 0 or old != first_root or new != second_root:
+        raise InvalidProof("the consistency proof does not lead to both roots", param="proof")
