@@ -4,11 +4,13 @@
 loop; ``execute`` streams and vouches; settling turns the last voucher into a trade. A ticket is used once.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tirami.core.errors import ContextLengthExceeded, InvalidRequest, QueueFull
 from tirami.core.keys import PublicKey, Signer
+from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import MICRO, Trm
 from tirami.infer import Engine, Prompt, Sampling
 from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Price
@@ -74,6 +76,9 @@ class InferenceMarket:
         self._tickets.issue(ticket)
         try:
             await opened
+        except asyncio.CancelledError:
+            await uninterrupted(self.cancel(ticket))
+            raise
         except BaseException:
             self._tickets.forget(ticket.hold_id)
             raise

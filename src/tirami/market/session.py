@@ -5,21 +5,20 @@ delivered beyond the last one; at the end a voucher for exactly what was deliver
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from tirami.core.errors import KillSwitchActive, SpendDenied, TiramiError
 from tirami.core.keys import Digest, Signer
+from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
 from tirami.ledger import Ledger, countersigned
 from tirami.market.tickets import Ticket
 from tirami.proto import RunningHash, Trade, Voucher, amount_due, encode, sign
-
-T = TypeVar("T")
 
 VOUCHER_TOKENS = 64
 """K: the most tokens delivered without a durable voucher."""
@@ -86,7 +85,7 @@ class MeteredSession:
             self._generation = await self._context.__aenter__()
         except BaseException:
             self._forget_kill()
-            await _finish(self._ledger.release(self._ticket.hold_id, "engine failed"))
+            await uninterrupted(self._ledger.release(self._ticket.hold_id, "engine failed"))
             raise
         self._chunks = aiter(self._generation)
         return self
@@ -102,7 +101,7 @@ class MeteredSession:
                 self._reason = self._reason or (
                     FinishReason.FAILED if isinstance(error, TiramiError) else FinishReason.CANCELLED
                 )
-                await _finish(self.settle())
+                await uninterrupted(self.settle())
             self._forget_kill()
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
@@ -219,18 +218,3 @@ class MeteredSession:
             at_ms=self._ledger.now(),
         )
 
-
-async def _finish(work: Awaitable[T]) -> T:
-    """Await ``work`` to its end even while the current task is being cancelled; then let the cancellation go on."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except Exception:
-            break
-    if cancelled is not None:
-        raise cancelled
-    return task.result()

@@ -1,0 +1,306 @@
+"""Settings of a node: defaults < TOML file < environment < flags, each key known, typed and bounded.
+
+A key is written ``section.name``: ``[section] name`` in the file, ``TIRAMI_SECTION_NAME`` in the environment. A key
+nobody knows is refused, so that a misspelt limit is never silently the default. Messages name the key and where the
+value came from, never the value: it may be a secret.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from tirami.core.errors import ConfigError
+
+Origin = Literal["default", "file", "environment", "flag"]
+
+PREFIX = "TIRAMI_"
+NOT_SETTINGS = frozenset({"TIRAMI_API_TOKEN"})
+"""Read by the CLI as a client of a node; not a setting of one."""
+
+
+def _count(default: int, least: int, most: int) -> Any:
+    return field(default=default, metadata={"least": least, "most": most})
+
+
+def _choice(default: str, *choices: str) -> Any:
+    return field(default=default, metadata={"choices": choices})
+
+
+def _path(default: str) -> Any:
+    return field(default=default, metadata={"path": True})
+
+
+def _secret() -> Any:
+    return field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiConfig:
+    """The HTTP server."""
+
+    bind: str = "127.0.0.1"
+    """Address to listen on; another than loopback needs tokens."""
+    port: int = _count(3000, 0, 65_535)
+    """0 takes a free one."""
+    body_limit: int = _count(65_536, 1_024, 1 << 30)
+    """Bytes of a request body on our own routes."""
+    openai_body_limit: int = _count(4_194_304, 1_024, 1 << 30)
+    """Bytes of a request body on the OpenAI routes."""
+    rate_per_second: int = _count(30, 1, 1_000_000)
+    """Requests of one caller to economic routes: the burst, and what comes back each second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthConfig:
+    """Who counts as whom."""
+
+    loopback_owner: bool = True
+    """Whether a request from this machine without a token is the local user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferConfig:
+    """The engine."""
+
+    model: str = "qwen2.5:0.5b"
+    """Catalogue name or path; empty for none."""
+    slots: int = _count(8, 1, 1_024)
+    """Answers at the same time."""
+    context: int = _count(2_048, 64, 1 << 24)
+    """Tokens of one slot, prompt and answer together."""
+    threads: int = _count(0, 0, 1_024)
+    """0 lets the engine choose."""
+    upstream_url: str = ""
+    """An OpenAI-compatible server to use instead of the own child; empty for none."""
+    upstream_model: str = ""
+    upstream_api_key: str = _secret()
+    upstream_parameters: int = _count(0, 0, 1 << 50)
+    """Weights of the upstream model, for price and FLOP; 0 when unknown."""
+    offline: bool = False
+    """Never fetch a model."""
+    models_dir: str = _path("")
+    """Where models are cached; empty for the data directory."""
+    queue: int = _count(256, 0, 1 << 20)
+    """Requests waiting for a slot."""
+    start_timeout_s: int = _count(120, 1, 86_400)
+    """Seconds until a loading engine is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricingConfig:
+    """What a token costs."""
+
+    prompt_ppm: int = _count(250_000, 0, 1_000_000_000)
+    """Price of a prompt token in millionths of the price of an output token."""
+    follow_load: bool = True
+    """Whether the price follows demand."""
+    half_life_s: int = _count(1_800, 1, 31_536_000)
+    """Seconds in which an observed load loses half its weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """Which network this node belongs to."""
+
+    file: str = _path("")
+    """The network file; empty for the built-in ``regtest``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """What the node writes about itself."""
+
+    level: str = _choice("info", "debug", "info", "warning", "error")
+    format: str = _choice("json", "json", "text")
+    file: str = _path("")
+    """Empty for standard error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalConfig:
+    """The journal at start."""
+
+    accept_rollback: bool = False
+    """Start although the journal is older than the last published head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeystoreConfig:
+    """Keys of hosted accounts."""
+
+    passphrase: str = _secret()
+    """Empty when the node key alone seals them."""
+
+
+_SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
+    {
+        "api": ApiConfig,
+        "auth": AuthConfig,
+        "infer": InferConfig,
+        "pricing": PricingConfig,
+        "network": NetworkConfig,
+        "log": LogConfig,
+        "journal": JournalConfig,
+        "keystore": KeystoreConfig,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings of one node; see :func:`load_config`."""
+
+    data_dir: Path = field(default_factory=lambda: Path.home() / ".tirami")
+    """Keys, journal and models live here."""
+    api: ApiConfig = ApiConfig()
+    auth: AuthConfig = AuthConfig()
+    infer: InferConfig = InferConfig()
+    pricing: PricingConfig = PricingConfig()
+    network: NetworkConfig = NetworkConfig()
+    log: LogConfig = LogConfig()
+    journal: JournalConfig = JournalConfig()
+    keystore: KeystoreConfig = KeystoreConfig()
+    origins: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+    """Where each value came from that is not a default, by dotted key."""
+
+    def origin(self, key: str) -> Origin:
+        """Where the value of a dotted key came from. Raises ``ConfigError`` for a key that does not exist."""
+        if key not in KEYS:
+            raise ConfigError(f"there is no setting {key}", param=key)
+        return self.origins.get(key, "default")
+
+    def with_flags(self, flags: Mapping[str, object]) -> Self:
+        """A copy in which ``flags`` (dotted key → value; ``None`` means not given) win. Raises ``ConfigError``."""
+        given = {key: value for key, value in flags.items() if value is not None}
+        checked = {key: _check(key, value, f"the flag for {key}") for key, value in given.items()}
+        return type(self)(**_merged(self, checked, "flag"))
+
+
+def _keys() -> Mapping[str, "Field[Any] | None"]:
+    known: dict[str, Field[Any] | None] = {"data_dir": None}
+    for section, cls in _SECTIONS.items():
+        known |= {f"{section}.{item.name}": item for item in fields(cls)}
+    return MappingProxyType(known)
+
+
+KEYS: Mapping[str, "Field[Any] | None"] = _keys()
+"""Every dotted key there is."""
+
+
+def load_config(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+    """The settings of a node.
+
+    Args:
+        file: TOML; ``None`` for no file. A relative path inside it is relative to the working directory.
+        environ: the process environment; variables that are not ``TIRAMI_…`` are ignored.
+        flags: dotted key → value from the command line; ``None`` means not given.
+
+    Raises:
+        ConfigError: an unknown key or a value of the wrong type or range; ``param`` is the dotted key.
+    """
+    config = Config()
+    if file is not None:
+        config = Config(**_merged(config, _from_file(file), "file"))
+    config = Config(**_merged(config, _from_environment(environ), "environment"))
+    return config.with_flags(flags)
+
+
+def _merged(config: Config, values: Mapping[str, object], origin: Origin) -> dict[str, Any]:
+    """Constructor arguments of ``config`` with ``values`` laid over."""
+    arguments: dict[str, Any] = {"data_dir": values.get("data_dir", config.data_dir)}
+    for section, cls in _SECTIONS.items():
+        current = getattr(config, section)
+        content = {item.name: getattr(current, item.name) for item in fields(cls)}
+        content |= {name: values[f"{section}.{name}"] for name in content if f"{section}.{name}" in values}
+        arguments[section] = cls(**content)
+    origins: dict[str, Origin] = {**config.origins, **dict.fromkeys(values, origin)}
+    arguments["origins"] = MappingProxyType(origins)
+    return arguments
+
+
+def _from_file(path: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}", path=str(path)) from error
+    values: dict[str, object] = {}
+    for name, content in document.items():
+        if name not in _SECTIONS:
+            values[name] = _check(name, content, str(path))
+        elif not isinstance(content, dict):
+            raise ConfigError(f"{name} is a section, not a value, in {path}", param=name)
+        else:
+            values |= {f"{name}.{key}": _check(f"{name}.{key}", value, str(path)) for key, value in content.items()}
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
+            continue
+        section, separator, name = variable.removeprefix(PREFIX).lower().partition("_")
+        if variable == f"{PREFIX}DATA_DIR":
+            key = "data_dir"
+        elif section in _SECTIONS and separator:
+            key = f"{section}.{name}"
+        else:
+            continue
+        values[key] = _check(key, _parsed(key, text), variable)
+    return values
+
+
+def _parsed(key: str, text: str) -> object:
+    """The environment's text as the type of ``key``, or the text itself for :func:`_check` to refuse."""
+    kind = _kind(key)
+    if kind is bool:
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
+    if kind is int and text.strip().isascii() and text.strip().isdigit() and len(text) < 32:
+        return int(text)
+    return text
+
+
+def _kind(key: str) -> type[object]:
+    item = KEYS.get(key)
+    return type(item.default) if item is not None else str
+
+
+def _check(key: str, value: object, source: str) -> object:
+    """``value`` if it fits ``key``. Raises ``ConfigError``."""
+    if key not in KEYS:
+        raise ConfigError(f"{source} sets {key}, which does not exist", param=key)
+    item = KEYS[key]
+    if item is None:
+        if not isinstance(value, str | Path) or not str(value):
+            raise ConfigError(f"{key} must be a path ({source})", param=key)
+        return _expanded(key, Path(value), source)
+    metadata = item.metadata
+    if isinstance(item.default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{key} must be true or false ({source})", param=key)
+    elif isinstance(item.default, int):
+        least, most = metadata["least"], metadata["most"]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ConfigError(f"{key} must be a whole number from {least} to {most} ({source})", param=key)
+    elif "choices" in metadata:
+        if value not in metadata["choices"]:
+            raise ConfigError(f"{key} must be one of {', '.join(metadata['choices'])} ({source})", param=key)
+    elif "path" in metadata:
+        if not isinstance(value, str | Path):
+            raise ConfigError(f"{key} must be a path ({source})", param=key)
+        return str(_expanded(key, Path(value), source)) if str(value) else ""
+    elif not isinstance(value, str):
+        raise ConfigError(f"{key} must be text ({source})", param=key)
+    return value
+
+
+def _expanded(key: str, path: Path, source: str) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key} names the home of a user who has none ({source})", param=key) from error

@@ -1,0 +1,132 @@
+"""One paid answer on this node: who pays, gate, hold, execute, settle. The only way chat requests are served."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from tirami.core.errors import KillSwitchActive
+from tirami.infer import Chunk, Engine, FinishReason, Message, Sampling
+from tirami.ledger import LOCAL, Payer
+from tirami.market import InferenceMarket, MeteredSession, Order, Settlement, WaitingRoom
+
+Random = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """A chat request whose payer is known.
+
+    ``max_tokens`` ``None`` takes the default, ``seed`` ``None`` a random one (it stands in the signed quote).
+    """
+
+    payer: Payer
+    engine: Engine
+    messages: Sequence[Message]
+    max_tokens: int | None
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int | None
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer and how it was settled."""
+
+    text: str
+    settlement: Settlement
+
+
+class Chat:
+    """Serves chat calls on one engine through the market."""
+
+    def __init__(self, market: InferenceMarket, room: WaitingRoom, random: Random) -> None:
+        self._market = market
+        self._room = room
+        self._random = random
+
+    async def answer(self, call: ChatCall) -> Answer:
+        """The whole answer at once. Nothing is owed unless it is complete (cancel the call to give up).
+
+        Raises ``SpendDenied`` (also ``KillSwitchActive`` when the switch was thrown meanwhile), ``RequestError``,
+        ``EngineError``, ``QueueFull``, ``StorageUnavailable``.
+        """
+        async with AsyncExitStack() as stack:
+            session = await self._begin(stack, call, streamed=False)
+            text = "".join([chunk.text async for chunk in session])
+            if session.killed:
+                raise KillSwitchActive("all TRM transactions are frozen; this answer was not billed")
+            session.deliver()
+            return Answer(text, await session.settle())
+
+    async def stream(self, call: ChatCall) -> "ChatStream":
+        """Begin a streamed answer; errors up to the first token are raised here, before any byte is sent."""
+        stack = AsyncExitStack()
+        try:
+            session = await self._begin(stack, call, streamed=True)
+            first = await anext(session, None)
+        except BaseException:
+            await stack.aclose()
+            raise
+        return ChatStream(stack, session, first)
+
+    async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> MeteredSession:
+        self._market.check(call.payer)
+        prompt = await call.engine.prepare(call.messages)
+        await stack.enter_async_context(self._room.place(call.payer.key, owner=call.payer.scope == LOCAL))
+        seed = int.from_bytes(self._random(4)) if call.seed is None else call.seed
+        sampling = Sampling(
+            max_tokens=call.max_tokens or 0,
+            seed=seed,
+            temperature=call.temperature,
+            top_p=call.top_p,
+            top_k=call.top_k,
+        )
+        order = Order(call.payer, call.engine, prompt, sampling, call.max_tokens, call.request_id)
+        ticket = await self._market.begin_inference(order)
+        session = self._market.execute(ticket, call.payer.key, streamed=streamed)
+        return await stack.enter_async_context(session)
+
+
+class ChatStream:
+    """A running answer: iterate for chunks, then :meth:`settle`. ``aclose`` gives up and bills what was delivered."""
+
+    def __init__(self, stack: AsyncExitStack, session: MeteredSession, first: Chunk | None) -> None:
+        self._stack = stack
+        self._session = session
+        self._first = first
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        if self._first is None:
+            return
+        yield self._first
+        async for chunk in self._session:
+            yield chunk
+
+    async def settle(self) -> Settlement:
+        """Book what was delivered; durable when it returns."""
+        return await self._session.settle()
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+
+
+FINISH = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.KILLED: "killed",
+    FinishReason.CANCELLED: "cancelled",
+    FinishReason.FAILED: "provider_failed",
+}
+"""Finish reasons as clients see them."""

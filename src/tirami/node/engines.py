@@ -1,0 +1,84 @@
+"""The engine of a node: chosen by configuration, started, and its absence explained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from tirami.core.clock import Clock
+from tirami.core.config import Config
+from tirami.core.errors import ModelNotFound, NoModel, TiramiError
+from tirami.infer import ChildEngine, Engine, UpstreamEngine, resolve
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) while a model is fetched."""
+
+_log = structlog.get_logger()
+
+
+class EngineRoom:
+    """Holds at most one engine; a node without one answers everything but inference."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._engine: Engine | None = None
+        self.problem: str | None = "no model is configured"
+        """Why there is no engine."""
+
+    @property
+    def engine(self) -> Engine | None:
+        return self._engine
+
+    @property
+    def ready(self) -> bool:
+        return self._engine is not None and self._engine.status().ready
+
+    async def start(self, progress: Progress | None = None) -> None:
+        """Fetch and load the configured model. A failure is kept in :attr:`problem`; the node runs without."""
+        infer = self._config.infer
+        if not infer.model and not infer.upstream_url:
+            return
+        self.problem = "the model is being loaded"
+        try:
+            engine = await self._build(progress)
+            await engine.start()
+        except TiramiError as error:
+            self.problem = error.message
+            _log.warning("model_unavailable", code=error.code, reason=error.message)
+            return
+        self._engine, self.problem = engine, None
+
+    def find(self, model: str | None) -> Engine:
+        """The engine that serves ``model`` (any, when not named). Raises ``NoModel``, ``ModelNotFound``."""
+        if self._engine is None:
+            raise NoModel(f"this node serves no model: {self.problem}", retry_after=30)
+        if model is not None and model != self._engine.card.name:
+            raise ModelNotFound(f"this node serves {self._engine.card.name!r}, not {model!r}", param="model")
+        return self._engine
+
+    async def close(self) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+
+    async def _build(self, progress: Progress | None) -> Engine:
+        infer = self._config.infer
+        if infer.upstream_url:
+            return UpstreamEngine(
+                infer.upstream_url,
+                infer.upstream_model,
+                api_key=infer.upstream_api_key,
+                parameters=infer.upstream_parameters,
+                slots=infer.slots,
+                clock=self._clock,
+            )
+        models = Path(infer.models_dir).expanduser() if infer.models_dir else None
+        model = await resolve(infer.model, models_dir=models, offline=infer.offline, progress=progress)
+        return ChildEngine(
+            model,
+            slots=infer.slots,
+            context=infer.context,
+            threads=infer.threads,
+            start_timeout_s=infer.start_timeout_s,
+            clock=self._clock,
+        )

@@ -1,0 +1,90 @@
+"""A scripted engine inside the test process. A fake: it answers with numbers, counts tokens and stalls on demand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from tirami.core.errors import EngineFailed
+from tirami.core.keys import sha256
+from tirami.core.units import Flop, TokenCount
+from tirami.infer import Chunk, CountedBy, EngineStatus, FinishReason, Message, ModelCard, Prompt, Reading, Sampling
+from tirami.infer import flop as flop_of
+
+CARD = ModelCard(
+    name="scripted",
+    digest=sha256(b"scripted"),
+    tokenizer_digest=sha256(b"scripted tokenizer"),
+    context_length=4096,
+    parameters=10**9,
+    active_parameters=10**9,
+    layers=10,
+    hidden=100,
+    quantization="none",
+    size_bytes=0,
+    counted_by=CountedBy.ENGINE,
+)
+
+
+class ScriptedGeneration:
+    def __init__(self, engine: "ScriptedEngine", prompt: Prompt, sampling: Sampling) -> None:
+        self._engine, self._prompt, self._sampling = engine, prompt, sampling
+        self._count = 0
+        self.finish_reason: FinishReason | None = None
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        for i in range(min(self._sampling.max_tokens, self._engine.length)):
+            if self._engine.fail_after is not None and i >= self._engine.fail_after:
+                raise EngineFailed("scripted failure")
+            if self._engine.stall_after is not None and i >= self._engine.stall_after:
+                await asyncio.Event().wait()
+            await asyncio.sleep(self._engine.delay)
+            self._count += 1
+            yield Chunk(f"{i} ", (i,), TokenCount(self._count))
+        limit = self._count == self._sampling.max_tokens
+        self.finish_reason = FinishReason.LENGTH if limit else FinishReason.STOP
+
+    def reading(self) -> Reading:
+        count = TokenCount(self._count)
+        return Reading(
+            prompt_tokens=self._prompt.count,
+            completion_tokens=count,
+            flop=Flop(flop_of(CARD, self._prompt.count, count)),
+            ttft_ms=1.0,
+            wall_ms=2.0,
+            peak_memory_bytes=0,
+            ids_complete=True,
+            counted_by=CountedBy.ENGINE,
+        )
+
+
+class ScriptedEngine:
+    """``length`` tokens an answer; ``fail_after`` raises, ``stall_after`` hangs."""
+
+    def __init__(self, length: int = 10) -> None:
+        self.length = length
+        self.delay = 0.0
+        self.fail_after: int | None = None
+        self.stall_after: int | None = None
+        self.running = 0
+        self.card = CARD
+        self.slots = 8
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def status(self) -> EngineStatus:
+        return EngineStatus(True, self.slots, self.running, 0, "scripted")
+
+    async def prepare(self, messages: Sequence[Message]) -> Prompt:
+        text = " ".join(str(message["content"]) for message in messages)
+        ids = tuple(range(len(text.split())))
+        return Prompt(ids, TokenCount(len(ids)), True, text, messages)
+
+    @asynccontextmanager
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[ScriptedGeneration]:
+        self.running += 1
+        try:
+            yield ScriptedGeneration(self, prompt, sampling)
+        finally:
+            self.running -= 1
