@@ -7,7 +7,7 @@ that arrives while one group is being written goes out with the next. Each row c
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -57,6 +57,7 @@ class Journal:
         self._wake = asyncio.Event()
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
+        self._on_failure: Callable[[], None] = lambda: None
         self.seq = 0
         """Position of the newest entry, durable or about to be."""
         self.chain = GENESIS
@@ -102,7 +103,9 @@ class Journal:
             )
         self.seq, self.chain, self.last_ms, self.failed = seq, chain, at_ms, False
 
-    async def start(self) -> None:
+    async def start(self, on_failure: Callable[[], None]) -> None:
+        """Begin to write. ``on_failure`` is called when a group could not be written, before anybody learns of it."""
+        self._on_failure = on_failure
         self._writer = asyncio.create_task(self._write_groups(), name="journal-writer")
 
     def append(self, contents: Sequence[Content], at_ms: int) -> "asyncio.Future[None]":
@@ -156,14 +159,20 @@ class Journal:
             if not group.written:
                 continue
             try:
-                if self.failed:
-                    raise StorageUnavailable("the journal cannot be written", retry_after=5)
                 await loop.run_in_executor(self._executor, self._write, group.rows)
-            except (sqlite3.Error, OSError, StorageUnavailable) as error:
-                self.failed = True
-                _resolve(group, StorageUnavailable(f"the journal cannot be written: {error}", retry_after=5))
+            except (sqlite3.Error, OSError) as error:
+                self._fail(group, error)
             else:
                 _resolve(group, None)
+
+    def _fail(self, group: _Group, error: Exception) -> None:
+        """Nothing of this group happened, nor of what was chained onto it meanwhile."""
+        lost, self._group = self._group, _Group([], [])
+        self.failed = True
+        self._on_failure()
+        unavailable = StorageUnavailable(f"the journal cannot be written: {error}", retry_after=5)
+        _resolve(group, unavailable)
+        _resolve(lost, unavailable)
 
     def _write(self, rows: list[Row]) -> None:
         self._database.execute("BEGIN IMMEDIATE")

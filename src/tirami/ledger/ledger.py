@@ -5,14 +5,13 @@ between a gate and the hold it admits happens in one step of the event loop, so 
 spend a budget twice (I-19). Callers await durability before they tell anybody.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from tirami.core.clock import Clock
-from tirami.core.errors import JournalCorrupt, NetworkFileError, SafetyUnknown, SpendDenied, StorageUnavailable
+from tirami.core.errors import JournalCorrupt, NetworkFileError, SafetyUnknown, SpendDenied, StartError, StorageUnavailable
 from tirami.core.keys import Digest, PublicKey, Signer
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
@@ -100,7 +99,7 @@ class Ledger:
 
     async def start(self, random: Callable[[int], bytes]) -> None:
         """Begin to write: open the journal if new, note the start, settle what a crash left open."""
-        await self._journal.start()
+        await self._journal.start(self._recover)
         now, network_hash = self.now(), self.network.hash
         if self.state.settings.opened is None:
             opened = JournalOpened(SCHEMA_VERSION, random(16), self._node.public_key, self.network.id, network_hash)
@@ -137,12 +136,11 @@ class Ledger:
         self._check_storage()
         at_ms = self.now()
         written = self._journal.append(contents, at_ms)
-        written.add_done_callback(self._written)
         seq = self._journal.seq - len(contents)
         for offset, content in enumerate(contents, start=1):
             known = admitted if isinstance(content, Envelope) else None
             self.state.apply(Entry(seq + offset, at_ms, content), known)
-        return asyncio.shield(written)
+        return written
 
     async def record_facts(self, *facts: Fact) -> None:
         await self.append(facts)
@@ -153,10 +151,13 @@ class Ledger:
                 raise StorageUnavailable("the journal cannot be written; selling has stopped", retry_after=5)
             self._degraded = False
 
-    def _written(self, written: "asyncio.Future[None]") -> None:
-        if not written.cancelled() and written.exception() is not None and self._journal.failed:
-            self._degraded = True
+    def _recover(self) -> None:
+        """The disk refused a group: go back to what is durable, stop selling until writing works again."""
+        self._degraded = True
+        try:
             self._replay()
+        except StartError as error:
+            self.halted = error.message
 
     def _replay(self) -> None:
         state = State(self.network)

@@ -5,7 +5,7 @@ delivered beyond the last one; at the end a voucher for exactly what was deliver
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -138,9 +138,11 @@ class MeteredSession:
         reading = self.reading()
         if self._delivered > self._vouched:
             try:
-                await self._vouch()
+                self._vouch()  # durable together with the capture below: both are in one group of the journal
+            except KillSwitchActive:
+                reason = FinishReason.KILLED
             except SpendDenied:
-                reason = FinishReason.KILLED if self._ledger.kill and self._ledger.kill.active else reason
+                reason = FinishReason.FAILED
         hold_id = self._ticket.hold_id
         if self._voucher is None:
             await self._ledger.release(hold_id, reason.value)
@@ -179,8 +181,8 @@ class MeteredSession:
         if self._puller is not None:
             self._puller.cancel()
 
-    async def _vouch(self) -> None:
-        """The payer signs the running total of what was delivered; durable before anything more is."""
+    def _vouch(self) -> Awaitable[None]:
+        """The payer signs the running total of what was delivered; await it before anything more is delivered."""
         self._ledger.check_voucher(self._ticket.hold_id)
         trade = self._trade()
         ticket = self._ticket
@@ -192,7 +194,7 @@ class MeteredSession:
         )
         written = self._ledger.vouch(ticket.hold_id, Trm(trade.amount), voucher)
         self._voucher, self._vouched = voucher, self._delivered
-        await written
+        return written
 
     def _trade(self) -> Trade:
         ticket, card = self._ticket, self._ticket.engine.card
