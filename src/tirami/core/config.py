@@ -153,7 +153,7 @@ _SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
 class Config:
     """All settings of one node; see :func:`load_config`."""
 
-    data_dir: Path = field(default_factory=lambda: Path.home() / ".tirami")
+    data_dir: Path = field(default_factory=lambda: _default_data_dir())
     """Keys, journal and models live here."""
     api: ApiConfig = ApiConfig()
     auth: AuthConfig = AuthConfig()
@@ -177,6 +177,10 @@ class Config:
         given = {key: value for key, value in flags.items() if value is not None}
         checked = {key: _check(key, value, f"the flag for {key}") for key, value in given.items()}
         return type(self)(**_merged(self, checked, "flag"))
+
+
+def _default_data_dir() -> Path:
+    return _expanded("data_dir", Path("~/.tirami"), "the default")
 
 
 def _keys() -> Mapping[str, "Field[Any] | None"]:
@@ -235,7 +239,9 @@ def _from_file(path: Path) -> dict[str, object]:
         elif not isinstance(content, dict):
             raise ConfigError(f"{name} is a section, not a value, in {path}", param=name)
         else:
-            values |= {f"{name}.{key}": _check(f"{name}.{key}", value, str(path)) for key, value in content.items()}
+            values |= {
+                f"{name}.{key}": _check(f"{name}.{key}", value, str(path)) for key, value in content.items()
+            }
     return values
 
 

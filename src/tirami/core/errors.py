@@ -62,13 +62,14 @@ class TiramiError(Exception):
     Args:
         message: what went wrong, for people; never holds a credential or a prompt.
         param: name of the offending field, where there is one.
-        retry_after: seconds after which trying again may help.
-        data: further facts, part of the envelope.
+        retry_after: seconds after which trying again may help; the class's default when not given.
+        data: further facts, JSON values, part of the envelope; never one of its fixed fields.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
+    default_retry_after: ClassVar[int | None] = None
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after: int | None = None, **data: object
@@ -76,7 +77,7 @@ class TiramiError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
-        self.retry_after = retry_after
+        self.retry_after = self.default_retry_after if retry_after is None else retry_after
         self.data = data
 
     def envelope(self, request_id: str) -> dict[str, object]:
@@ -88,9 +89,8 @@ class TiramiError(Exception):
             "param": self.param,
             "request_id": request_id,
             "status": self.status,
-            **self.data,
         }
-        return {"error": error}
+        return {"error": error | {name: value for name, value in self.data.items() if name not in error}}
 
 
 class RequestError(TiramiError):
@@ -236,6 +236,7 @@ class LimitError(TiramiError):
     code = "rate_limited"
     status = 429
     type = "rate_limit_error"
+    default_retry_after = 1
 
 
 class RateLimited(LimitError):
@@ -259,6 +260,7 @@ class EngineError(TiramiError):
 
 class NoModel(EngineError):
     code = "no_model"
+    default_retry_after = 30
 
 
 class EngineFailed(EngineError):

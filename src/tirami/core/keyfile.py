@@ -1,5 +1,6 @@
 """The node key on disk: 32 raw bytes, or 64 hexadecimal digits."""
 
+import os
 from pathlib import Path
 
 from tirami.core.errors import KeyFileError
@@ -12,15 +13,15 @@ def load_or_create_node_key(path: Path) -> tuple[SigningKey, bool]:
 
     Raises ``KeyFileError`` naming the file when it is unreadable, open to others or not a key.
     """
-    if not path.exists():
-        key = SigningKey.generate()
-        try:
+    try:
+        if not os.path.lexists(path):
+            key = SigningKey.generate()
             write_secret(path, key.seed)
-        except FileExistsError:
-            return _parse(path, read_secret(path)), False
-        except OSError as error:
-            raise KeyFileError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
-        return key, True
+            return key, True
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
     return _parse(path, read_secret(path)), False
 
 
@@ -33,4 +34,6 @@ def _parse(path: Path, data: bytes) -> SigningKey:
             return SigningKey.from_seed(bytes.fromhex(text))
         except ValueError:
             pass
-    raise KeyFileError(f"{path} holds no key: 32 raw bytes or 64 hexadecimal digits are expected", path=str(path))
+    raise KeyFileError(
+        f"{path} holds no key: 32 raw bytes or 64 hexadecimal digits are expected", path=str(path)
+    )

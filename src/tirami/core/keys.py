@@ -2,7 +2,7 @@
 
 Plain verification, as libraries do it, accepts small-order keys: one signature that is valid for every message.
 So verification here refuses, before the library is asked, the eight small-order points and their non-canonical
-twins as A or R, any encoding of a coordinate ≥ p, and any S ≥ L.
+twins as A or R, every other encoding of a coordinate ≥ p, and any S ≥ L. All the refused encodings are one set.
 """
 
 from functools import lru_cache
@@ -31,14 +31,14 @@ _ORDER_8_Y = (
 )
 
 
-def _small_order_encodings() -> frozenset[bytes]:
-    """y ∈ {0, 1, −1, both of order 8}, with either sign bit, and the same y written as y + p where that fits."""
-    small = {0, 1, _P - 1, *_ORDER_8_Y}
-    written = small | {y + _P for y in small if y + _P < _SIGN_BIT}
-    return frozenset((y | sign).to_bytes(32, "little") for y in written for sign in (0, _SIGN_BIT))
+def _refused_encodings() -> frozenset[bytes]:
+    """Small order (y ∈ {0, 1, −1, both of order 8}, either sign bit) and y ≥ p (19 values, either sign bit)."""
+    values = {0, 1, _P - 1, *_ORDER_8_Y, *range(_P, _SIGN_BIT)}
+    return frozenset((y | sign).to_bytes(32, "little") for y in values for sign in (0, _SIGN_BIT))
 
 
-SMALL_ORDER = _small_order_encodings()
+REFUSED_POINTS = _refused_encodings()
+"""48 encodings that never stand for A or R."""
 
 
 class Signer(Protocol):
@@ -52,6 +52,8 @@ class Signer(Protocol):
 
 class SigningKey:
     """An Ed25519 secret key in memory; shows only its public half."""
+
+    __slots__ = ("_key", "_public_key", "_seed")
 
     def __init__(self, seed: bytes) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
@@ -87,19 +89,23 @@ class SigningKey:
 
 def is_acceptable_point(encoded: bytes) -> bool:
     """Whether 32 bytes may stand for A or R: canonical and not of small order."""
-    if len(encoded) != 32 or encoded in SMALL_ORDER:
-        return False
-    return int.from_bytes(encoded, "little") & ~_SIGN_BIT < _P
+    return len(encoded) == 32 and encoded not in REFUSED_POINTS
 
 
 @lru_cache(maxsize=4096)
 def _acceptable_key(public_key: bytes) -> Ed25519PublicKey | None:
-    return Ed25519PublicKey.from_public_bytes(public_key) if is_acceptable_point(public_key) else None
+    """``None`` for keys that may not sign; asked of the library once a key, not once a signature."""
+    if not is_acceptable_point(public_key):
+        return None
+    try:
+        return Ed25519PublicKey.from_public_bytes(public_key)
+    except ValueError:
+        return None
 
 
 def verify(public_key: PublicKey, signature: Signature, message: bytes) -> bool:
     """Strict Ed25519 verification; ``False`` for anything malformed, never an exception."""
-    if len(signature) != 64 or not is_acceptable_point(signature[:32]):
+    if len(signature) != 64 or signature[:32] in REFUSED_POINTS:
         return False
     if int.from_bytes(signature[32:], "little") >= _L:
         return False
@@ -130,7 +136,8 @@ def local_user_key(node: SigningKey) -> SigningKey:
 
 def parse_node_id(text: str) -> PublicKey:
     """64 hex digits of any case, optionally behind ``tirami_`` or ``forge_``. Raises ``InvalidRequest``."""
-    digits = text.removeprefix("tirami_").removeprefix("forge_")
+    prefix = next((prefix for prefix in ("tirami_", "forge_") if text.startswith(prefix)), "")
+    digits = text.removeprefix(prefix)
     if len(digits) != 64 or not digits.isascii() or not digits.isalnum():
         raise InvalidRequest("a node id is 64 hexadecimal digits", param="node_id")
     try:

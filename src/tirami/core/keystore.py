@@ -38,7 +38,7 @@ class _Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 class Keystore:
     """Seals and opens the keys of accounts this node hosts. Not thread-safe.
 
-    With a passphrase the first use of a salt costs one Argon2id (about 0.1 s, 64 MiB); all blobs sealed in one
+    With a passphrase the first use of a salt costs one Argon2id (about a quarter of a second, 64 MiB); all blobs sealed in one
     process share a salt, the salts seen when opening are derived once each.
     """
 
@@ -57,7 +57,9 @@ class Keystore:
         if self._salt is None:
             self._salt = secrets.token_bytes(_SALT_BYTES)
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        ciphertext = self._cipher(self._salt).encrypt(nonce, account.seed, _bound(self._salt, account.public_key))
+        ciphertext = self._cipher(self._salt).encrypt(
+            nonce, account.seed, _bound(self._salt, account.public_key)
+        )
         return msgspec.msgpack.encode(_Sealed(1, self._salt, nonce, ciphertext))
 
     def open(self, account: PublicKey, sealed: bytes) -> SigningKey:
@@ -96,7 +98,9 @@ class Keystore:
         if not salt:
             return kek
         assert self._passphrase is not None
-        argon2 = Argon2id(salt=salt, length=32, iterations=ARGON2_PASSES, lanes=ARGON2_LANES, memory_cost=ARGON2_KIB)
+        argon2 = Argon2id(
+            salt=salt, length=32, iterations=ARGON2_PASSES, lanes=ARGON2_LANES, memory_cost=ARGON2_KIB
+        )
         return hkdf(kek + argon2.derive(self._passphrase), _INFO + b"/passphrase")
 
 

@@ -7,17 +7,22 @@ from pathlib import Path
 
 from tirami.core.errors import KeyFileError
 
+MAX_SECRET = 1 << 16
+
 
 def write_secret(path: Path, data: bytes) -> None:
-    """Create ``path`` with mode 0600 and ``data``, durable, never overwriting.
+    """Create ``path`` with mode 0600 and ``data``, durable, never overwriting; missing parents become 0700.
 
-    The file appears complete or not at all; raises ``FileExistsError`` when somebody was faster.
+    The file appears complete or not at all. Raises ``FileExistsError`` when somebody was faster, else ``OSError``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for parent in reversed(path.parents):
+        if not parent.exists():
+            parent.mkdir(mode=0o700, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -32,12 +37,22 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 def read_secret(path: Path) -> bytes:
-    """Read at most 64 KiB. Raises ``KeyFileError`` when unreadable or open to group or others."""
+    """The content of a secret, at most 64 KiB.
+
+    Raises ``KeyFileError`` naming the file when it is unreadable, no plain file, too large, or open to group or others.
+    """
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", closefd=True) as file:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise KeyFileError(f"{path} is no plain file", path=str(path))
             if mode & 0o077:
-                raise KeyFileError(f"{path} is readable by others (mode {mode:04o}); make it 0600", path=str(path))
-            return file.read(1 << 16)
+                shown = f"{stat.S_IMODE(mode):04o}"
+                raise KeyFileError(f"{path} is open to others (mode {shown}); make it 0600", path=str(path))
+            data = file.read(MAX_SECRET + 1)
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
+    if len(data) > MAX_SECRET:
+        raise KeyFileError(f"{path} is larger than {MAX_SECRET} bytes", path=str(path))
+    return data

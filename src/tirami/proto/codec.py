@@ -21,7 +21,9 @@ U64 = Annotated[int, msgspec.Meta(ge=0)]
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+NAME_PATTERN = r"^[a-z0-9-]{1,64}\Z"
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+"""Id of a network."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -40,7 +42,14 @@ def _decoder(cls: type[R]) -> "msgspec.msgpack.Decoder[R]":
 
 
 def encode(record: Record) -> bytes:
-    return _encoder.encode(record)
+    """The canonical body. Raises ``NonCanonical`` when a field is out of range: nobody may sign such a record."""
+    cls = type(record)
+    try:
+        body = _encoder.encode(record)
+        _decoder(cls).decode(body)
+    except (msgspec.MsgspecError, ValueError, OverflowError, TypeError) as error:
+        raise NonCanonical(f"no canonical form of this {cls.__name__}: {error}") from error
+    return body
 
 
 def decode(cls: type[R], body: bytes) -> R:
@@ -48,7 +57,7 @@ def decode(cls: type[R], body: bytes) -> R:
     if len(body) > MAX_BODY:
         raise NonCanonical(f"a record body has at most {MAX_BODY} bytes")
     try:
-        record = _decoder(cls).decode(body)
+        record: R = _decoder(cls).decode(body)
         again = _encoder.encode(record)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise NonCanonical(f"not a {cls.__name__}: {error}") from error

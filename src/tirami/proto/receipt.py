@@ -8,14 +8,14 @@ import rfc8785
 
 from tirami.core.errors import InvalidReceipt
 from tirami.core.keys import sha256
-from tirami.proto.codec import decode
+from tirami.proto.codec import MAX_BODY, decode
 from tirami.proto.envelope import Envelope
 from tirami.proto.records import Trade
 
 MAX_RECEIPT = 64 * 1024
-HexBytes = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})*$", max_length=32_768)]
-Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Hex64 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
+HexBytes = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2})+\Z", max_length=2 * MAX_BODY)]
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
 
 class Summary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +68,20 @@ def summary_of(trade: Trade, body: bytes) -> Summary:
 def build_receipt(
     envelope: Envelope, leaf_index: int, proof: Sequence[bytes], head: bytes, head_signature: bytes
 ) -> bytes:
-    """The receipt file of a trade. ``head`` is the canonical body of a :class:`Head`."""
+    """The receipt file of a trade.
+
+    Args:
+        envelope: of kind ``trade``, with its acceptance attached.
+        leaf_index: place of its leaf in the log, from 0.
+        proof: RFC 6962 audit path of that leaf, leaf side first.
+        head: canonical body of the :class:`Head` the path leads to.
+        head_signature: the log node's, over it.
+
+    Raises:
+        InvalidReceipt: the parts cannot be written as a receipt. Whether they are *true* is ``tirami.verify``'s.
+    """
+    if envelope.kind != "trade" or len(envelope.signatures) != 2 or len(envelope.attachments) != 2:
+        raise InvalidReceipt("only a trade with both signatures and its acceptance has a receipt")
     return serialise(
         Receipt(
             format="tirami/1/receipt",
@@ -87,7 +100,11 @@ def build_receipt(
 
 
 def serialise(receipt: Receipt) -> bytes:
-    return rfc8785.dumps(msgspec.to_builtins(receipt))
+    """RFC 8785 form. Raises ``InvalidReceipt`` when a number is beyond 2⁵³ − 1, where JSON ends."""
+    try:
+        return rfc8785.dumps(msgspec.to_builtins(receipt))
+    except rfc8785.CanonicalizationError as error:
+        raise InvalidReceipt(f"this receipt has no RFC 8785 form: {error}") from error
 
 
 def parse_receipt(data: bytes) -> Receipt:
@@ -97,10 +114,8 @@ def parse_receipt(data: bytes) -> Receipt:
     try:
         receipt = msgspec.json.decode(data, type=Receipt)
         again = serialise(receipt)
-    except (msgspec.MsgspecError, ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise InvalidReceipt(f"not a receipt: {error}") from error
     if again != data:
         raise InvalidReceipt("these bytes are not the RFC 8785 form of their receipt")
     return receipt
-
-

@@ -11,19 +11,24 @@ _encoder = msgspec.msgpack.Encoder()
 
 def session_secret(payer_nonce: bytes, provider_nonce: bytes) -> bytes:
     """The secret both sides derive from fresh 32-byte nonces exchanged inside the session."""
+    if len(payer_nonce) != 32 or len(provider_nonce) != 32:
+        raise ValueError("a session nonce has 32 bytes")
     return hkdf(payer_nonce + provider_nonce, b"tirami/1/session")
 
 
 def prompt_hash(secret: bytes, tokens: Sequence[int], text: str) -> Digest:
-    """Keyed hash of a rendered prompt: ids where known, else its text."""
-    content = _encoder.encode(list(tokens)) if tokens else text.encode()
-    return sha256(b"tirami/1/prompt", secret, content)
+    """SHA-256(``tirami/1/prompt`` ‖ secret ‖ MessagePack [ids, text]); the text counts only where ids are unknown."""
+    return sha256(
+        b"tirami/1/prompt", secret, _encoder.encode([list(tokens), b"" if tokens else text.encode()])
+    )
 
 
 class RunningHash:
     """Hash over everything delivered so far: h₀ from the secret, hᵢ = SHA-256(hᵢ₋₁ ‖ MessagePack [ids, text])."""
 
     def __init__(self, secret: bytes) -> None:
+        if len(secret) != 32:
+            raise ValueError("a session secret has 32 bytes")
         self._value = sha256(b"tirami/1/running", secret)
 
     def update(self, ids: Sequence[int], text: bytes) -> None:

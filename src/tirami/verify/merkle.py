@@ -29,10 +29,11 @@ def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[byte
     """The root that ``proof`` leads to from a leaf hash (RFC 9162 §2.1.3.2). Raises ``InvalidProof``."""
     if not 0 <= index < size:
         raise InvalidProof("the leaf index lies outside the tree", param="leaf_index")
+    _hashes(leaf, *proof)
     position, last, current = index, size - 1, Digest(leaf)
     for sibling in proof:
-        if last == 0 or len(sibling) != 32:
-            raise InvalidProof("the inclusion proof is too long or holds no hash", param="proof")
+        if last == 0:
+            raise InvalidProof("the inclusion proof is too long", param="proof")
         if position & 1 or position == last:
             current = node_hash(sibling, current)
             while position and not position & 1:
@@ -51,12 +52,22 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
         raise InvalidProof("the inclusion proof leads to another root", param="proof")
 
 
-def verify_consistency(first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]) -> None:
-    """Raises ``InvalidProof`` unless the first tree is a prefix of the second (RFC 9162 §2.1.4.2)."""
+def verify_consistency(
+    first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
+) -> None:
+    """Raises ``InvalidProof`` unless the first tree is a prefix of the second (RFC 9162 §2.1.4.2).
+
+    An empty first tree is a prefix of every tree: its root must be that of nothing and the proof empty.
+    """
+    _hashes(first_root, second_root, *proof)
     if not 0 <= first <= second:
         raise InvalidProof("a later tree cannot be smaller", param="second")
     if first == second or first == 0:
-        if proof or (first == second and first_root != second_root) or (first == 0 and first_root != empty_root()):
+        if (
+            proof
+            or (first == second and first_root != second_root)
+            or (first == 0 and first_root != empty_root())
+        ):
             raise InvalidProof("equal or empty trees need no proof and have one root", param="proof")
         return
     path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
@@ -67,8 +78,8 @@ def verify_consistency(first: int, second: int, first_root: bytes, second_root: 
         position, last = position >> 1, last >> 1
     old = new = Digest(path[0])
     for sibling in path[1:]:
-        if last == 0 or len(sibling) != 32:
-            raise InvalidProof("the consistency proof is too long or holds no hash", param="proof")
+        if last == 0:
+            raise InvalidProof("the consistency proof is too long", param="proof")
         if position & 1 or position == last:
             old, new = node_hash(sibling, old), node_hash(sibling, new)
             while position and not position & 1:
@@ -78,3 +89,8 @@ def verify_consistency(first: int, second: int, first_root: bytes, second_root: 
         position, last = position >> 1, last >> 1
     if last != 0 or old != first_root or new != second_root:
         raise InvalidProof("the consistency proof does not lead to both roots", param="proof")
+
+
+def _hashes(*values: bytes) -> None:
+    if any(len(value) != 32 for value in values):
+        raise InvalidProof("a hash has 32 bytes", param="proof")

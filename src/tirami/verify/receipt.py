@@ -30,6 +30,27 @@ class VerifiedReceipt:
     def amount(self) -> Trm:
         return Trm(self.trade.amount)
 
+    @property
+    def payer(self) -> PublicKey:
+        return PublicKey(self.trade.payer)
+
+    @property
+    def provider(self) -> PublicKey:
+        return PublicKey(self.trade.provider)
+
+    @property
+    def log_node(self) -> PublicKey:
+        """Whose log the trade stands in."""
+        return PublicKey(self.head.node)
+
+    @property
+    def trust(self) -> str:
+        """Whose keys were believed, in words; several lines."""
+        keys = f"payer {self.payer.hex()}\nprovider {self.provider.hex()}\nlog node {self.log_node.hex()}"
+        if self.trusted:
+            return f"{keys}\nprovider and log node are among the keys you named"
+        return f"{keys}\nall three are taken from the receipt itself: these keys signed, whose they are is not shown"
+
 
 def verify_receipt(data: bytes, trusted: frozenset[PublicKey] | None = None) -> VerifiedReceipt:
     """Check every byte of a receipt file.
@@ -43,15 +64,21 @@ def verify_receipt(data: bytes, trusted: frozenset[PublicKey] | None = None) -> 
     """
     receipt = parse_receipt(data)
     try:
-        body, acceptance_body, head_body = map(bytes.fromhex, (receipt.body, receipt.acceptance, receipt.head))
+        body, acceptance_body, head_body = map(
+            bytes.fromhex, (receipt.body, receipt.acceptance, receipt.head)
+        )
         trade, head = decode(Trade, body), decode(Head, head_body)
         acceptance = decode(Acceptance, acceptance_body)
         payer_signature, provider_signature = map(bytes.fromhex, receipt.signatures)
         _signed(trade.payer, payer_signature, Trade.TAG + body, "the payer's signature")
         _signed(trade.provider, provider_signature, Trade.TAG + body, "the provider's signature")
         acceptance_signature = bytes.fromhex(receipt.acceptance_signature)
-        _signed(trade.payer, acceptance_signature, Acceptance.TAG + acceptance_body, "the acceptance's signature")
-        _signed(head.node, bytes.fromhex(receipt.head_signature), Head.TAG + head_body, "the head's signature")
+        _signed(
+            trade.payer, acceptance_signature, Acceptance.TAG + acceptance_body, "the acceptance's signature"
+        )
+        _signed(
+            head.node, bytes.fromhex(receipt.head_signature), Head.TAG + head_body, "the head's signature"
+        )
         proof = [bytes.fromhex(node) for node in receipt.proof]
         leaf = leaf_hash(body + payer_signature + provider_signature)
         verify_inclusion(leaf, receipt.leaf_index, head.size, proof, head.root)
@@ -73,4 +100,3 @@ def verify_receipt(data: bytes, trusted: frozenset[PublicKey] | None = None) -> 
 def _signed(key: bytes, signature: bytes, message: bytes, what: str) -> None:
     if not verify_signature(PublicKey(key), Signature(signature), message):
         raise InvalidReceipt(f"{what} does not verify")
-

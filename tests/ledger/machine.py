@@ -1,0 +1,235 @@
+"""A hypothesis state machine over a real ledger: sessions, transfers, kills, restarts, in any order."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.market.scripted import ScriptedEngine
+from tirami.core.errors import SpendDenied, TiramiError
+from tirami.core.keys import PublicKey, SigningKey, local_user_key
+from tirami.core.units import Ppm, Trm, UnixMs
+from tirami.infer import Sampling
+from tirami.ledger import (
+    LOCAL,
+    NETWORK,
+    AccountCreated,
+    Heads,
+    Ledger,
+    Payer,
+    PolicySet,
+    State,
+    grant_line,
+    key_account,
+    transfer,
+)
+from tirami.market import InferenceMarket, Load, MeteredSession, Order, Ticket
+from tirami.proto import NetworkFile
+from tirami.verify import verify_consistency
+
+HOURLY = 400
+
+
+class StillClock:
+    """Stands until moved; may be moved backwards."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000_000
+
+    def now_ms(self) -> UnixMs:
+        return UnixMs(self.now)
+
+    def monotonic(self) -> float:
+        return self.now / 1000
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Invariants I-01…I-05, I-08, I-15…I-17, I-19, I-22 after every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.home = Path(tempfile.mkdtemp())
+        self.clock = StillClock()
+        self.node = SigningKey.generate()
+        self.engine = ScriptedEngine()
+        self.tickets: list[Ticket] = []
+        self.running: list[tuple[Ticket, MeteredSession]] = []
+        self.spent: dict[bytes, list[tuple[int, int]]] = {}
+        self.heads_seen: list[tuple[int, bytes]] = []
+
+    @initialize()
+    def start(self) -> None:
+        self.loop.run_until_complete(self._start())
+        self.agents = [self.loop.run_until_complete(self._hosted()) for _ in range(3)]
+        user = local_user_key(self.node)
+        self.payers = [*self.agents, Payer(user.public_key, user, LOCAL)]
+
+    async def _start(self) -> None:
+        self.ledger = Ledger.open(
+            self.home / "journal.db",
+            network=NetworkFile.regtest(self.node.public_key),
+            node=self.node,
+            local_user=local_user_key(self.node).public_key,
+            clock=self.clock,
+        )
+        await self.ledger.start(os.urandom)
+        self.heads = Heads(self.ledger, self.node)
+        load = Load(follow=False, half_life_ms=1, prompt_ppm=Ppm(250_000))
+        self.market = InferenceMarket(self.ledger, self.heads, self.node, load, os.urandom)
+
+    async def _hosted(self) -> Payer:
+        key = SigningKey.generate()
+        facts = AccountCreated(key.public_key, "a", b""), PolicySet(key.public_key, 300, HOURLY, 5_000)
+        await self.ledger.record_facts(*facts)
+        granted = grant_line(self.ledger, self.node, key.public_key)
+        assert granted is not None
+        await granted
+        return Payer(key.public_key, key, NETWORK)
+
+    # --- what may happen ---------------------------------------------------------------------------------------
+
+    @rule(who=st.integers(0, 3), most=st.integers(1, 250))
+    def begin(self, who: int, most: int) -> None:
+        async def run() -> Ticket:
+            prompt = await self.engine.prepare([{"role": "user", "content": "a b c d e"}])
+            order = Order(self.payers[who], self.engine, prompt, Sampling(max_tokens=0, seed=1), most, "r")
+            return await self.market.begin_inference(order)
+
+        try:
+            self.tickets.append(self.loop.run_until_complete(run()))
+        except SpendDenied:
+            pass
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data(), tokens=st.integers(0, 200), settle=st.booleans())
+    def serve(self, data: st.DataObject, tokens: int, settle: bool) -> None:
+        ticket = self.tickets.pop(data.draw(st.integers(0, len(self.tickets) - 1)))
+        self.engine.length = 200
+
+        async def run() -> MeteredSession:
+            async with self.market.execute(ticket, ticket.payer.key, streamed=True) as session:
+                async for chunk in session:
+                    if chunk.count > tokens:
+                        break
+                if settle:
+                    await session.settle()
+            return session
+
+        session = self.loop.run_until_complete(run())
+        settlement = session.settlement
+        if settlement.trade is not None:
+            assert settlement.trade.completion_tokens <= tokens + 1
+            if ticket.payer.scope == NETWORK:
+                self.spent.setdefault(ticket.payer.key, []).append((ticket.acceptance.at_ms, settlement.cost))
+
+    @precondition(lambda self: self.tickets)
+    @rule()
+    def cancel(self) -> None:
+        self.loop.run_until_complete(self.market.cancel(self.tickets.pop()))
+
+    @rule(who=st.integers(0, 2), amount=st.integers(1, 500))
+    def give(self, who: int, amount: int) -> None:
+        async def run() -> None:
+            _, booked = transfer(self.ledger, self.node, self.agents[who].key, Trm(amount))
+            await booked
+
+        try:
+            self.loop.run_until_complete(run())
+        except SpendDenied:
+            pass
+
+    @rule(active=st.booleans())
+    def kill(self, active: bool) -> None:
+        self.loop.run_until_complete(self.ledger.set_kill(active, "test", "machine"))
+
+    @rule(step=st.integers(-3_600_000, 2_000_000))
+    def time_passes(self, step: int) -> None:
+        self.clock.now += step
+
+    @rule()
+    def expire(self) -> None:
+        if self.loop.run_until_complete(self.ledger.expire_holds()):
+            self.tickets = [t for t in self.tickets if t.hold_id in self.ledger.state.holds.open]
+
+    @rule()
+    def publish(self) -> None:
+        head = self.loop.run_until_complete(self.heads.current()).head
+        self.heads_seen.append((head.size, head.root))
+
+    @rule(crash=st.booleans())
+    def restart(self, crash: bool) -> None:
+        before = self.ledger.state.book.state_hash()
+        if crash:
+            other = Path(tempfile.mkdtemp())
+            shutil.copytree(self.home, other, dirs_exist_ok=True)
+            self.loop.run_until_complete(self.ledger.close())
+            shutil.rmtree(self.home)
+            self.home = other
+        else:
+            self.loop.run_until_complete(self.ledger.close())
+        self.tickets.clear()
+        self.loop.run_until_complete(self._start())
+        assert self.ledger.state.book.state_hash() == before
+        assert not self.ledger.state.holds.open
+
+    # --- what must hold ----------------------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_is_created(self) -> None:
+        if hasattr(self, "ledger"):
+            book = self.ledger.state.book
+            assert book.imbalance() == 0
+            assert book.minted == book.burned == 0
+            assert sum(book.balances().values()) == 0
+
+    @invariant()
+    def nobody_is_below_its_line(self) -> None:
+        for agent in getattr(self, "agents", ()):
+            account = key_account(agent.key)
+            assert self.ledger.state.book.net(account) >= -self.ledger.state.book.limit(agent.key)
+
+    @invariant()
+    def reservations_are_open_tickets(self) -> None:
+        if hasattr(self, "ledger"):
+            held = sum(hold.opened.ceiling for hold in self.ledger.state.holds.open.values())
+            assert held == sum(ticket.ceiling for ticket in self.tickets)
+
+    @invariant()
+    def budgets_hold_in_every_window(self) -> None:
+        for key, spends in self.spent.items():
+            assert PublicKey(key)
+            for at, _ in spends:
+                window = sum(amount for other, amount in spends if at - 3_600_000 < other <= at)
+                assert window <= HOURLY
+
+    @invariant()
+    def fold_from_zero_is_the_book(self) -> None:
+        if hasattr(self, "ledger"):
+            state = State(self.ledger.network)
+            for record in self.ledger.state.records:
+                from tirami.ledger import admit
+
+                admitted = admit(record.envelope, self.ledger.network)
+                state.book.add(admitted.record_id, admitted.demand)
+            assert state.book.state_bytes() == self.ledger.state.book.state_bytes()
+
+    @invariant()
+    def every_head_is_a_prefix(self) -> None:
+        log = getattr(self, "ledger", None) and self.ledger.state.log
+        for size, root in self.heads_seen[-3:]:
+            assert log is not None
+            verify_consistency(size, log.size, root, log.root(), log.consistency(size, log.size))
+
+    def teardown(self) -> None:
+        if hasattr(self, "ledger"):
+            try:
+                self.loop.run_until_complete(self.ledger.close())
+            except TiramiError:
+                pass
+        self.loop.close()
+        shutil.rmtree(self.home, ignore_errors=True)

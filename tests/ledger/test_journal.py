@@ -1,0 +1,139 @@
+"""The journal: chain, group commit, damage found and named."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tirami.core.errors import JournalCorrupt, JournalRollback, StartError, StorageUnavailable
+from tirami.ledger import Journal, KillSet
+from tirami.ledger.entries import Entry
+
+
+def fact(number: int) -> KillSet:
+    return KillSet(bool(number % 2), f"reason {number}", "operator")
+
+
+async def written(path: Path, count: int, groups: int = 1) -> Journal:
+    journal = Journal.open(path)
+    list(journal.replay())
+    await journal.start(lambda: None)
+    for group in range(groups):
+        pending = [journal.append([fact(group * count + i)], 1_000 + i) for i in range(count)]
+        for future in pending:
+            await future
+    return journal
+
+
+def read(path: Path) -> list[Entry]:
+    journal = Journal.open(path)
+    try:
+        return list(journal.replay())
+    finally:
+        journal.abandon()
+
+
+async def test_what_was_acknowledged_is_read_back_in_order(tmp_path: Path) -> None:
+    journal = await written(tmp_path / "journal.db", 50)
+    await journal.close()
+    entries = read(tmp_path / "journal.db")
+    assert [entry.seq for entry in entries] == list(range(1, 51))
+    assert [entry.content for entry in entries] == [fact(i) for i in range(50)]
+    assert all(a.at_ms <= b.at_ms for a, b in zip(entries, entries[1:], strict=False))
+
+
+async def test_time_never_runs_backwards_in_the_journal(tmp_path: Path) -> None:
+    journal = await written(tmp_path / "journal.db", 3)
+    await journal.append([fact(9)], 5)
+    await journal.close()
+    assert read(tmp_path / "journal.db")[-1].at_ms == 1_002
+
+
+async def test_an_older_copy_is_refused(tmp_path: Path) -> None:
+    journal = await written(tmp_path / "journal.db", 5)
+    await journal.close()
+    shutil.copy(tmp_path / "journal.db", tmp_path / "old.db")
+    journal = await written(tmp_path / "journal.db", 5)
+    await journal.close()
+    shutil.copy(tmp_path / "old.db", tmp_path / "journal.db")
+    with pytest.raises(JournalRollback, match="entry 6"):
+        read(tmp_path / "journal.db")
+    accepted = Journal.open(tmp_path / "journal.db", accept_rollback=True)
+    assert len(list(accepted.replay())) == 5
+    accepted.abandon()
+
+
+def abandoned_copy(source: Path, target: Path) -> None:
+    """The files as a killed process leaves them: database, write-ahead log and tip."""
+    target.mkdir()
+    for file in source.iterdir():
+        shutil.copy(file, target / file.name)
+
+
+@pytest.mark.parametrize("victim", ["journal.db", "journal.db-wal"])
+async def test_a_flipped_byte_is_found_or_harmless(tmp_path: Path, victim: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    journal = await written(home / "journal.db", 40, groups=3)
+    await journal.close()
+    journal = await written(home / "journal.db", 20, groups=2)
+    abandoned_copy(home, tmp_path / "killed")
+    await journal.close()
+    expected = read_copy(tmp_path, "clean", None)
+    assert len(expected) == 160
+    size = (tmp_path / "killed" / victim).stat().st_size
+    rng = random.Random(7)
+    refused = 0
+    for trial in range(60):
+        offset = rng.randrange(size)
+        try:
+            entries = read_copy(tmp_path, f"trial{trial}", (victim, offset))
+        except StartError as error:
+            assert isinstance(error, JournalCorrupt | JournalRollback) or "schema" in error.message
+            refused += 1
+        else:
+            assert entries == expected
+    assert refused > 10
+
+
+def read_copy(tmp_path: Path, name: str, flip: tuple[str, int] | None) -> list[Entry]:
+    target = tmp_path / name
+    abandoned_copy(tmp_path / "killed", target)
+    if flip is not None:
+        path = target / flip[0]
+        data = bytearray(path.read_bytes())
+        data[flip[1]] ^= 1 << (flip[1] % 8)
+        path.write_bytes(data)
+    try:
+        return read(target / "journal.db")
+    finally:
+        shutil.rmtree(target)
+
+
+async def test_a_full_disk_fails_the_group_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = await written(tmp_path / "journal.db", 2)
+    failures: list[int] = []
+    journal._on_failure = lambda: failures.append(journal.seq)
+    monkeypatch.setattr(journal, "_write", lambda rows: (_ for _ in ()).throw(OSError("no space left on device")))
+    doomed = journal.append([fact(3)], 1)
+    chained = journal.append([fact(4)], 1)
+    for future in (doomed, chained):
+        with pytest.raises(StorageUnavailable):
+            await future
+    assert failures == [4]
+    with pytest.raises(StorageUnavailable):
+        journal.append([fact(5)], 1)
+    assert len(list(journal.replay())) == 2
+    monkeypatch.undo()
+    await journal.append([fact(6)], 1)
+    await journal.close()
+    assert [entry.content for entry in read(tmp_path / "journal.db")][-1] == fact(6)
+
+
+async def test_files_are_private(tmp_path: Path) -> None:
+    journal = await written(tmp_path / "home" / "journal.db", 1)
+    await journal.close()
+    for file in ("journal.db", "journal.tip"):
+        assert os.stat(tmp_path / "home" / file).st_mode & 0o077 == 0
