@@ -1,20 +1,23 @@
 """Which node a command talks to, and with what right.
 
-The running node of a data directory announces itself in ``node.json``. Its administrator's token lies beside it and
-is sent to that node only: a URL from elsewhere gets a token that was named, or none.
+The running node of a data directory announces itself in ``node.json``. The administrator's token lies beside it and is
+sent to that very node only: any other URL gets the token that was named, or none.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import msgspec
 
-from tirami.core.errors import MissingToken, NoNode
+from tirami.core.errors import StartError
 from tirami.core.secretfile import read_secret
 from tirami.sdk import Tirami
+
+
+class NoNode(StartError):
+    """No node runs where one was looked for."""
+
+    code = "no_node"
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -34,6 +37,40 @@ def running_node(data_dir: Path) -> Announcement | None:
     try:
         announced = msgspec.json.decode((data_dir / "node.json").read_bytes(), type=Announcement)
         os.kill(announced.pid, 0)
+    except PermissionError:
+        return announced
     except (OSError, msgspec.MsgspecError):
         return None
     return announced
+
+
+def connect(url: str | None, token: str | None, data_dir: Path | None, *, admin: bool = False) -> Tirami:
+    """A client of the chosen node.
+
+    Args:
+        url: named on the command line; else ``TIRAMI_URL``, else the running node of the data directory.
+        token: named on the command line; else ``TIRAMI_API_TOKEN``. Empty counts as absent.
+        data_dir: where to look for a running node.
+        admin: whether the administrator's token may be read from the data directory when no other was named.
+
+    Raises:
+        NoNode: nothing runs there.
+        KeyFileError: the administrator's token cannot be read.
+    """
+    directory = data_directory(data_dir)
+    announced = running_node(directory)
+    chosen = _given(url, "TIRAMI_URL") or (announced and announced.url)
+    if not chosen:
+        raise NoNode(f"no node is running in {directory}: start one with `tirami start`, or name one with --url")
+    right = _given(token, "TIRAMI_API_TOKEN")
+    if right is None and admin and announced is not None and announced.url == chosen.rstrip("/"):
+        right = read_secret(directory / "admin.token").decode().strip()
+    return Tirami(chosen, token=right)
+
+
+def _given(value: str | None, variable: str) -> str | None:
+    """The option, else the variable; blank counts as absent."""
+    for text in (value, os.environ.get(variable)):
+        if text and text.strip():
+            return text.strip()
+    return None

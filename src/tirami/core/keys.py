@@ -25,15 +25,13 @@ Digest = NewType("Digest", bytes)
 _P = 2**255 - 19
 _L = 2**252 + 27742317777372353535851937790883648493
 _SIGN_BIT = 1 << 255
-_ORDER_8_Y = (
-    0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7,
-    0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
-)
+_ORDER_8_Y = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+"""y of the points of order 8; the other half of them has −y."""
 
 
 def _refused_encodings() -> frozenset[bytes]:
-    """Small order (y ∈ {0, 1, −1, both of order 8}, either sign bit) and y ≥ p (19 values, either sign bit)."""
-    values = {0, 1, _P - 1, *_ORDER_8_Y, *range(_P, _SIGN_BIT)}
+    """Small order (y ∈ {0, ±1, ± that of order 8}, either sign bit) and y ≥ p (19 values, either sign bit)."""
+    values = {0, 1, _P - 1, _ORDER_8_Y, _P - _ORDER_8_Y, *range(_P, _SIGN_BIT)}
     return frozenset((y | sign).to_bytes(32, "little") for y in values for sign in (0, _SIGN_BIT))
 
 

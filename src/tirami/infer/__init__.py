@@ -1,5 +1,8 @@
-"""Engines, models and metering: everything that answers a prompt; knows nothing of money."""
+"""Engines, model catalogue and downloads, GGUF metadata, FLOP metering (room L0)."""
 
+from tirami.infer.card import read_card
+from tirami.infer.catalogue import CATALOGUE
+from tirami.infer.child import ChildEngine
 from tirami.infer.engine import (
     Chunk,
     CountedBy,
@@ -14,18 +17,29 @@ from tirami.infer.engine import (
     Sampling,
 )
 from tirami.infer.flop import flop
+from tirami.infer.models import LocalModel, available, default_models_dir, resolve
+from tirami.infer.sources import Source, SourceKind
 
 __all__ = [
+    "CATALOGUE",
+    "ChildEngine",
     "Chunk",
     "CountedBy",
     "Engine",
     "EngineStatus",
     "FinishReason",
     "Generation",
+    "LocalModel",
     "Message",
     "ModelCard",
     "Prompt",
     "Reading",
     "Sampling",
+    "Source",
+    "SourceKind",
+    "available",
+    "default_models_dir",
     "flop",
+    "read_card",
+    "resolve",
 ]

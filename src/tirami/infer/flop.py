@@ -1,13 +1,25 @@
-"""FLOP of an answer: ``2·N_active`` a token plus the attention term ``4·L·h·c`` (spec 08 §3.1)."""
+"""Floating point operations of one answer, as a formula of model and counts.
+
+Source: mission rows GEN-04 and L1-31. A token costs ``2·N_active`` (one multiply and one add for every weight it
+touches) plus the attention term ``4·L·h·c``: in each of ``L`` layers of width ``h`` the token at context position
+``c`` is compared with ``c`` keys and sums ``c`` values, at 2 operations an element each. Both sides of a trade
+compute the same integer; what a prefix cache saved is not subtracted.
+"""
 
 from tirami.core.units import Flop
 from tirami.infer.engine import ModelCard
 
 
 def flop(card: ModelCard, prompt_tokens: int, completion_tokens: int) -> Flop:
-    """Exact integer FLOP of reading ``prompt_tokens`` and writing ``completion_tokens``.
+    """Exact operations for reading the prompt and writing the answer.
 
-    The token at position i attends to i + 1 positions, so the attention sum over n tokens is n(n + 1)/2.
+    Summed over the positions ``c = 1 … n`` of the ``n`` tokens, in closed form:
+    ``Σ (2·N + 4·L·h·c) = 2·N·n + 2·L·h·n·(n + 1)``.
+
+    Args:
+        card: the model; the attention term is 0 where its layers or width are unknown (an upstream).
+        prompt_tokens: tokens read.
+        completion_tokens: tokens generated.
     """
     tokens = prompt_tokens + completion_tokens
     weights = 2 * card.active_parameters * tokens

@@ -82,6 +82,10 @@ class State:
         index = self._by_id.get(record_id)
         return None if index is None else self.records[index]
 
+    def trades_of(self, party: bytes) -> int:
+        """How many records name this key."""
+        return len(self._by_party.get(party, ()))
+
     def newest_first(self, party: bytes | None, before: int | None) -> Iterator[StoredRecord]:
         """Records, newest first, with leaf index < ``before``; of one party when given."""
         indexes = range(len(self.records)) if party is None else self._by_party.get(party, [])

@@ -8,7 +8,7 @@ import structlog
 from tirami.core.clock import Clock
 from tirami.core.config import Config
 from tirami.core.errors import ModelNotFound, NoModel, TiramiError
-from tirami.infer import ChildEngine, Engine, UpstreamEngine, resolve
+from tirami.infer import Engine
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) while a model is fetched."""
@@ -47,6 +47,10 @@ class EngineRoom:
             self.problem = error.message
             _log.warning("model_unavailable", code=error.code, reason=error.message)
             return
+        self.serve(engine)
+
+    def serve(self, engine: Engine) -> None:
+        """Put a started engine to work; :meth:`close` will close it."""
         self._engine, self.problem = engine, None
 
     def find(self, model: str | None) -> Engine:
@@ -62,6 +66,7 @@ class EngineRoom:
             await self._engine.close()
 
     async def _build(self, progress: Progress | None) -> Engine:
+        from tirami.infer import ChildEngine, UpstreamEngine, resolve
         infer = self._config.infer
         if infer.upstream_url:
             return UpstreamEngine(

@@ -14,6 +14,7 @@ from tirami.proto.records import Trade
 
 MAX_RECEIPT = 64 * 1024
 HexBytes = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2})+\Z", max_length=2 * MAX_BODY)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
@@ -26,12 +27,12 @@ class Summary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: Hex32
     payer: Hex32
     model_digest: Hex32
-    prompt_tokens: int
-    completion_tokens: int
-    amount_trm: int
+    prompt_tokens: Count
+    completion_tokens: Count
+    amount_trm: Count
     flop: str
     """Decimal text: JSON numbers end at 2⁵³."""
-    at_ms: int
+    at_ms: Count
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +44,7 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signatures: Annotated[tuple[Hex64, ...], msgspec.Meta(min_length=2, max_length=2)]
     acceptance: HexBytes
     acceptance_signature: Hex64
-    leaf_index: int
+    leaf_index: Count
     proof: Annotated[tuple[Hex32, ...], msgspec.Meta(max_length=64)]
     head: HexBytes
     head_signature: Hex64

@@ -1,0 +1,100 @@
+"""The table of operations: name, route, scope, shapes. Server, OpenAPI and SDK derive from it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tirami.api import schemas as s
+from tirami.api.scopes import Scope
+
+
+class Dialect(StrEnum):
+    """Wrong shapes are 400 in the OpenAI dialect and 422 in ours."""
+
+    OPENAI = "openai"
+    TIRAMI = "tirami"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One capability, declared once.
+
+    Attributes:
+        name: Python name; method of the SDK.
+        path: with ``{parameters}`` in braces, 64 hexadecimal digits each unless named ``model``.
+        scope: the least a token must have.
+        query, body, reply: shapes; ``reply`` ``None`` is raw bytes or text.
+        media: content type of the reply.
+        limited: counted by the per-caller rate limit.
+        streams: may answer with server-sent events.
+    """
+
+    name: str
+    method: str
+    path: str
+    scope: Scope
+    summary: str
+    query: type[s.Query] | None = None
+    body: type[s.Body] | type[s.ChatCompletionRequest] | None = None
+    reply: type[s.Reply] | None = None
+    media: str = "application/json"
+    dialect: Dialect = Dialect.TIRAMI
+    limited: bool = True
+    streams: bool = False
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+
+_R, _I, _E, _A, _P = Scope.READ_ONLY, Scope.INFERENCE, Scope.ECONOMY, Scope.ADMIN, Scope.PUBLIC
+_T = "/v1/tirami"
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "chat_completions", "POST", "/v1/chat/completions", _I, "Answer a chat; every answer carries its cost.",
+        body=s.ChatCompletionRequest, reply=s.ChatCompletion, dialect=Dialect.OPENAI, limited=False, streams=True,
+    ),
+    Operation("models", "GET", "/v1/models", _R, "Models served here, with prices.", reply=s.ModelList,
+              dialect=Dialect.OPENAI, limited=False),
+    Operation("model", "GET", "/v1/models/{model}", _R, "One model.", reply=s.ModelEntry, dialect=Dialect.OPENAI,
+              limited=False),
+    Operation("balance", "GET", f"{_T}/balance", _R, "Balance of an account, by default the caller's.",
+              query=s.BalanceQuery, reply=s.BalanceReply),
+    Operation("trades", "GET", f"{_T}/trades", _R, "Trades, newest first.", query=s.TradesQuery, reply=s.TradesReply),
+    Operation("trade", "GET", f"{_T}/trades/{{id}}", _R, "One trade with its signatures.", reply=s.TradeEntry),
+    Operation("trade_proof", "GET", f"{_T}/trades/{{id}}/proof", _R, "Inclusion proof of a trade.",
+              reply=s.ProofReply),
+    Operation("trade_receipt", "GET", f"{_T}/trades/{{id}}/receipt", _R, "Receipt file of a trade (RFC 8785)."),
+    Operation("log_head", "GET", f"{_T}/log/head", _R, "Signed tree head over everything booked.",
+              reply=s.HeadEntry),
+    Operation("log_consistency", "GET", f"{_T}/log/consistency", _R, "Consistency proof between two sizes.",
+              query=s.ConsistencyQuery, reply=s.ConsistencyReply),
+    Operation("network", "GET", f"{_T}/network", _R, "Totals of the network as this book sees it.",
+              reply=s.NetworkReply),
+    Operation("transfer", "POST", f"{_T}/transfer", _A, "Give owned TRM of the node to one of its accounts.",
+              body=s.TransferRequest, reply=s.TransferReply),
+    Operation("accounts", "GET", f"{_T}/accounts", _A, "Hosted accounts.", reply=s.AccountList),
+    Operation("create_account", "POST", f"{_T}/accounts", _A, "Create a hosted account with a welcome line.",
+              body=s.AccountRequest, reply=s.AccountEntry),
+    Operation("disable_account", "POST", f"{_T}/accounts/{{id}}/disable", _A, "Stop an account from spending.",
+              reply=s.AccountEntry),
+    Operation("safety", "GET", f"{_T}/safety", _R, "Kill switch, budgets and what is left of them.",
+              query=s.SafetyQuery, reply=s.SafetyReply),
+    Operation("kill", "POST", f"{_T}/kill", _A, "Freeze or release all spending.", body=s.KillRequest,
+              reply=s.KillReply, limited=False),
+    Operation("set_policy", "POST", f"{_T}/policy", _A, "Set the budgets of an account.", body=s.PolicyRequest,
+              reply=s.PolicyReply, limited=False),
+    Operation("tokens", "GET", f"{_T}/tokens", _A, "Unexpired tokens, by hash.", reply=s.TokenList),
+    Operation("issue_token", "POST", f"{_T}/tokens/issue", _A, "Issue a token.", body=s.TokenRequest,
+              reply=s.IssuedToken),
+    Operation("revoke_token", "POST", f"{_T}/tokens/revoke", _A, "Revoke a token at once.", body=s.RevokeRequest,
+              reply=s.RevokeReply),
+    Operation("rotate_token", "POST", f"{_T}/tokens/rotate", _A, "Replace a token, with a period of grace.",
+              body=s.RotateRequest, reply=s.IssuedToken),
+    Operation("status", "GET", "/status", _R, "What this node is doing.", reply=s.StatusReply, limited=False),
+    Operation("health", "GET", "/health", _P, "Whether a model is loaded.", reply=s.HealthReply, limited=False),
+    Operation("healthz", "GET", "/healthz", _P, "Alive.", media="text/plain", limited=False),
+    Operation("readyz", "GET", "/readyz", _P, "Ready to serve; 503 when not.", reply=s.ReadyReply, limited=False),
+)  # fmt: skip
+
+BY_NAME = {operation.name: operation for operation in OPERATIONS}

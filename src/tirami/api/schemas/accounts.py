@@ -1,0 +1,72 @@
+"""Hosted accounts and tokens."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Hex32, Reply
+
+Label = Annotated[str, Field(max_length=128)]
+
+
+class AccountRequest(Body):
+    label: Label = ""
+
+
+class AccountEntry(Reply):
+    account: str
+    label: str
+    created_ms: int
+    disabled: bool
+    effective_balance: int
+    net_balance: int
+    reserved: int
+
+
+class AccountList(Reply):
+    accounts: list[AccountEntry]
+
+
+class TokenRequest(Body):
+    scope: str
+    node_id: AccountId | None = None
+    """Hosted account the token speaks for; absent for a token of the node itself."""
+    ttl_secs: Annotated[int, Field(ge=0, le=MAX_SAFE // 1000)] = 604_800
+    """0 never expires."""
+    label: Label = ""
+
+
+class TokenEntry(Reply):
+    token_hash_hex: str
+    node_id: str | None
+    scope: str
+    created_at_ms: int
+    expires_at_ms: int
+    label: str
+
+
+class IssuedToken(TokenEntry):
+    token: str
+    """Shown once; only its hash is kept."""
+    warning: str = "This token is shown once. Keep it secret."
+
+
+class TokenList(Reply):
+    total: int
+    tokens: list[TokenEntry]
+
+
+class RevokeRequest(Body):
+    token_hash_hex: Hex32
+
+
+class RevokeReply(Reply):
+    revoked: bool
+    token_hash_hex: str
+
+
+class RotateRequest(Body):
+    token_hash_hex: Hex32
+    grace_secs: Annotated[int, Field(ge=0, le=604_800)] = 60
+    """How long the old token goes on; never longer than it would have."""
+    ttl_secs: Annotated[int, Field(ge=0, le=MAX_SAFE // 1000)] = 604_800

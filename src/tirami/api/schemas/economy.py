@@ -1,0 +1,130 @@
+"""Balances, trades, the network and transfers. Field names of the original are kept, with ``*_trm`` twins."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Query, Reply
+
+
+class BalanceQuery(Query):
+    node: AccountId | None = None
+    """Whose balance; needs the right to see it. Default: the caller's own."""
+
+
+class BalanceReply(Reply):
+    node_id: str
+    network: str
+    network_hash: str
+    contributed: int
+    consumed: int
+    reserved: int
+    net_balance: int
+    effective_balance: int
+    credit_limit: int
+    credit_drawn: int
+    contributed_trm: int
+    consumed_trm: int
+    reserved_trm: int
+    reputation: float
+    trade_count: int
+    history: list["TradeEntry"]
+    """The newest ten trades of this account."""
+
+
+class TradesQuery(Query):
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
+    """``next_cursor`` of the page before."""
+    node: AccountId | None = None
+    signatures: bool = False
+
+
+class TradeEntry(Reply):
+    id: str
+    provider: str
+    consumer: str
+    trm_amount: int
+    tokens_processed: int
+    prompt_tokens: int
+    timestamp: int
+    model_id: str
+    flops_estimated: int
+    scope: str
+    session: int
+    leaf_index: int
+    applied: bool
+    """Whether the payer's account covered it."""
+    signatures: list[str] | None = None
+    """Payer's, provider's; on request."""
+
+
+class TradesReply(Reply):
+    count: int
+    trades: list[TradeEntry]
+    next_cursor: int | None
+
+
+class HeadEntry(Reply):
+    network: str
+    network_hash: str
+    log_id: str
+    node: str
+    size: int
+    root: str
+    at_ms: int
+    body: str
+    signature: str
+
+
+class ProofReply(Reply):
+    id: str
+    leaf_index: int
+    proof: list[str]
+    head: HeadEntry
+
+
+class ConsistencyQuery(Query):
+    first: Annotated[int, Field(ge=0, le=MAX_SAFE)]
+    second: Annotated[int, Field(ge=0, le=MAX_SAFE)]
+
+
+class ConsistencyReply(Reply):
+    first: int
+    second: int
+    proof: list[str]
+
+
+class NetworkReply(Reply):
+    network: str
+    network_hash: str
+    total_nodes: int
+    total_contributed_cu: int
+    total_consumed_cu: int
+    total_contributed_trm: int
+    total_consumed_trm: int
+    total_trades: int
+    total_flop: int
+    local_trades: int
+    local_volume_trm: int
+    avg_reputation: float
+    merkle_root: str
+    log_size: int
+    state_hash: str
+    sum_of_accounts: int
+    """Σ over all accounts, ISSUANCE and BURN included: always 0."""
+    minted: int
+    burned: int
+    credit_outstanding: int
+
+
+class TransferRequest(Body):
+    to: AccountId
+    amount: Annotated[int, Field(ge=1, le=MAX_SAFE)]
+
+
+class TransferReply(Reply):
+    record_id: str
+    to: str
+    amount: int
+    effective_balance: int

@@ -1,0 +1,5 @@
+"""``python -m tirami.cli``."""
+
+from tirami.cli import main
+
+main()

@@ -1,0 +1,145 @@
+"""The one place of the command line that builds a node in this process; everything else speaks HTTP to one."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from queue import SimpleQueue
+from typing import Self
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from tirami.cli.banner import Running
+from tirami.cli.conversation import Bill, Question
+from tirami.cli.download import Progress
+from tirami.core.config import Config
+from tirami.node import Node, configure_logs
+from tirami.node.chat import ChatCall
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def serve(config: Config, *, progress: Progress | None, ready: Callable[[Running], None]) -> None:
+    """Run a node until a signal asks it to stop; its state is saved when this returns.
+
+    Args:
+        config: what the node is told.
+        progress: called with (bytes done, bytes in all) while a model is fetched.
+        ready: called once, when the node serves.
+
+    Raises:
+        StartError: the node does not start.
+    """
+    configure_logs(config.log)
+    asyncio.run(_serve(config, progress, ready))
+
+
+async def _serve(config: Config, progress: Progress | None, ready: Callable[[Running], None]) -> None:
+    stop = asyncio.Event()
+    with _signals(stop) as opening:
+        try:
+            async with Node.open(config, progress=progress) as node:
+                opening.clear()
+                ready(Running(node.url or "", node.identity.hex(), node.model_name, node.model_problem))
+                await node.run_until(stop)
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+
+
+@contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[set["asyncio.Task[None]"]]:
+    """Set ``stop`` on a signal; tasks in the yielded set, this one at first, are cancelled as well."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    waiting = {task}
+
+    def end() -> None:
+        stop.set()
+        for opening in waiting:
+            opening.cancel()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, end)
+    try:
+        yield waiting
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+class PrivateNode:
+    """A node of this process without a port, for the person at this terminal. Made by :meth:`open`."""
+
+    def __init__(self, portal: BlockingPortal, node: Node) -> None:
+        self._portal = portal
+        self._node = node
+        self.bill: Bill | None = None
+
+    @classmethod
+    @contextmanager
+    def open(cls, config: Config, progress: Progress | None) -> Iterator[Self]:
+        """Raises ``StartError``."""
+        configure_logs(config.log)
+        with start_blocking_portal() as portal:
+            opened: AbstractContextManager[Node] = portal.wrap_async_context_manager(
+                Node.open(config, progress=progress, serve=False)
+            )
+            with opened as node:
+                yield cls(portal, node)
+
+    @property
+    def model(self) -> str | None:
+        return self._node.model_name
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no model."""
+        return self._node.model_problem
+
+    def ask(self, question: Question) -> Iterator[str]:
+        """Pieces of the answer as they come; ``bill`` is set afterwards. Leaving early bills what was delivered."""
+        self.bill = None
+        pieces: SimpleQueue[str | None] = SimpleQueue()
+        answer = self._portal.start_task_soon(self._answer, question, pieces)
+        try:
+            while (piece := pieces.get()) is not None:
+                yield piece
+        except BaseException:
+            answer.cancel()
+            while pieces.get() is not None:  # settled when the end arrives
+                pass
+            raise
+        self.bill = answer.result()
+
+    async def _answer(self, question: Question, pieces: "SimpleQueue[str | None]") -> Bill:
+        try:
+            return await self._stream(question, pieces)
+        finally:
+            pieces.put(None)
+
+    async def _stream(self, question: Question, pieces: "SimpleQueue[str | None]") -> Bill:
+        parts = self._node.parts
+        call = ChatCall(
+            payer=parts.payers.owner,
+            engine=parts.engines.find(None),
+            messages=question.messages,
+            max_tokens=question.max_tokens,
+            temperature=question.temperature,
+            top_p=1.0,
+            top_k=0,
+            seed=None,
+            request_id="chat",
+        )
+        async with await parts.chat.stream(call) as stream:
+            async for chunk in stream:
+                pieces.put(chunk.text)
+            settled = await stream.settle()
+        return Bill(
+            cost_trm=settled.cost,
+            balance_trm=parts.ledger.balance(call.payer.key).effective,
+            trade_id=settled.record_id.hex() if settled.record_id else None,
+            prompt_tokens=settled.trade.prompt_tokens if settled.trade else 0,
+            completion_tokens=settled.trade.completion_tokens if settled.trade else 0,
+            finish_reason=settled.reason.value,
+        )

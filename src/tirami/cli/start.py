@@ -1,0 +1,107 @@
+"""``tirami start`` and ``tirami node``: run a node in the foreground until a signal ends it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tirami.cli.banner import Announcer, Banner, JsonLine, PlainLines
+from tirami.cli.host import serve
+from tirami.cli.options import DataDir, Json
+from tirami.cli.terminal import Terminal
+from tirami.core.config import Config, load_config
+from tirami.core.errors import ConfigError
+
+ModelChoice = Annotated[
+    str | None, typer.Option("--model", "-m", help="Catalogue alias or path of a GGUF file.  [qwen2.5:0.5b]")
+]
+NoModel = Annotated[bool, typer.Option("--no-model", help="Serve everything but inference.")]
+Port = Annotated[int | None, typer.Option("--port", "-p", min=0, max=65_535, help="0 takes a free one.  [3000]")]
+Bind = Annotated[str | None, typer.Option("--bind", help="Address to listen on.  [127.0.0.1]")]
+Network = Annotated[Path | None, typer.Option("--network", metavar="FILE", help="Network file; regtest if absent.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML configuration.")]
+Upstream = Annotated[str | None, typer.Option("--upstream", metavar="URL", help="OpenAI-compatible server to front.")]
+AcceptRollback = Annotated[bool, typer.Option("--accept-rollback", help="Start on an older journal than last seen.")]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.  [info]")]
+Ledger = Annotated[
+    Path | None, typer.Option("--ledger", metavar="PATH", help="Data directory; NAME.json stands for NAME beside it.")
+]
+
+
+def start(
+    model: ModelChoice = None,
+    no_model: NoModel = False,
+    port: Port = None,
+    bind: Bind = None,
+    network: Network = None,
+    offline: Offline = False,
+    config_file: ConfigFile = None,
+    upstream: Upstream = None,
+    accept_rollback: AcceptRollback = False,
+    log_level: LogLevel = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Run a node with everything it needs, made at the first start. Ctrl-C saves and ends."""
+    flags = {
+        "data_dir": data_dir,
+        "infer.model": "" if no_model else model,
+        "infer.offline": offline or None,
+        "infer.upstream_url": upstream,
+        "api.port": port,
+        "api.bind": bind,
+        "network.file": network and str(network),
+        "journal.accept_rollback": accept_rollback or None,
+        "log.level": log_level,
+    }
+    config = load_config(config_file, _environment(), flags)
+    terminal = Terminal(json_output)
+    if terminal.err.is_terminal and not config.log.file:  # a log between the lines of the banner helps nobody
+        config = config.with_values({"log.file": str(config.data_dir / "node.log")}, "default")
+    _run(config, JsonLine() if json_output else Banner(config, terminal.out, config.log.file))
+
+
+def node(
+    model: ModelChoice = None,
+    port: Port = None,
+    bind: Bind = None,
+    ledger: Ledger = None,
+    upstream: Upstream = None,
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Run a node with plain output: an API in the foreground."""
+    flags = {
+        "data_dir": _ledger_directory(ledger) if ledger else data_dir,
+        "infer.model": model,
+        "infer.upstream_url": upstream,
+        "api.port": port,
+        "api.bind": bind,
+    }
+    config = load_config(config_file, _environment(), flags)
+    if config.origin("log.format") == "default":
+        config = config.with_values({"log.format": "text"}, "default")
+    _run(config, JsonLine() if json_output else PlainLines(config, Terminal(json_output).out))
+
+
+def _run(config: Config, announcer: Announcer) -> None:
+    config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    announcer.opening()
+    serve(config, progress=announcer.progress, ready=announcer.ready)
+    announcer.stopped()
+
+
+def _environment() -> Mapping[str, str]:
+    """An empty value counts as absent."""
+    return {name: value for name, value in os.environ.items() if value.strip()}
+
+
+def _ledger_directory(path: Path) -> Path:
+    directory = path.with_suffix("") if path.suffix == ".json" else path
+    if directory.is_file():
+        raise ConfigError(f"{directory} is a file; the journal lies in a directory", param="data_dir")
+    return directory

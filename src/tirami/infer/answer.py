@@ -1,0 +1,120 @@
+"""One running answer of the engine child, with its meter."""
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+from tirami.core.errors import EngineFailed, TiramiError
+from tirami.core.units import TokenCount
+from tirami.infer.engine import Chunk, CountedBy, FinishReason, ModelCard, Prompt, Reading
+from tirami.infer.flop import flop
+from tirami.infer.ids import IdRecovery
+from tirami.infer.llama import Event, EventStream
+
+
+class ChildGeneration:
+    """A :class:`~tirami.infer.engine.Generation` over a stream of llama.cpp events.
+
+    Args:
+        card: the model, for the FLOP formula.
+        prompt: what is answered.
+        stream: the connection, not yet sent.
+        recovery: finds the ids that the server withholds.
+        peak_memory: bytes, asked when a reading is taken.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        prompt: Prompt,
+        stream: EventStream,
+        recovery: IdRecovery,
+        peak_memory: Callable[[], int],
+    ) -> None:
+        self._card = card
+        self._prompt = prompt
+        self._stream = stream
+        self._recovery = recovery
+        self._peak_memory = peak_memory
+        self._chunks = self._run()
+        self._finish_reason: FinishReason | None = None
+        self._prompt_tokens = 0
+        self._count = 0
+        self._ids_complete = True
+        self._sent_at: float | None = None
+        self._first_at: float | None = None
+        self._ended_at: float | None = None
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self._chunks
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        return self._finish_reason
+
+    def reading(self) -> Reading:
+        sent = self._sent_at
+        now = self._ended_at or time.perf_counter()
+        return Reading(
+            prompt_tokens=TokenCount(self._prompt_tokens),
+            completion_tokens=TokenCount(self._count),
+            flop=flop(self._card, self._prompt_tokens, self._count),
+            ttft_ms=None if sent is None or self._first_at is None else (self._first_at - sent) * 1000,
+            wall_ms=0.0 if sent is None else (now - sent) * 1000,
+            peak_memory_bytes=self._peak_memory(),
+            ids_complete=self._ids_complete,
+            counted_by=CountedBy.ENGINE,
+        )
+
+    async def close(self) -> None:
+        """Drop the connection, wherever the answer stands; idempotent."""
+        await self._stream.close()
+        with contextlib.suppress(RuntimeError):  # another task is inside; the closed connection ends it
+            await self._chunks.aclose()
+        self._end(FinishReason.CANCELLED)
+
+    async def _run(self) -> AsyncGenerator[Chunk, None]:
+        self._sent_at = time.perf_counter()
+        try:
+            async with contextlib.aclosing(self._stream.events()) as events:
+                async for event in events:
+                    chunk = await self._chunk(event)
+                    if event.stop:
+                        self._end(FinishReason.LENGTH if event.stop_type == "limit" else FinishReason.STOP)
+                    if chunk is not None:
+                        yield chunk
+                    if event.stop:
+                        return
+            raise EngineFailed("the engine process broke off an answer")
+        except TiramiError:
+            self._end(FinishReason.FAILED)
+            raise
+        finally:
+            self._end(FinishReason.CANCELLED)
+
+    async def _chunk(self, event: Event) -> Chunk | None:
+        """Count an event; ``None`` where it brings neither text nor tokens."""
+        if event.prompt_progress is not None:
+            self._prompt_tokens = event.prompt_progress.processed
+            return None
+        count = max(self._count, event.timings.predicted_n if event.timings else 0)
+        grown = count - self._count
+        if not grown and not event.content:
+            return None
+        ids: tuple[int, ...] | None = event.tokens
+        if len(event.tokens) != grown:
+            last = event.tokens[-1:]
+            ids = await self._recovery.recover(event.content, last[0], grown) if last else None
+        if ids is None:
+            self._ids_complete = False
+        if self._first_at is None:
+            self._first_at = time.perf_counter()
+        self._prompt_tokens = self._prompt.count
+        self._count = count
+        return Chunk(event.content, ids or (), TokenCount(count))
+
+    def _end(self, reason: FinishReason) -> None:
+        """The first reason stands, and the clock with it."""
+        if self._finish_reason is None:
+            self._finish_reason = reason
+            self._ended_at = time.perf_counter()

@@ -1,0 +1,235 @@
+"""``/v1/chat/completions`` and ``/v1/models``: the OpenAI dialect over one paid answer."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from tirami.api.schemas import (
+    AssistantMessage,
+    ChatCompletion,
+    ChatCompletionRequest,
+    Choice,
+    ModelEntry,
+    ModelList,
+    Usage,
+    XTirami,
+)
+from tirami.core.errors import CancelledByClient, TiramiError
+from tirami.infer import Engine
+from tirami.ledger import LOCAL, Payer
+from tirami.market import Settlement
+from tirami.node.chat import FINISH, ChatCall, ChatStream
+from tirami.node.http.caller import payer_of
+from tirami.node.http.handlers import Call, handles
+from tirami.node.http.replies import error_event
+
+T = TypeVar("T")
+SEND_TIMEOUT_S = 30
+"""A client that does not take a chunk for this long is gone."""
+_log = structlog.get_logger()
+
+
+@handles("chat_completions")
+async def chat_completions(call: Call) -> ChatCompletion | Response:
+    body: ChatCompletionRequest = call.body
+    payer = payer_of(call.request, call.caller, call.parts)
+    engine = call.parts.engines.find(body.model)
+    chat_call = ChatCall(
+        payer=payer,
+        engine=engine,
+        messages=[{"role": message.role, "content": message.text} for message in body.messages],
+        max_tokens=body.most_tokens,
+        temperature=0.7 if body.temperature is None else float(body.temperature),
+        top_p=1.0 if body.top_p is None else float(body.top_p),
+        top_k=body.top_k or 0,
+        seed=body.seed,
+        request_id=call.request_id,
+    )
+    frame = _Frame(call, payer, engine)
+    if body.stream:
+        stream = await _while_connected(call.request, call.parts.chat.stream(chat_call))
+        usage = body.stream_options is not None and body.stream_options.include_usage
+        return EventStream(frame, stream, include_usage=usage)
+    answer = await _while_connected(call.request, call.parts.chat.answer(chat_call))
+    return frame.completion(answer.text, answer.settlement)
+
+
+@handles("models")
+async def models(call: Call) -> ModelList:
+    engine = call.parts.engines.engine
+    return ModelList(data=[] if engine is None else [_model_entry(call, engine)])
+
+
+@handles("model")
+async def model(call: Call) -> ModelEntry:
+    return _model_entry(call, call.parts.engines.find(call.request.path_params["model"]))
+
+
+def _model_entry(call: Call, engine: Engine) -> ModelEntry:
+    card, price = engine.card, call.parts.load.price(engine.card.active_parameters)
+    return ModelEntry(
+        id=card.name,
+        created=call.parts.started_ms // 1000,
+        digest=card.digest.hex(),
+        context_length=card.context_length,
+        parameters=card.parameters,
+        active_parameters=card.active_parameters,
+        quantization=card.quantization,
+        price_in_utrm=price.prompt,
+        price_out_utrm=price.completion,
+    )
+
+
+class _Frame:
+    """Everything the chunks and the body of one answer have in common."""
+
+    def __init__(self, call: Call, payer: Payer, engine: Engine) -> None:
+        self.call = call
+        self.id = f"chatcmpl-{secrets.token_hex(8)}"
+        self.created = int(time.time())
+        self.model = engine.card.name
+        self._payer = payer
+        self._price = call.parts.load.price(engine.card.active_parameters)
+
+    def chunk(self, delta: dict[str, str], finish: str | None, **extra: object) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return self.event(choices=[choice], **extra)
+
+    def event(self, **content: object) -> bytes:
+        body = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
+        return b"data: " + msgspec.json.encode({**body, **content}) + b"\n\n"
+
+    def usage(self, settlement: Settlement) -> Usage:
+        reading = settlement.reading
+        count = settlement.trade.completion_tokens if settlement.trade else 0
+        return Usage(
+            prompt_tokens=reading.prompt_tokens, completion_tokens=count, total_tokens=reading.prompt_tokens + count
+        )
+
+    def x_tirami(self, settlement: Settlement) -> XTirami:
+        ledger, trade, reading = self.call.parts.ledger, settlement.trade, settlement.reading
+        owner = self._payer.scope == LOCAL
+        return XTirami(
+            trm_cost=settlement.cost,
+            effective_balance=ledger.balance(self._payer.key).effective,
+            provider_effective_balance=ledger.own_use().effective if owner else None,
+            trade_id=settlement.record_id.hex() if settlement.record_id else None,
+            request_id=self.call.request_id,
+            network=ledger.network.id,
+            network_hash=ledger.network.hash.hex(),
+            price_in_utrm=trade.price_in if trade else self._price.prompt,
+            price_out_utrm=trade.price_out if trade else self._price.completion,
+            flop=trade.flop if trade else 0,
+            ttft_ms=reading.ttft_ms,
+            counted_by=reading.counted_by.value,
+            ids_complete=reading.ids_complete,
+        )
+
+    def completion(self, text: str, settlement: Settlement) -> ChatCompletion:
+        self.log(settlement)
+        choice = Choice(message=AssistantMessage(content=text), finish_reason=FINISH[settlement.reason])
+        return ChatCompletion(
+            id=self.id,
+            created=self.created,
+            model=self.model,
+            choices=[choice],
+            usage=self.usage(settlement),
+            x_tirami=self.x_tirami(settlement),
+        )
+
+    def log(self, settlement: Settlement) -> None:
+        reading = settlement.reading
+        _log.info(
+            "answered",
+            request_id=self.call.request_id,
+            trade=settlement.record_id.hex() if settlement.record_id else None,
+            cost=settlement.cost,
+            reason=settlement.reason.value,
+            prompt_tokens=reading.prompt_tokens,
+            completion_tokens=reading.completion_tokens,
+            ttft_ms=reading.ttft_ms,
+            wall_ms=reading.wall_ms,
+        )
+
+
+class EventStream(Response):
+    """Server-sent events of one answer. A client that leaves, or stops reading, ends the answer within one chunk."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frame: _Frame, stream: ChatStream, *, include_usage: bool) -> None:
+        super().__init__(headers={"cache-control": "no-cache"}, media_type=self.media_type)
+        del self.headers["content-length"]
+        self._frame = frame
+        self._stream = stream
+        self._include_usage = include_usage
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        body = asyncio.create_task(self._send_all(send), name="event-stream")
+        gone = asyncio.create_task(_disconnected(receive), name="disconnect-watch")
+        try:
+            await asyncio.wait((body, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (gone, body):
+                task.cancel()
+            await asyncio.gather(body, gone, return_exceptions=True)
+        if not body.cancelled() and (error := body.exception()) is not None and not isinstance(error, TimeoutError):
+            raise error
+
+    async def _send_all(self, send: Send) -> None:
+        async with self._stream:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                async for event in self._events():
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        await send({"type": "http.response.body", "body": event, "more_body": True})
+            except TiramiError as error:
+                event = error_event(error, self._frame.call.request_id)
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        frame = self._frame
+        yield frame.chunk({"role": "assistant", "content": ""}, None)
+        async for chunk in self._stream:
+            yield frame.chunk({"content": chunk.text}, None)
+        settlement = await self._stream.settle()
+        frame.log(settlement)
+        extension = frame.x_tirami(settlement).model_dump()
+        yield frame.chunk({}, FINISH[settlement.reason], x_tirami=extension)
+        if self._include_usage:
+            usage = frame.usage(settlement).model_dump()
+            yield frame.event(choices=[], usage=usage, x_tirami=extension)
+        yield b"data: [DONE]\n\n"
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` until it is done or the client goes away, which cancels it. Raises ``CancelledByClient``."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnected(request.receive), name="disconnect-watch")
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+    if task.cancelled():
+        raise CancelledByClient("the client went away; nothing was charged")
+    return task.result()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+

@@ -1,0 +1,117 @@
+"""Balances, the network, transfers."""
+
+from tirami.api import Scope
+from tirami.api.schemas import (
+    BalanceQuery,
+    BalanceReply,
+    NetworkReply,
+    TransferReply,
+    TransferRequest,
+)
+from tirami.core.errors import AccountNotFound, InsufficientScope
+from tirami.core.keys import PublicKey, parse_node_id
+from tirami.core.units import Trm
+from tirami.ledger import AccountKind, transfer
+from tirami.node.http.caller import CallerKind
+from tirami.node.http.handlers import Call, handles
+from tirami.node.http.trades import trade_entries
+from tirami.node.parts import Parts
+
+REPUTATION = 0.5
+"""Constant until the mesh (RULINGS, HTTP)."""
+HISTORY = 10
+
+
+def own_account(call: Call) -> PublicKey:
+    """The account a caller speaks for: its token's, else the owner's local one."""
+    return call.caller.account or call.parts.payers.owner.key
+
+
+def visible_account(call: Call, named: str | None) -> PublicKey:
+    """The account asked for, if the caller may see it: its own; the node's, for its owner; any, for an administrator.
+
+    Raises ``InsufficientScope``.
+    """
+    if named is None:
+        return own_account(call)
+    wanted = parse_node_id(named)
+    node = call.parts.key.public_key
+    owner_sees = {node, call.parts.payers.owner.key} if call.caller.kind is CallerKind.OWNER else set()
+    if call.caller.scope >= Scope.ADMIN or wanted == call.caller.account or wanted in owner_sees:
+        return wanted
+    raise InsufficientScope("this account is not yours to see", param="node")
+
+
+@handles("balance")
+async def balance(call: Call) -> BalanceReply:
+    query: BalanceQuery = call.query
+    account, ledger = visible_account(call, query.node), call.parts.ledger
+    has = ledger.balance(account)
+    history = trade_entries(call.parts, party=account, before=None, limit=HISTORY, signatures=False)
+    return BalanceReply(
+        node_id=account.hex(),
+        network=ledger.network.id,
+        network_hash=ledger.network.hash.hex(),
+        contributed=has.income,
+        consumed=has.spent,
+        reserved=has.reserved,
+        net_balance=has.net,
+        effective_balance=has.effective,
+        credit_limit=has.credit_limit,
+        credit_drawn=has.credit_drawn,
+        contributed_trm=has.income,
+        consumed_trm=has.spent,
+        reserved_trm=has.reserved,
+        reputation=REPUTATION,
+        trade_count=ledger.state.trades_of(account),
+        history=history.trades,
+    )
+
+
+@handles("network")
+async def network(call: Call) -> NetworkReply:
+    return network_reply(call.parts)
+
+
+def network_reply(parts: Parts) -> NetworkReply:
+    ledger = parts.ledger
+    state, totals, local = ledger.state, ledger.state.network_totals, ledger.state.local_totals
+    drawn = sum(-amount for account, amount in state.book.balances().items()
+                if account.kind is AccountKind.KEY and amount < 0)  # fmt: skip
+    return NetworkReply(
+        network=ledger.network.id,
+        network_hash=ledger.network.hash.hex(),
+        total_nodes=len(totals.parties),
+        total_contributed_cu=totals.volume,
+        total_consumed_cu=totals.volume,
+        total_contributed_trm=totals.volume,
+        total_consumed_trm=totals.volume,
+        total_trades=totals.trades,
+        total_flop=totals.flop,
+        local_trades=local.trades,
+        local_volume_trm=local.volume,
+        avg_reputation=REPUTATION if totals.parties else 0.0,
+        merkle_root=state.log.root().hex(),
+        log_size=state.log.size,
+        state_hash=state.book.state_hash().hex(),
+        sum_of_accounts=state.book.imbalance(),
+        minted=state.book.minted,
+        burned=state.book.burned,
+        credit_outstanding=drawn,
+    )
+
+
+@handles("transfer")
+async def give(call: Call) -> TransferReply:
+    body: TransferRequest = call.body
+    parts, to = call.parts, parse_node_id(body.to)
+    if to not in parts.ledger.state.settings.accounts:
+        raise AccountNotFound("transfers go to accounts hosted here", param="to")
+    admitted, booked = transfer(parts.ledger, parts.key, to, Trm(body.amount))
+    await booked
+    return TransferReply(
+        record_id=admitted.record_id.hex(),
+        to=to.hex(),
+        amount=body.amount,
+        effective_balance=parts.ledger.balance(to).effective,
+    )

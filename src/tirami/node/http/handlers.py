@@ -1,0 +1,60 @@
+"""Handlers register through the table of operations; a server does not start with one missing or one too many."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from tirami.api import BY_NAME, OPERATIONS
+from tirami.core.errors import NotFound
+from tirami.core.keys import Digest
+from tirami.node.http.caller import Caller
+from tirami.node.parts import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way into a handler: already authenticated, limited and checked."""
+
+    parts: Parts
+    request: Request
+    caller: Caller
+    request_id: str
+    query: Any
+    body: Any
+
+    def digest(self, error: type[NotFound]) -> Digest:
+        """The 32-byte ``{id}`` of the path; anything else is simply not found."""
+        text = self.request.path_params["id"]
+        try:
+            return Digest(bytes.fromhex(text) if len(text) == 64 else b"")
+        except ValueError:
+            raise error(f"no {text!r} here", param="id") from None
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+HANDLERS: dict[str, Handler] = {}
+
+
+def handles(name: str) -> Callable[[Handler], Handler]:
+    """Register the handler of an operation of the table."""
+
+    def register(handler: Handler) -> Handler:
+        if name not in BY_NAME:
+            raise LookupError(f"{name!r} is not in the table of operations")
+        if name in HANDLERS:
+            raise LookupError(f"{name!r} has two handlers")
+        HANDLERS[name] = handler
+        return handler
+
+    return register
+
+
+def check_complete() -> None:
+    """Raises ``LookupError`` naming operations without a handler."""
+    missing = [operation.name for operation in OPERATIONS if operation.name not in HANDLERS]
+    if missing:
+        raise LookupError(f"operations without a handler: {', '.join(missing)}")
+
+

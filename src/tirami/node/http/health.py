@@ -1,0 +1,83 @@
+"""Health, readiness, status."""
+
+from starlette.responses import PlainTextResponse, Response
+
+from tirami.api.schemas import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
+from tirami.core.units import MICRO
+from tirami.ledger import tier_of
+from tirami.node.http.economy import network_reply
+from tirami.node.http.handlers import Call, handles
+from tirami.node.http.replies import json_reply
+from tirami.node.http.trades import trade_entries
+from tirami.node.parts import Parts
+from tirami.node.version import VERSION
+
+FEATURES = ["api:bearer-auth", "api:scopes", "log:rfc6962", "receipt:1", "trade:dual-signature"]
+
+
+@handles("health")
+async def health(call: Call) -> HealthReply:
+    return HealthReply(model_loaded=call.parts.engines.ready)
+
+
+@handles("healthz")
+async def healthz(call: Call) -> Response:
+    return PlainTextResponse("ok")
+
+
+@handles("readyz")
+async def readyz(call: Call) -> Response:
+    components = {
+        "engine": call.parts.engines.ready,
+        "ledger": call.parts.ledger.halted is None,
+        "storage": call.parts.ledger.writable,
+    }
+    ready = all(components.values())
+    return json_reply(ReadyReply(ready=ready, components=components), 200 if ready else 503)
+
+
+@handles("status")
+async def status(call: Call) -> StatusReply:
+    parts = call.parts
+    return StatusReply(
+        version=VERSION,
+        node_id=parts.key.public_key.hex(),
+        started_ms=parts.started_ms,
+        model_loaded=parts.engines.ready,
+        engine=_engine(parts),
+        storage_writable=parts.ledger.writable,
+        protocol_features=FEATURES,
+        market_price=_price(parts),
+        network=network_reply(parts),
+        recent_trades=trade_entries(
+            parts, party=call.caller.account, before=None, limit=10, signatures=False
+        ).trades,
+    )
+
+
+def _engine(parts: Parts) -> EngineReport:
+    engine, room = parts.engines.engine, parts.room
+    if engine is None:
+        return EngineReport(
+            model=None, ready=False, slots=0, busy=0, waiting=0, restarts=0, problem=parts.engines.problem
+        )
+    now = engine.status()
+    return EngineReport(
+        model=engine.card.name,
+        ready=now.ready,
+        slots=now.slots,
+        busy=now.busy,
+        waiting=room.waiting,
+        restarts=now.restarts,
+        problem=None if now.ready else now.detail,
+    )
+
+
+def _price(parts: Parts) -> MarketPrice:
+    engine, totals = parts.engines.engine, parts.ledger.state.network_totals
+    return MarketPrice(
+        base_trm_per_token=tier_of(engine.card.active_parameters).value if engine else None,
+        supply_factor=1.0,
+        demand_factor=parts.load.demand / MICRO,
+        total_trades_ever=totals.trades + parts.ledger.state.local_totals.trades,
+    )

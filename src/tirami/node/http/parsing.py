@@ -1,0 +1,88 @@
+"""From bytes to checked shapes; everything wrong becomes one clear error that names the field."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from tirami.api import Dialect, Operation
+from tirami.core.errors import (
+    BodyTooLarge,
+    CancelledByClient,
+    InvalidField,
+    InvalidRequest,
+    MalformedJson,
+    RequestError,
+    UnsupportedMediaType,
+    UnsupportedParameter,
+)
+
+M = TypeVar("M", bound=BaseModel)
+_JSON = ("application/json", "application/x-www-form-urlencoded")
+"""``curl -d`` names the second; its body is JSON all the same."""
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, at most ``limit`` bytes, whether its length was announced or not."""
+    media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media not in _JSON and not (media.startswith("application/") and media.endswith("+json")):
+        raise UnsupportedMediaType(f"the body must be application/json, not {media}")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdigit() or int(announced[:20]) > limit:
+        raise BodyTooLarge(f"a body has at most {limit} bytes", limit=limit)
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(f"a body has at most {limit} bytes", limit=limit)
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise CancelledByClient("the client went away") from error
+    return b"".join(parts)
+
+
+def parse_json(data: bytes) -> Any:
+    """Strict JSON: UTF-8, no NaN, no duplicate keys. Raises ``MalformedJson``."""
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        raise MalformedJson("the body is not valid UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise MalformedJson(f"the body is not valid JSON: {error}") from error
+
+
+def checked(model: type[M], value: Any, operation: Operation) -> M:
+    """Raises ``InvalidRequest`` or ``UnsupportedParameter`` (400) on OpenAI routes, ``InvalidField`` (422) on ours."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _explained(error.errors(include_url=False, include_input=False), operation) from None
+
+
+def query_of(model: type[M], request: Request, operation: Operation) -> M:
+    return checked(model, dict(request.query_params), operation)
+
+
+def _explained(problems: Sequence[Any], operation: Operation) -> RequestError:
+    first = problems[0]
+    field = ".".join(str(part) for part in first["loc"]) or None
+    message = f"{field or 'body'}: {first['msg']}"
+    if operation.dialect is Dialect.OPENAI:
+        if first["type"] == "extra_forbidden":
+            return UnsupportedParameter(f"{field} is not supported", param=field)
+        return InvalidRequest(message, param=field)
+    return InvalidField(message, param=field)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("an object names a key twice")
+    return result
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,73 @@
+"""The HTTP server: uvicorn in a task this object owns."""
+
+import asyncio
+import socket
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tirami.core.errors import PortTaken
+
+DRAIN_S = 5
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program."""
+
+    def install_signal_handlers(self) -> None: ...
+
+
+class HttpServer:
+    """Serves ``app`` while the context is open. Raises ``PortTaken`` on entering."""
+
+    def __init__(self, app: ASGIApp, bind: str, port: int) -> None:
+        self._app = app
+        self._bind = bind
+        self._port = port
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self._bind}]" if ":" in self._bind else self._bind
+        return f"http://{host}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        listener = self._listen()
+        config = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            proxy_headers=False,
+        )
+        self._server = _Server(config)
+        self._task = asyncio.create_task(self._server._serve([listener]), name="http")
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.005)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None and self._task is not None
+        self._server.should_exit = True
+        await self._task
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._bind else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._bind, self._port))
+        except OSError as error:
+            listener.close()
+            raise PortTaken(f"{self._bind}:{self._port} cannot be bound: {error.strerror}") from error
+        listener.listen(2048)
+        listener.setblocking(False)
+        self._port = listener.getsockname()[1]
+        return listener

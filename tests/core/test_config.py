@@ -1,0 +1,216 @@
+"""Settings: who wins, what is refused, where a value came from."""
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from tirami.core.config import KEYS, Config, load_config
+from tirami.core.errors import ConfigError
+
+DEFAULTS = {
+    "api.bind": "127.0.0.1",
+    "api.port": 3000,
+    "api.body_limit": 65_536,
+    "api.openai_body_limit": 4_194_304,
+    "api.rate_per_second": 30,
+    "auth.loopback_owner": True,
+    "infer.model": "qwen2.5:0.5b",
+    "infer.slots": 8,
+    "infer.context": 2048,
+    "infer.threads": 0,
+    "infer.upstream_url": "",
+    "infer.upstream_model": "",
+    "infer.upstream_api_key": "",
+    "infer.upstream_parameters": 0,
+    "infer.offline": False,
+    "infer.models_dir": "",
+    "infer.queue": 256,
+    "infer.start_timeout_s": 120,
+    "pricing.prompt_ppm": 250_000,
+    "pricing.follow_load": True,
+    "pricing.half_life_s": 1_800,
+    "network.file": "",
+    "log.level": "info",
+    "log.format": "json",
+    "log.file": "",
+    "journal.accept_rollback": False,
+    "keystore.passphrase": "",
+}
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def value(config: Config, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def test_every_key_and_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load_config(None, {}, {})
+    assert {key: value(config, key) for key in KEYS if key != "data_dir"} == DEFAULTS
+    assert config.data_dir == tmp_path / ".tirami"
+    assert {config.origin(key) for key in KEYS} == {"default"}
+
+
+def test_defaults_file_environment_flags(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'data_dir = "/f"\n[api]\nport = 1\nbody_limit = 2000\nrate_per_second = 3\n')
+    environ = {"TIRAMI_API_PORT": "10", "TIRAMI_API_BODY_LIMIT": "20000", "PATH": "/bin"}
+    config = load_config(file, environ, {"api.port": 100, "api.bind": None})
+    assert (config.api.port, config.api.body_limit, config.api.rate_per_second) == (100, 20_000, 3)
+    assert (config.data_dir, config.api.bind) == (Path("/f"), "127.0.0.1")
+    assert [config.origin(key) for key in ("api.port", "api.body_limit", "api.rate_per_second", "api.bind", "data_dir")] == [
+        "flag",
+        "environment",
+        "file",
+        "default",
+        "file",
+    ]
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key != "data_dir"])
+def test_every_key_can_be_set_from_every_place(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    default = DEFAULTS[key]
+    other: object
+    if isinstance(default, bool):
+        other, text = not default, str(not default).lower()
+    elif isinstance(default, int):
+        other = {"infer.slots": 4, "infer.threads": 4}.get(key, 2_000)
+        text = str(other)
+    else:
+        choices = {"log.level": "debug", "log.format": "text"}
+        other = choices.get(key, "/x")
+        text = str(other)
+    written = text if isinstance(default, int) else f'"{text}"'
+    for config, origin in (
+        (load_config(toml(tmp_path, f"[{section}]\n{name} = {written}\n"), {}, {}), "file"),
+        (load_config(None, {f"TIRAMI_{section}_{name}".upper(): text}, {}), "environment"),
+        (load_config(None, {}, {key: other}), "flag"),
+        (load_config(None, {}, {}).with_flags({key: other}), "flag"),
+    ):
+        assert (value(config, key), config.origin(key)) == (other, origin)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("nonsense = 1", "nonsense"),
+        ("port = 1", "port"),
+        ("[api]\nprot = 1", "api.prot"),
+        ("[apis]\nport = 1", "apis"),
+        ("api = 1", "api"),
+        ("[api]\nport = '80'", "api.port"),
+        ("[api]\nport = true", "api.port"),
+        ("[api]\nport = 80.0", "api.port"),
+        ("[api]\nport = -1", "api.port"),
+        ("[api]\nport = 65536", "api.port"),
+        ("[api.port]\nx = 1", "api.port"),
+        ("[api]\nbind = 1", "api.bind"),
+        ("[auth]\nloopback_owner = 1", "auth.loopback_owner"),
+        ("[auth]\nloopback_owner = 'true'", "auth.loopback_owner"),
+        ("[log]\nlevel = 'loud'", "log.level"),
+        ("[log]\nlevel = ['info']", "log.level"),
+        ("[infer]\nslots = 0", "infer.slots"),
+        ("data_dir = 1", "data_dir"),
+        ("data_dir = ''", "data_dir"),
+        ("[data_dir]\nx = 1", "data_dir"),
+        ("[network]\nfile = 1", "network.file"),
+    ],
+)
+def test_the_file_is_refused_naming_the_key(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(toml(tmp_path, text), {}, {})
+    assert caught.value.param == key
+    assert key in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "key"),
+    [
+        ("TIRAMI_API_PROT", "1", "api.prot"),
+        ("TIRAMI_API_", "1", "api."),
+        ("TIRAMI_API_PORT", "", "api.port"),
+        ("TIRAMI_API_PORT", "x", "api.port"),
+        ("TIRAMI_API_PORT", "-1", "api.port"),
+        ("TIRAMI_API_PORT", "1_0", "api.port"),
+        ("TIRAMI_API_PORT", "٣", "api.port"),
+        ("TIRAMI_API_PORT", "9" * 5_000, "api.port"),
+        ("TIRAMI_AUTH_LOOPBACK_OWNER", "yes", "auth.loopback_owner"),
+        ("TIRAMI_AUTH_LOOPBACK_OWNER", "", "auth.loopback_owner"),
+        ("TIRAMI_LOG_FORMAT", "xml", "log.format"),
+        ("TIRAMI_DATA_DIR", "", "data_dir"),
+    ],
+)
+def test_the_environment_is_refused_naming_the_key(variable: str, text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {variable: text}, {})
+    assert caught.value.param == key
+    assert variable in caught.value.message
+
+
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("1", True), ("False", False), ("0", False)])
+def test_truth_in_the_environment(text: str, expected: bool) -> None:
+    assert load_config(None, {"TIRAMI_AUTH_LOOPBACK_OWNER": text}, {}).auth.loopback_owner is expected
+
+
+def test_other_variables_are_not_settings() -> None:
+    environ = {"TIRAMI_API_TOKEN": "secret", "TIRAMI_NODE_URL": "x", "TIRAMI_": "x", "TIRAMI_API": "x", "API_PORT": "1"}
+    assert load_config(None, environ, {}) == load_config(None, {}, {})
+
+
+@pytest.mark.parametrize("flags", [{"api.prot": 1}, {"api.port": "80"}, {"api.port": True}, {"nonsense": 1}, {"api": 1}])
+def test_flags_are_refused_naming_the_key(flags: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {}, flags)
+    assert caught.value.param == next(iter(flags))
+
+
+def test_home_is_expanded_in_paths_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = toml(tmp_path, 'data_dir = "~/d"\n[infer]\nmodel = "~m"\nmodels_dir = "~/m"\n[log]\nfile = "~/l"\n')
+    config = load_config(file, {"TIRAMI_NETWORK_FILE": "~/n"}, {})
+    assert config.data_dir == tmp_path / "d"
+    assert (config.infer.models_dir, config.log.file, config.network.file, config.infer.model) == (
+        str(tmp_path / "m"),
+        str(tmp_path / "l"),
+        str(tmp_path / "n"),
+        "~m",
+    )
+    with pytest.raises(ConfigError, match="data_dir"):
+        load_config(None, {}, {"data_dir": "~nobody-has-this-name/x"})
+
+
+def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="missing.toml"):
+        load_config(tmp_path / "missing.toml", {}, {})
+    for text in ("[api", "port = ", "[api]\nport = 1\nport = 2"):
+        with pytest.raises(ConfigError, match="config.toml"):
+            load_config(toml(tmp_path, text), {}, {})
+    (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="config.toml"):
+        load_config(tmp_path / "config.toml", {}, {})
+
+
+def test_secrets_show_in_no_representation_and_no_message() -> None:
+    config = load_config(None, {"TIRAMI_KEYSTORE_PASSPHRASE": "hunter2", "TIRAMI_INFER_UPSTREAM_API_KEY": "sk-1"}, {})
+    assert "hunter2" not in repr(config)
+    assert "sk-1" not in repr(config)
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {}, {"keystore.passphrase": 4711})
+    assert "4711" not in caught.value.message
+
+
+def test_frozen_and_unknown_origins_refused() -> None:
+    config = load_config(None, {}, {})
+    with pytest.raises(FrozenInstanceError):
+        config.api.port = 1  # type: ignore[misc]
+    with pytest.raises(ConfigError):
+        config.origin("api.prot")
+    changed = config.with_flags({"api.port": 1})
+    assert (config.api.port, changed.api.port, config.origin("api.port")) == (3000, 1, "default")

@@ -1,0 +1,15 @@
+"""The public names of the room, pinned: others build on them."""
+
+import tirami.proto
+
+NAMES = """
+RECORDS Acceptance Envelope Grant Head Issuer NetworkFile Open Parameters Quote Receipt Record RunningHash Summary Trade
+Transfer Voucher amount_due build_receipt decode encode leaf parse_receipt prompt_hash record_id session_secret sign
+signing_bytes summary_of verify
+"""
+
+
+def test_public_names() -> None:
+    assert sorted(tirami.proto.__all__) == sorted(NAMES.split())
+    for name in tirami.proto.__all__:
+        assert getattr(tirami.proto, name) is not None

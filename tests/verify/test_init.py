@@ -1,0 +1,14 @@
+"""The public names of the room, pinned."""
+
+import tirami.verify
+
+NAMES = """
+VerifiedReceipt check_bill empty_root largest_power_of_two_below leaf_hash node_hash root_from_inclusion
+verify_consistency verify_inclusion verify_receipt
+"""
+
+
+def test_public_names() -> None:
+    assert sorted(tirami.verify.__all__) == sorted(NAMES.split())
+    for name in tirami.verify.__all__:
+        assert getattr(tirami.verify, name) is not None

@@ -1,0 +1,134 @@
+"""RFC 6962 / RFC 9162 arithmetic, judged by foreign vectors and by the RFC's own recursive definition."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.proto.samples import Log
+from tirami.core.errors import InvalidProof
+from tirami.verify import (
+    empty_root,
+    largest_power_of_two_below,
+    leaf_hash,
+    node_hash,
+    root_from_inclusion,
+    verify_consistency,
+    verify_inclusion,
+)
+
+VECTORS = Path(__file__).parents[3] / "shared" / "vectors" / "rfc6962-proofs.json"
+CASES: dict[str, dict[str, Any]] = json.loads(VECTORS.read_text())["cases"] if VECTORS.exists() else {}
+SIZES = st.integers(1, 40)
+
+
+def data(text: str | None) -> bytes:
+    return base64.b64decode(text or "")
+
+
+def judge(case: dict[str, Any]) -> None:
+    proof = [data(node) for node in case["proof"] or ()]
+    if "leafHash" in case:
+        verify_inclusion(data(case["leafHash"]), case["leafIdx"], case["treeSize"], proof, data(case["root"]))
+    else:
+        verify_consistency(case["size1"], case["size2"], data(case["root1"]), data(case["root2"]), proof)
+
+
+@pytest.mark.skipif(not CASES, reason="the RFC 6962 vectors are not beside this repository")
+@pytest.mark.parametrize("name", CASES)
+def test_foreign_vectors(name: str) -> None:
+    case = CASES[name]
+    if case["wantErr"]:
+        with pytest.raises(InvalidProof):
+            judge(case)
+    else:
+        judge(case)
+
+
+def log(size: int) -> Log:
+    return Log(tuple(bytes([number]) for number in range(size)))
+
+
+def test_definitions() -> None:
+    assert empty_root() == hashlib.sha256(b"").digest()
+    assert leaf_hash(b"x") == hashlib.sha256(b"\x00x").digest()
+    assert node_hash(b"l" * 32, b"r" * 32) == hashlib.sha256(b"\x01" + b"l" * 32 + b"r" * 32).digest()
+    assert leaf_hash(b"") != empty_root()
+
+
+@given(st.integers(2, 2**70))
+def test_the_split_of_a_tree(size: int) -> None:
+    power = largest_power_of_two_below(size)
+    assert power.bit_count() == 1
+    assert power < size <= 2 * power
+
+
+@given(st.data(), SIZES)
+def test_inclusion_agrees_with_the_definition(draw: st.DataObject, size: int) -> None:
+    tree, index = log(size), draw.draw(st.integers(0, size - 1))
+    leaf, proof, root = leaf_hash(tree.leaves[index]), tree.inclusion(index), tree.root()
+    assert root_from_inclusion(leaf, index, size, proof) == root
+    verify_inclusion(leaf, index, size, proof, root)
+    for other in set(range(-1, size + 2)) - {index}:
+        with pytest.raises(InvalidProof):
+            verify_inclusion(leaf, other, size, proof, root)
+    for wrong in (proof[:-1] if proof else [root], [*proof, root], proof[::-1] if len(proof) > 1 else [root]):
+        with pytest.raises(InvalidProof):
+            verify_inclusion(leaf, index, size, wrong, root)
+
+
+@given(st.data(), SIZES)
+def test_consistency_agrees_with_the_definition(draw: st.DataObject, second: int) -> None:
+    first = draw.draw(st.integers(1, second))
+    tree, earlier = log(second), log(first)
+    proof = tree.consistency(first)
+    verify_consistency(first, second, earlier.root(), tree.root(), proof)
+    forged = hashlib.sha256(b"forged").digest()
+    for root_1, root_2, wrong in (
+        (forged, tree.root(), proof),
+        (earlier.root(), forged, proof),
+        (earlier.root(), tree.root(), [*proof, forged]),
+        (earlier.root(), tree.root(), proof[:-1] if proof else [forged]),
+    ):
+        with pytest.raises(InvalidProof):
+            verify_consistency(first, second, root_1, root_2, wrong)
+    if first < second:
+        with pytest.raises(InvalidProof):
+            verify_consistency(second, first, tree.root(), earlier.root(), proof)
+
+
+def test_the_empty_tree_begins_every_tree() -> None:
+    verify_consistency(0, 0, empty_root(), empty_root(), [])
+    verify_consistency(0, 5, empty_root(), log(5).root(), [])
+    for first_root, proof in ((log(1).root(), []), (empty_root(), [empty_root()])):
+        with pytest.raises(InvalidProof):
+            verify_consistency(0, 5, first_root, log(5).root(), proof)
+
+
+def test_hashes_have_32_bytes() -> None:
+    tree = log(5)
+    leaf, proof, root = leaf_hash(tree.leaves[2]), tree.inclusion(2), tree.root()
+    for wrong in (b"", leaf[:-1], leaf + b"\0"):
+        with pytest.raises(InvalidProof):
+            verify_inclusion(wrong, 2, 5, proof, root)
+        with pytest.raises(InvalidProof):
+            verify_inclusion(leaf, 2, 5, [wrong, *proof[1:]], root)
+        with pytest.raises(InvalidProof):
+            verify_consistency(3, 5, log(3).root(), root, [wrong, *tree.consistency(3)[1:]])
+    with pytest.raises(InvalidProof):
+        verify_inclusion(leaf, 2, 5, [proof[0] + proof[1], *proof[2:]], root)
+
+
+def test_halves_moved_between_neighbours_are_refused() -> None:
+    """64 bytes of a node may not be cut elsewhere than in the middle."""
+    left, right = leaf_hash(b"l"), leaf_hash(b"r")
+    root = node_hash(left, right)
+    verify_inclusion(left, 0, 2, [right], root)
+    both = left + right
+    with pytest.raises(InvalidProof):
+        verify_inclusion(both[:31], 0, 2, [both[31:]], root)
