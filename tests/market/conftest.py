@@ -29,7 +29,9 @@ class House:
 
     async def hosted(self, budgets: tuple[int | None, int | None, int | None] = UNLIMITED) -> Payer:
         key = SigningKey.generate()
-        await self.ledger.record_facts(AccountCreated(key.public_key, "agent", b""), PolicySet(key.public_key, *budgets))
+        await self.ledger.record_facts(
+            AccountCreated(key.public_key, "agent", b""), PolicySet(key.public_key, *budgets)
+        )
         granted = grant_line(self.ledger, self.node, key.public_key)
         assert granted is not None
         await granted

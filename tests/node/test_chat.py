@@ -71,9 +71,7 @@ async def test_billing_somebody_else_is_refused(door: Door) -> None:
     for token in (None, other):
         status, reply = await door.call("POST", CHAT, HELLO, token=token, x_tirami_node_id=account)
         assert (status, reply["error"]["code"]) == (403, "foreign_payer")
-    status, reply = await door.call(
-        "POST", CHAT, HELLO, token=door.parts.admin_token, x_tirami_node_id=account
-    )
+    status, reply = await door.call("POST", CHAT, HELLO, token=door.parts.admin_token, x_tirami_node_id=account)
     assert status == 200
     status, reply = await door.call("POST", CHAT, HELLO, token=other, x_tirami_node_id="zz")
     assert (status, reply["error"]["param"]) == (400, "x-tirami-node-id")

@@ -1,7 +1,7 @@
 """The default engine: llama.cpp in a supervised child process.
 
-Native code that crashes or runs out of memory takes its own process down, not the wallet. The supervisor is a task of
-the engine: it starts a new child at once, and later and later while children keep dying.
+Native code that crashes or runs out of memory takes its own process down, not the wallet. The supervisor is a
+task of the engine: it starts a new child at once, and later and later while children keep dying.
 """
 
 import asyncio
@@ -58,7 +58,8 @@ class ChildEngine:
         threads: compute threads, 0 for llama.cpp's choice.
         digest: what the file must hash to; ``None`` takes it as it is.
         models_dir: where digests of files are remembered; ``None`` hashes the file at every start.
-        cache_prompt: let a slot reuse the common beginning of its previous prompt. Saves the reading of a growing
+        cache_prompt: let a slot reuse the common beginning of its previous prompt. Saves the reading of a
+        growing
             chat; off, no payer can tell from timing what another one asked.
         start_timeout_s: longest load.
         stall_timeout_s: longest silence of a running answer; then the child is replaced.

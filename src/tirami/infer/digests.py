@@ -1,6 +1,7 @@
 """SHA-256 of model files, remembered beside the models.
 
-A note is believed only for the very file it was made of: same size, modification time in nanoseconds, and inode.
+A note is believed only for the very file it was made of: same size, modification time in nanoseconds, and
+inode.
 """
 
 import hashlib

@@ -34,6 +34,7 @@ class Download:
         self._partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         self._hasher = hashlib.sha256()
         self._written = 0
+        self._shown = 0
 
     def __enter__(self) -> Self:
         self._file = self._partial.open("xb")
@@ -60,9 +61,10 @@ class Download:
         self.report(self._written)
 
     def report(self, done: int) -> None:
-        """Move the bar to ``done`` bytes, as far as it is not beyond already."""
+        """Move the bar to ``done`` bytes; it never moves back."""
+        self._shown = max(self._shown, min(done, self._size))
         if self._progress is not None:
-            self._progress(min(done, self._size), self._size)
+            self._progress(self._shown, self._size)
 
     def keep(self) -> Digest:
         """Put the file in place, durably. Raises ``ModelDigestMismatch``: nothing is put anywhere then."""

@@ -1,9 +1,9 @@
 """Floating point operations of one answer, as a formula of model and counts.
 
-Source: mission rows GEN-04 and L1-31. A token costs ``2·N_active`` (one multiply and one add for every weight it
-touches) plus the attention term ``4·L·h·c``: in each of ``L`` layers of width ``h`` the token at context position
-``c`` is compared with ``c`` keys and sums ``c`` values, at 2 operations an element each. Both sides of a trade
-compute the same integer; what a prefix cache saved is not subtracted.
+Source: mission rows GEN-04 and L1-31. A token costs ``2·N_active`` (one multiply and one add for every weight
+it touches) plus the attention term ``4·L·h·c``: in each of ``L`` layers of width ``h`` the token at context
+position ``c`` is compared with ``c`` keys and sums ``c`` values, at 2 operations an element each. Both sides
+of a trade compute the same integer; what a prefix cache saved is not subtracted.
 """
 
 from tirami.core.units import Flop

@@ -1,8 +1,9 @@
 """The header of a GGUF file: metadata and tensor list, without the weights.
 
-Read by hand because the library's reader costs 2.5 s and 188 MB for a 135 M model (it makes an array object of every
-vocabulary entry) and brings numpy into the node; this takes 30 ms. The library stays the judge in the tests. Format:
-spec 05 §12.7. Unlike the original, a file that does not parse to the end is refused, never half used.
+Read by hand because the library's reader costs 2.5 s and 188 MB for a 135 M model (it makes an array object
+of every vocabulary entry) and brings numpy into the node; this takes 30 ms. The library stays the judge in
+the tests. Format: spec 05 §12.7. Unlike the original, a file that does not parse to the end is refused, never
+half used.
 """
 
 import mmap

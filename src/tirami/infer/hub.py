@@ -1,4 +1,5 @@
-"""Files from the model hub, asked briefly: one HEAD of at most 3 s, no retries, and no second try in this process.
+"""Files from the model hub, asked briefly: one HEAD of at most 3 s, no retries, and no second try in this
+process.
 
 ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` are honoured; a token is sent if the user's hub client has one.
 """
@@ -33,9 +34,8 @@ def fetch(file: HubFile, download: Download) -> None:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise ModelLoadError("the hub is switched off by HF_HUB_OFFLINE")
     import httpx2
-    from huggingface_hub import get_hf_file_metadata, get_session, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, get_session, get_token, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import build_hf_headers
 
     endpoint = os.environ.get("HF_ENDPOINT") or None
     place = endpoint or "hub"
@@ -53,9 +53,11 @@ def fetch(file: HubFile, download: Download) -> None:
         raise ModelLoadError(_silent[place]) from error
     if known.etag and _SHA256.fullmatch(known.etag):
         download.expect(Digest(bytes.fromhex(known.etag)))
+    token = get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with get_session().stream(
-            "GET", url, headers=build_hf_headers(), follow_redirects=True, timeout=READ_TIMEOUT_S
+            "GET", url, headers=headers, follow_redirects=True, timeout=READ_TIMEOUT_S
         ) as response:
             response.raise_for_status()
             for block in response.iter_bytes(1 << 20):
@@ -67,8 +69,8 @@ def fetch(file: HubFile, download: Download) -> None:
 def _within(limit_s: float, call: Callable[[], _Answer]) -> _Answer:
     """The result of ``call``, or ``TimeoutError``.
 
-    The client's own limit does not bound name resolution, which can hang for tens of seconds on a machine without a
-    network; the thread is left to finish it alone.
+    The client's own limit does not bound name resolution, which can hang for tens of seconds on a machine
+    without a network; the thread is left to finish it alone.
     """
     outcome: queue.SimpleQueue[_Answer | BaseException] = queue.SimpleQueue()
 

@@ -1,7 +1,7 @@
 """Ids of tokens that the engine's server counted but did not name.
 
-Measured: of a stream full of CJK and emoji the server names about half the ids, because a token that ends inside a
-character is sent merged with the next one and only the last id comes along.
+Measured: of a stream full of CJK and emoji the server names about half the ids, because a token that ends
+inside a character is sent merged with the next one and only the last id comes along.
 """
 
 from tirami.infer.llama import LlamaClient

@@ -1,8 +1,8 @@
 """The HTTP dialect of llama.cpp's server: one client for one child.
 
-Answers are always streamed and requested with ``timings_per_token``, ``return_progress`` and ``return_tokens``: only
-streams are cancelled when the connection closes, only ``predicted_n`` counts exactly, and progress events are what
-lets the server notice a closed connection during a long prompt.
+Answers are always streamed and requested with ``timings_per_token``, ``return_progress`` and
+``return_tokens``: only streams are cancelled when the connection closes, only ``predicted_n`` counts exactly,
+and progress events are what lets the server notice a closed connection during a long prompt.
 """
 
 import asyncio
@@ -198,9 +198,9 @@ class EventStream:
 def completion_body(tokens: Sequence[int], sampling: Sampling, cache_prompt: bool) -> dict[str, object]:
     """The request for one answer.
 
-    Everything that shapes the draw is named, so that no default of the server leaks into an answer that a third
-    party shall replay from the quote: samplers top-k, top-p, temperature in this order and nothing else, and the
-    seed modulo 2³² − 1.
+    Everything that shapes the draw is named, so that no default of the server leaks into an answer that a
+    third party shall replay from the quote: samplers top-k, top-p, temperature in this order and nothing
+    else, and the seed modulo 2³² − 1.
     """
     return {
         "prompt": tokens,

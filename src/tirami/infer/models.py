@@ -62,8 +62,7 @@ def resolve(
         ModelDigestMismatch: what arrived is not what it must be.
     """
     models_dir = models_dir or default_models_dir()
-    if name.endswith(".gguf") and Path(name).is_file():
-        path = Path(name).absolute()
+    if name.endswith(".gguf") and (path := Path(name).expanduser().absolute()).is_file():
         return LocalModel(path, path.stem, DigestBook(models_dir / "digests").digest(path), SourceKind.FILE)
     sources = CATALOGUE.get(name)
     if sources is None:

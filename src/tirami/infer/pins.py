@@ -17,11 +17,14 @@ class Pins:
         self._path = path
 
     def get(self, source: Source) -> Digest | None:
-        """The digest a file of ``source`` must have: the catalogue's, else the pinned one."""
+        """The digest a file of ``source`` must have: the catalogue's, else the pinned one. Raises ``ModelLoadError``."""
         if source.digest is not None:
             return source.digest
         pinned = self._read().get(str(source))
-        return None if pinned is None else Digest(bytes.fromhex(pinned))
+        try:
+            return None if pinned is None else Digest(bytes.fromhex(pinned))
+        except ValueError as error:
+            raise ModelLoadError(f"{self._path} holds a digest for {source} that is none") from error
 
     def add(self, source: Source, digest: Digest) -> None:
         """Hold on to ``digest``; a source of the catalogue's own digest needs no pin."""

@@ -1,8 +1,8 @@
 """The engine child as an operating system process: start, readiness, memory, end.
 
-Its life is bound to ours in two ways: the child reads our end of its stdin, and it asks the kernel to be killed with
-its parent. The kernel means the *thread* that started it, so start it from a thread that lives as long as the node
-(the event loop's).
+Its life is bound to ours in two ways: the child reads our end of its stdin, and it asks the kernel to be
+killed with its parent. The kernel means the *thread* that started it, so start it from a thread that lives as
+long as the node (the event loop's).
 """
 
 import asyncio
@@ -41,7 +41,8 @@ class WorkerSettings:
         context: tokens of one slot.
         threads: compute threads; 0 lets llama.cpp choose.
         connections: HTTP threads of the child, each holding one connection.
-        memory_limit_bytes: address space limit of the child, 0 for none. A model that does not fit then fails to
+        memory_limit_bytes: address space limit of the child, 0 for none. A model that does not fit then fails
+        to
             load instead of driving the machine into its OOM killer.
     """
 
@@ -124,7 +125,9 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 async def _introduce(process: asyncio.subprocess.Process, settings: WorkerSettings, api_key: str) -> int:
     """Tell the child what to load and read its port. Raises ``ModelLoadError``."""
-    assert process.stdin and process.stdout and process.stderr
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     config = {**asdict(settings), "api_key": api_key, "parent": os.getpid()}
     process.stdin.write(json.dumps(config).encode() + b"\n")
     with contextlib.suppress(ConnectionError):

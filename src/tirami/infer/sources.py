@@ -1,7 +1,7 @@
 """Where a model file can come from: a kind, a locator, a size and a digest.
 
-The digest belongs to the source, not to the alias: the same alias is another file on the hub than on the package
-index, and what is served, priced and signed is the file.
+The digest belongs to the source, not to the alias: the same alias is another file on the hub than on the
+package index, and what is served, priced and signed is the file.
 """
 
 from dataclasses import dataclass

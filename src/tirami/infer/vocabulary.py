@@ -1,8 +1,8 @@
 """The tokens of a vocabulary that are not whole characters.
 
-llama.cpp's server withholds a token that ends inside a character and sends it merged with the next, without its id.
-Every token of such a merged piece is therefore one whose bytes alone are not valid UTF-8. Those are few (some hundred
-of 49 000), so what was withheld can be found by searching among them.
+llama.cpp's server withholds a token that ends inside a character and sends it merged with the next, without
+its id. Every token of such a merged piece is therefore one whose bytes alone are not valid UTF-8. Those are
+few (some hundred of 49 000), so what was withheld can be found by searching among them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,7 +38,8 @@ class Fragments:
         return len(self._ids)
 
     def splits(self, text: bytes, last: int, count: int) -> list[tuple[int, ...]]:
-        """The ways to write ``text`` as ``count`` of these tokens of which the last is ``last``; at most two of them.
+        """The ways to write ``text`` as ``count`` of these tokens of which the last is ``last``; at most two
+        of them.
 
         No cut falls between whole characters, because the server would have sent what it had by then.
         """

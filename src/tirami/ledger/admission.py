@@ -91,7 +91,9 @@ def _declared(settled: int, open_sessions: tuple[Open, ...]) -> Trm:
 def _trade(envelope: Envelope, network: NetworkFile) -> Admitted:
     trade, record_id = _identified(Trade, envelope.body)
     if len(envelope.signatures) != 2 or len(envelope.attachments) != 2:
-        raise InvalidProof("a trade carries two signatures, its acceptance and that one's signature", param="signatures")
+        raise InvalidProof(
+            "a trade carries two signatures, its acceptance and that one's signature", param="signatures"
+        )
     acceptance, acceptance_id = _identified(Acceptance, envelope.attachments[0])
     _of_network(trade.network, network)
     check_bill(trade, acceptance, acceptance_id)

@@ -168,4 +168,3 @@ class Book:
 def _supersedes(new: Debit, old: Debit) -> bool:
     """Of several trades of one session the one with the most tokens counts; ties go to the smaller record id."""
     return (new.progress, new.amount, old.record_id) > (old.progress, old.amount, new.record_id)
-

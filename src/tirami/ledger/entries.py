@@ -179,8 +179,8 @@ Content = Envelope | Hold | Fact
 
 _encoder = msgspec.msgpack.Encoder()
 _record = msgspec.msgpack.Decoder(Envelope)
-_hold = msgspec.msgpack.Decoder(Hold)
-_fact = msgspec.msgpack.Decoder(Fact)
+_hold: msgspec.msgpack.Decoder[Hold] = msgspec.msgpack.Decoder(Hold)
+_fact: msgspec.msgpack.Decoder[Fact] = msgspec.msgpack.Decoder(Fact)
 
 
 class Entry(msgspec.Struct, frozen=True):

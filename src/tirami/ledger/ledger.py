@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Self
 
 from tirami.core.clock import Clock
-from tirami.core.errors import JournalCorrupt, NetworkFileError, SafetyUnknown, SpendDenied, StartError, StorageUnavailable
+from tirami.core.errors import (
+    JournalCorrupt,
+    NetworkFileError,
+    SafetyUnknown,
+    SpendDenied,
+    StartError,
+    StorageUnavailable,
+)
 from tirami.core.keys import Digest, PublicKey, Signer
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
@@ -63,7 +70,9 @@ class Balance:
 class Ledger:
     """Open with :meth:`open`, start with :meth:`start`, end with :meth:`close`."""
 
-    def __init__(self, journal: Journal, network: NetworkFile, node: Signer, local_user: PublicKey, clock: Clock) -> None:
+    def __init__(
+        self, journal: Journal, network: NetworkFile, node: Signer, local_user: PublicKey, clock: Clock
+    ) -> None:
         self._journal = journal
         self._clock = clock
         self._node = node
@@ -165,7 +174,9 @@ class Ledger:
             try:
                 state.apply(entry)
             except (KeyError, ValueError, SpendDenied) as error:
-                raise JournalCorrupt(f"journal entry {entry.seq} cannot be applied: {error}", entry=entry.seq) from error
+                raise JournalCorrupt(
+                    f"journal entry {entry.seq} cannot be applied: {error}", entry=entry.seq
+                ) from error
         opened = state.settings.opened
         if opened is not None and opened.node != self._node.public_key:
             raise JournalCorrupt(f"this journal belongs to node {opened.node.hex()}", entry=1)
@@ -323,7 +334,9 @@ class Ledger:
     def _session(self, hold_id: bytes) -> OpenHold:
         hold = self.state.holds.open.get(hold_id)
         if hold is None:
-            raise StorageUnavailable("this session's hold was lost when the journal could not be written", retry_after=5)
+            raise StorageUnavailable(
+                "this session's hold was lost when the journal could not be written", retry_after=5
+            )
         return hold
 
     # --- records without a session -----------------------------------------------------------------------------
@@ -352,5 +365,3 @@ def countersigned(voucher: Voucher, provider: Signer) -> Envelope:
         signatures=(voucher.payer_signature, signature),
         attachments=(voucher.acceptance_body, voucher.acceptance_signature),
     )
-
-

@@ -74,4 +74,3 @@ def _half_power(fraction: int) -> int:
         if fraction >> bit & 1:
             result = result * root >> 62
     return result
-

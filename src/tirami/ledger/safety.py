@@ -7,7 +7,14 @@ gated: what was promised before a kill is still booked.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tirami.core.errors import AccountDisabled, BudgetExceeded, InsufficientFunds, KillSwitchActive, SafetyUnknown, SpendDenied
+from tirami.core.errors import (
+    AccountDisabled,
+    BudgetExceeded,
+    InsufficientFunds,
+    KillSwitchActive,
+    SafetyUnknown,
+    SpendDenied,
+)
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.entries import KillSet
 from tirami.ledger.holds import PayerBooks

@@ -219,4 +219,3 @@ class MeteredSession:
             running_hash=self._hash.digest(),
             at_ms=self._ledger.now(),
         )
-

@@ -1,5 +1,6 @@
 """The engine of a node: chosen by configuration, started, and its absence explained."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import structlog
 from tirami.core.clock import Clock
 from tirami.core.config import Config
 from tirami.core.errors import ModelNotFound, NoModel, TiramiError
-from tirami.infer import Engine
+from tirami.infer import ChildEngine, Engine, default_models_dir, resolve
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) while a model is fetched."""
@@ -66,9 +67,9 @@ class EngineRoom:
             await self._engine.close()
 
     async def _build(self, progress: Progress | None) -> Engine:
-        from tirami.infer import ChildEngine, UpstreamEngine, resolve
         infer = self._config.infer
         if infer.upstream_url:
+            from tirami.infer import UpstreamEngine
             return UpstreamEngine(
                 infer.upstream_url,
                 infer.upstream_model,
@@ -77,13 +78,18 @@ class EngineRoom:
                 slots=infer.slots,
                 clock=self._clock,
             )
-        models = Path(infer.models_dir).expanduser() if infer.models_dir else None
-        model = await resolve(infer.model, models_dir=models, offline=infer.offline, progress=progress)
+        models = Path(infer.models_dir) if infer.models_dir else default_models_dir()
+        pins = self._config.data_dir / "pins.json"
+        model = await asyncio.to_thread(
+            resolve, infer.model, models, offline=infer.offline, progress=progress, pins=pins
+        )
         return ChildEngine(
-            model,
+            model.path,
+            name=model.name,
             slots=infer.slots,
             context=infer.context,
             threads=infer.threads,
+            digest=model.digest,
+            models_dir=models,
             start_timeout_s=infer.start_timeout_s,
-            clock=self._clock,
         )

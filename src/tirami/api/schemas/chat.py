@@ -6,9 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tirami.api.schemas.base import MAX_SAFE, Reply
 
-IGNORED = frozenset(
-    {"user", "metadata", "store", "service_tier", "parallel_tool_calls", "reasoning_effort"}
-)
+IGNORED = frozenset({"user", "metadata", "store", "service_tier", "parallel_tool_calls", "reasoning_effort"})
 """Accepted without effect."""
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (None, 1),

@@ -56,5 +56,3 @@ def check_complete() -> None:
     missing = [operation.name for operation in OPERATIONS if operation.name not in HANDLERS]
     if missing:
         raise LookupError(f"operations without a handler: {', '.join(missing)}")
-
-

@@ -49,9 +49,7 @@ async def status(call: Call) -> StatusReply:
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),
-        recent_trades=trade_entries(
-            parts, party=call.caller.account, before=None, limit=10, signatures=False
-        ).trades,
+        recent_trades=trade_entries(parts, party=call.caller.account, before=None, limit=10, signatures=False).trades,
     )
 
 

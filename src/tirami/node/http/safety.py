@@ -43,9 +43,7 @@ async def kill(call: Call) -> KillReply:
     body: KillRequest = call.body
     position = await call.parts.ledger.set_kill(body.activate, body.reason, body.operator)
     status = "KILL SWITCH ACTIVATED" if body.activate else "kill switch deactivated"
-    return KillReply(
-        status=status, active=body.activate, reason=body.reason, operator=body.operator, position=position
-    )
+    return KillReply(status=status, active=body.activate, reason=body.reason, operator=body.operator, position=position)
 
 
 @handles("set_policy")
@@ -56,9 +54,7 @@ async def set_policy(call: Call) -> PolicyReply:
     if account not in known and account != call.parts.key.public_key:
         raise AccountNotFound("budgets bind accounts hosted here and the node itself", param="node_id")
     policy = Policy(body.max_cu_per_request, body.max_cu_per_hour, body.max_cu_lifetime)
-    await call.parts.ledger.record_facts(
-        PolicySet(account, policy.per_request, policy.per_hour, policy.lifetime)
-    )
+    await call.parts.ledger.record_facts(PolicySet(account, policy.per_request, policy.per_hour, policy.lifetime))
     return PolicyReply(node_id=body.node_id, policy=_entry(policy))
 
 

@@ -71,9 +71,7 @@ async def rotate_token(call: Call) -> IssuedToken:
     return await _issue(call, old.account, Scope.parse(old.scope), body.ttl_secs, label, expiry)
 
 
-async def _issue(
-    call: Call, account: bytes, scope: Scope, ttl_secs: int, label: str, *also: Fact
-) -> IssuedToken:
+async def _issue(call: Call, account: bytes, scope: Scope, ttl_secs: int, label: str, *also: Fact) -> IssuedToken:
     raw, now = secrets.token_hex(32), call.parts.ledger.now()
     expires = UnixMs(now + 1000 * ttl_secs if ttl_secs else 0)
     fact = TokenIssued(token_hash(raw), account, scope.wire, now, expires, label)

@@ -1,0 +1,46 @@
+# Every target works from a fresh clone: `install` makes the virtual environment when it is missing or stale.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+CLEAR := build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+
+.PHONY: demo test soak bench lint status clean install format
+.NOTPARALLEL:
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/tirami demo
+
+lint: install
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff format src tests bench tools
+	$(BIN)/ruff check --fix src tests bench tools
+
+test: lint
+	mkdir -p build
+	$(BIN)/python -m pytest -m "not soak" --cov --cov-report=json:build/coverage.json --cov-report=
+	$(BIN)/python -m tools.status
+
+soak: install
+	$(BIN)/python -m pytest -m soak -p no:cacheprovider
+
+bench: install
+	$(BIN)/python -m bench
+
+status: install
+	$(BIN)/python -m tools.status
+
+clean:
+	rm -rf $(CLEAR) $(VENV)

@@ -1,0 +1,123 @@
+"""The client, blocking and asynchronous."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Self
+
+import httpx2
+from pydantic import BaseModel
+
+from tirami.api import BY_NAME
+from tirami.api.schemas import ChatCompletionRequest
+from tirami.sdk._operations import AsyncOperations, Operations
+from tirami.sdk.errors import error_from
+
+DEFAULT_URL = "http://127.0.0.1:3000"
+TIMEOUT_S = 600.0
+"""Answers of small machines take their time."""
+
+
+def _settings(url: str | None, token: str | None) -> dict[str, Any]:
+    bearer = token or os.environ.get("TIRAMI_API_TOKEN") or ""
+    headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+    base = url or os.environ.get("TIRAMI_URL") or DEFAULT_URL
+    return {"base_url": base, "headers": headers, "timeout": TIMEOUT_S, "trust_env": False}
+
+
+def _request(name: str, path: dict[str, str], query: BaseModel | None, body: BaseModel | None) -> dict[str, Any]:
+    operation = BY_NAME[name]
+    request: dict[str, Any] = {"method": operation.method, "url": operation.path.format(**path)}
+    if query is not None:
+        request["params"] = query.model_dump(exclude_none=True)
+    if body is not None:
+        request["json"] = body.model_dump(exclude_none=False, exclude_unset=True)
+    return request
+
+
+def _parsed(response: httpx2.Response, reply: Any) -> Any:
+    if response.status_code >= 400 and not (response.status_code == 503 and response.url.path == "/readyz"):
+        raise error_from(response.status_code, response.content, response.headers.get("retry-after"))
+    return response.content if reply is bytes else reply.model_validate_json(response.content)
+
+
+def _streamed(body: ChatCompletionRequest) -> dict[str, Any]:
+    request = _request("chat_completions", {}, None, body)
+    request["json"]["stream"] = True
+    return request
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """The chunk of one line of a stream; ``None`` for blank lines and the end mark. Raises what the server raised."""
+    if not line.startswith("data: ") or line == "data: [DONE]":
+        return None
+    event: dict[str, Any] = json.loads(line[6:])
+    if "error" in event:
+        raise error_from(int(event["error"].get("status", 500)), line[6:].encode())
+    return event
+
+
+class Tirami(Operations):
+    """Blocking client of one node; use as a context manager or call :meth:`close`.
+
+    Args:
+        url: of the node; default ``TIRAMI_URL`` or the local node.
+        token: bearer token; default ``TIRAMI_API_TOKEN`` or none.
+
+    Every method raises the error of :mod:`tirami.core.errors` that the node answered with, and
+    ``httpx2.TransportError`` when the node cannot be reached.
+    """
+
+    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
+        self._http = httpx2.Client(**_settings(url, token))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
+        return _parsed(self._http.request(**_request(name, path, query, body)), reply)
+
+    def stream_chat(self, body: ChatCompletionRequest) -> Iterator[dict[str, Any]]:
+        """Chunks of a streamed answer as they arrive; the last ones carry ``x_tirami``."""
+        with self._http.stream(**_streamed(body)) as response:
+            if response.status_code >= 400:
+                raise error_from(response.status_code, response.read(), response.headers.get("retry-after"))
+            for line in response.iter_lines():
+                event = _event(line)
+                if event is not None:
+                    yield event
+
+
+class AsyncTirami(AsyncOperations):
+    """Asynchronous twin of :class:`Tirami`."""
+
+    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
+        self._http = httpx2.AsyncClient(**_settings(url, token))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
+        return _parsed(await self._http.request(**_request(name, path, query, body)), reply)
+
+    async def stream_chat(self, body: ChatCompletionRequest) -> AsyncIterator[dict[str, Any]]:
+        """Chunks of a streamed answer as they arrive; the last ones carry ``x_tirami``."""
+        async with self._http.stream(**_streamed(body)) as response:
+            if response.status_code >= 400:
+                raise error_from(response.status_code, await response.aread(), response.headers.get("retry-after"))
+            async for line in response.aiter_lines():
+                event = _event(line)
+                if event is not None:
+                    yield event

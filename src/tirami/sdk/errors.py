@@ -1,0 +1,28 @@
+"""From an error envelope back to the class it came from."""
+
+import json
+from collections.abc import Iterator
+
+from tirami.core.errors import TiramiError
+
+_FIXED = frozenset({"message", "type", "code", "param", "request_id", "status"})
+
+
+def _tree(root: type[TiramiError]) -> Iterator[type[TiramiError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+def error_from(status: int, body: bytes, retry_after: str | None = None) -> TiramiError:
+    """The error a reply stands for: same class, same data; ``TiramiError`` for what no class knows."""
+    try:
+        content = json.loads(body)["error"]
+        code, message = str(content["code"]), str(content["message"])
+    except (ValueError, KeyError, TypeError):
+        return TiramiError(f"the server answered {status} without an error envelope", status=status)
+    known = [cls for cls in _tree(TiramiError) if cls.code == code]
+    cls = next((c for c in known if c.status == status and "code" in vars(c)), known[0] if known else TiramiError)
+    data = {key: value for key, value in content.items() if key not in _FIXED}
+    seconds = int(retry_after) if retry_after and retry_after.isdigit() else None
+    return cls(message, param=content.get("param"), retry_after=seconds, **data)
