@@ -5,7 +5,9 @@ between a gate and the hold it admits happens in one step of the event loop, so 
 spend a budget twice (I-19). Callers await durability before they tell anybody.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,10 +21,10 @@ from tirami.core.errors import (
     StartError,
     StorageUnavailable,
 )
-from tirami.core.keys import Digest, PublicKey, Signer
+from tirami.core.keys import PublicKey, Signer
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
-from tirami.ledger.admission import LOCAL, Admitted, admit
+from tirami.ledger.admission import Admitted, admit
 from tirami.ledger.entries import (
     Content,
     Entry,
@@ -39,7 +41,7 @@ from tirami.ledger.holds import MAX_OPEN, OpenHold, PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
 from tirami.ledger.safety import OWNER_POLICY, Means, Policy, headroom, refusal
 from tirami.ledger.state import State
-from tirami.proto import Envelope, NetworkFile, Trade, Voucher, decode, sign
+from tirami.proto import Envelope, NetworkFile, Trade, Voucher
 
 HOLD_LIFETIME_MS = 600_000
 """A local hold expires ten minutes after its last token (RULINGS, Journal)."""
@@ -77,6 +79,7 @@ class Ledger:
         self._clock = clock
         self._node = node
         self._local_user = local_user
+        self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="signatures")
         self._unsaved_kill: KillSet | None = None
         self._degraded = False
         self._on_kill: set[Callable[[], None]] = set()
@@ -121,6 +124,7 @@ class Ledger:
 
     async def close(self) -> None:
         await self._journal.close()
+        self._checker.shutdown()
 
     # --- time, journal -----------------------------------------------------------------------------------------
 
@@ -299,16 +303,24 @@ class Ledger:
         if denied is not None or self.halted is not None:
             raise denied or SafetyUnknown(f"spending is halted: {self.halted}")
 
-    def capture(self, hold_id: bytes, envelope: Envelope) -> tuple[Admitted, Awaitable[None]]:
-        """Book a session's trade and close its hold, in one group. Never gated (B13)."""
-        hold = self._session(hold_id)
-        admitted = admit(envelope, self.network, own_acceptance=True)
-        trade = admitted.body
-        assert isinstance(trade, Trade)
-        if hold.vouched is None or hold.vouched.voucher.trade_body != envelope.body:
+    async def capture(self, hold_id: bytes, voucher: Voucher) -> Admitted:
+        """Countersign a session's last voucher, book the trade, close the hold: one group, durable on return.
+
+        Never gated (B13). Signatures are made and checked in a thread of their own: the library lets go of the
+        interpreter meanwhile, and other streams go on.
+        """
+        self._check_last(hold_id, voucher)
+        loop = asyncio.get_running_loop()
+        admitted = await loop.run_in_executor(self._checker, _settled, voucher, self._node, self.network)
+        self._check_last(hold_id, voucher)
+        captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
+        await self.append([admitted.envelope, captured], admitted)
+        return admitted
+
+    def _check_last(self, hold_id: bytes, voucher: Voucher) -> None:
+        vouched = self._session(hold_id).vouched
+        if vouched is None or vouched.voucher.trade_body != voucher.trade_body:
             raise SafetyUnknown("a hold is captured at its last voucher only")
-        captured = HoldCaptured(hold_id, admitted.record_id, trade.amount)
-        return admitted, self.append([envelope, captured], admitted)
 
     def release(self, hold_id: bytes, reason: str) -> Awaitable[None]:
         """Close a hold on which nothing is owed."""
@@ -322,7 +334,7 @@ class Ledger:
         if hold.vouched is None:
             await self.release(hold.opened.id, reason)
             return
-        await self.capture(hold.opened.id, countersigned(hold.vouched.voucher, self._node))[1]
+        await self.capture(hold.opened.id, hold.vouched.voucher)
 
     async def expire_holds(self) -> int:
         """End every hold whose last token is ten minutes old; returns how many."""
@@ -358,10 +370,13 @@ class Ledger:
 
 def countersigned(voucher: Voucher, provider: Signer) -> Envelope:
     """A voucher becomes a trade when the provider signs the same body."""
-    signature = sign(decode(Trade, voucher.trade_body), provider)
     return Envelope(
         kind="trade",
         body=voucher.trade_body,
-        signatures=(voucher.payer_signature, signature),
+        signatures=(voucher.payer_signature, provider.sign(Trade.TAG + voucher.trade_body)),
         attachments=(voucher.acceptance_body, voucher.acceptance_signature),
     )
+
+
+def _settled(voucher: Voucher, provider: Signer, network: NetworkFile) -> Admitted:
+    return admit(countersigned(voucher, provider), network, own_acceptance=True)

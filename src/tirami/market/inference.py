@@ -17,7 +17,7 @@ from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Pr
 from tirami.market.load import Load
 from tirami.market.session import MeteredSession
 from tirami.market.tickets import Ticket, TicketOffice
-from tirami.proto import Acceptance, Quote, amount_due, encode, prompt_hash, record_id, session_secret, sign
+from tirami.proto import Acceptance, Quote, amount_due, prompt_hash, session_secret, signed
 
 DEFAULT_MAX_TOKENS = 1024
 QUOTE_LIFETIME_MS = 30_000
@@ -87,7 +87,7 @@ class InferenceMarket:
     def execute(self, ticket: Ticket, payer: PublicKey, *, streamed: bool) -> MeteredSession:
         """Use the ticket up. Raises ``Conflict`` for a second use or a foreign payer."""
         self._tickets.take(ticket, payer)
-        return MeteredSession(self._ledger, self._node, ticket, streamed=streamed)
+        return MeteredSession(self._ledger, ticket, streamed=streamed)
 
     async def cancel(self, ticket: Ticket) -> None:
         """Give an unused ticket back; its hold is released."""
@@ -121,8 +121,8 @@ class InferenceMarket:
     def _sign(self, order: Order, price: Price, ceiling: Trm) -> tuple[Ticket, HoldOpened]:
         """Quote by the provider, acceptance by the payer: the same two records a mesh session starts with."""
         ledger, payer, card, now = self._ledger, order.payer, order.engine.card, self._ledger.now()
-        nonces = self._random(32), self._random(32)
-        secret = session_secret(*nonces)
+        drawn = self._random(96)  # one draw: the system call costs more than the bytes
+        secret = session_secret(drawn[:32], drawn[32:64])
         published = self._heads.published
         sampling = order.sampling
         quote = Quote(
@@ -130,7 +130,7 @@ class InferenceMarket:
             scope=payer.scope,
             provider=self._node.public_key,
             payer=payer.key,
-            nonce=self._random(16),
+            nonce=drawn[64:80],
             model_digest=card.digest,
             tokenizer_digest=card.tokenizer_digest,
             prompt_tokens=order.prompt.count,
@@ -147,7 +147,7 @@ class InferenceMarket:
             log_root=published.head.root if published else bytes(32),
             at_ms=now,
         )
-        quote_hash = record_id(quote)
+        offered = signed(quote, self._node)
         books = ledger.books(payer.key)
         acceptance = Acceptance(
             network=ledger.network.id,
@@ -158,13 +158,13 @@ class InferenceMarket:
             number=ledger.state.holds.next_number(payer.key),
             settled=books.settled,
             open=books.open_list(),
-            quote_hash=quote_hash,
+            quote_hash=offered.record_id,
             ceiling=ceiling,
             at_ms=now,
         )
-        signature = sign(acceptance, payer.signer)
+        accepted = signed(acceptance, payer.signer)
         hold = HoldOpened(
-            id=self._random(16),
+            id=drawn[80:],
             account=payer.key,
             scope=payer.scope,
             incarnation=acceptance.incarnation,
@@ -173,10 +173,10 @@ class InferenceMarket:
             purpose="inference",
             expires_ms=now + HOLD_LIFETIME_MS,
             request_id=order.request_id,
-            acceptance=encode(acceptance),
-            acceptance_signature=signature,
-            quote=encode(quote),
-            quote_signature=sign(quote, self._node),
+            acceptance=accepted.body,
+            acceptance_signature=accepted.signature,
+            quote=offered.body,
+            quote_signature=offered.signature,
         )
         ticket = Ticket(
             hold_id=hold.id,
@@ -187,11 +187,11 @@ class InferenceMarket:
             sampling=sampling,
             price=price,
             ceiling=ceiling,
-            quote_hash=quote_hash,
-            acceptance_hash=record_id(acceptance),
+            quote_hash=offered.record_id,
+            acceptance_hash=accepted.record_id,
             acceptance=acceptance,
-            acceptance_body=hold.acceptance,
-            acceptance_signature=signature,
+            acceptance_body=accepted.body,
+            acceptance_signature=accepted.signature,
             secret=secret,
             request_id=order.request_id,
         )

@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Self
 
 from tirami.core.errors import KillSwitchActive, SpendDenied, TiramiError
-from tirami.core.keys import Digest, Signer
+from tirami.core.keys import Digest
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
-from tirami.ledger import Ledger, countersigned
+from tirami.ledger import Ledger
 from tirami.market.tickets import Ticket
-from tirami.proto import RunningHash, Trade, Voucher, amount_due, encode, sign
+from tirami.proto import RunningHash, Trade, Voucher, amount_due, signed
 
 VOUCHER_TOKENS = 64
 """K: the most tokens delivered without a durable voucher."""
@@ -45,9 +45,8 @@ class MeteredSession:
     :meth:`deliver` (not streamed: nothing is owed before the whole answer can be handed over).
     """
 
-    def __init__(self, ledger: Ledger, node: Signer, ticket: Ticket, *, streamed: bool) -> None:
+    def __init__(self, ledger: Ledger, ticket: Ticket, *, streamed: bool) -> None:
         self._ledger = ledger
-        self._node = node
         self._ticket = ticket
         self._streamed = streamed
         self._context: AbstractAsyncContextManager[Generation] | None = None
@@ -148,8 +147,7 @@ class MeteredSession:
             await self._ledger.release(hold_id, reason.value)
             self._settlement = Settlement(reason, reading, None, None)
             return self._settlement
-        admitted, booked = self._ledger.capture(hold_id, countersigned(self._voucher, self._node))
-        await booked
+        admitted = await self._ledger.capture(hold_id, self._voucher)
         trade = admitted.body
         assert isinstance(trade, Trade)
         self._settlement = Settlement(reason, reading, trade, admitted.record_id)
@@ -186,9 +184,10 @@ class MeteredSession:
         self._ledger.check_voucher(self._ticket.hold_id)
         trade = self._trade()
         ticket = self._ticket
+        half = signed(trade, ticket.payer.signer)
         voucher = Voucher(
-            trade_body=encode(trade),
-            payer_signature=sign(trade, ticket.payer.signer),
+            trade_body=half.body,
+            payer_signature=half.signature,
             acceptance_body=ticket.acceptance_body,
             acceptance_signature=ticket.acceptance_signature,
         )

@@ -1,6 +1,6 @@
 """Every signed record: schema, canonical bytes, limits; nothing else."""
 
-from tirami.proto.codec import Record, decode, encode, record_id, sign, signing_bytes, verify
+from tirami.proto.codec import Record, Signed, decode, encode, record_id, sign, signed, signing_bytes, verify
 from tirami.proto.envelope import Envelope, Voucher, leaf
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
@@ -21,6 +21,7 @@ __all__ = [
     "Receipt",
     "Record",
     "RunningHash",
+    "Signed",
     "Summary",
     "Trade",
     "Transfer",
@@ -35,6 +36,7 @@ __all__ = [
     "record_id",
     "session_secret",
     "sign",
+    "signed",
     "signing_bytes",
     "summary_of",
     "verify",
