@@ -20,6 +20,8 @@ from tirami.ledger.tip import Tip, TipFile
 
 SCHEMA_VERSION = 1
 GENESIS = sha256(b"tirami/1/journal").digest()
+_ROWS_A_STATEMENT = 100
+"""Each step of a statement hands the interpreter lock over and back; one step for many rows keeps streams flowing."""
 _SCHEMA = (
     "CREATE TABLE entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
     " body BLOB NOT NULL, chain BLOB NOT NULL)"
@@ -177,7 +179,10 @@ class Journal:
     def _write(self, rows: list[Row]) -> None:
         self._database.execute("BEGIN IMMEDIATE")
         try:
-            self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+            for start in range(0, len(rows), _ROWS_A_STATEMENT):
+                part = rows[start : start + _ROWS_A_STATEMENT]
+                places = ", ".join(["(?, ?, ?, ?, ?)"] * len(part))
+                self._database.execute(f"INSERT INTO entries VALUES {places}", [value for row in part for value in row])
             self._database.execute("COMMIT")
         except sqlite3.Error:
             if self._database.in_transaction:
