@@ -1,0 +1,182 @@
+"""Everything malformed gets one clear envelope that names the field; nothing is lost or charged."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.node.conftest import Door, door
+
+__all__ = ["door"]
+CHAT = "/v1/chat/completions"
+MESSAGE = {"role": "user", "content": "hi"}
+
+
+async def raw(door: Door, path: str, data: bytes, **headers: str) -> tuple[int, dict[str, object]]:
+    sent = {"content-type": "application/json", "authorization": f"Bearer {door.parts.admin_token}", **headers}
+    async with door.http.post(door.url + path, data=data, headers=sent) as reply:
+        return reply.status, (await reply.json(content_type=None))["error"]
+
+
+def check_envelope(error: dict[str, object], status: int) -> None:
+    assert {"message", "type", "code", "param", "request_id", "status"} <= set(error)
+    assert error["status"] == status
+
+
+BAD_JSON = [
+    b"",
+    b"{",
+    b"[1,2",
+    b'{"messages": NaN}',
+    b'{"a": 1, "a": 2}',
+    b'{"messages": "\xff\xfe"}',
+    b"\x00\x01",
+    b"[" * 100_000,
+    b"1" * 5_000,
+]
+
+
+@pytest.mark.parametrize("data", BAD_JSON, ids=range(len(BAD_JSON)))
+@pytest.mark.parametrize("path", [CHAT, "/v1/tirami/kill"])
+async def test_malformed_json(door: Door, path: str, data: bytes) -> None:
+    status, error = await raw(door, path, data)
+    check_envelope(error, status)
+    assert status in (400, 413, 422)
+    assert error["code"] in ("malformed_json", "invalid_request", "invalid_field", "body_too_large")
+
+
+BAD_CHATS: list[tuple[dict[str, object], str]] = [
+    ({}, "messages"),
+    ({"messages": []}, "messages"),
+    ({"messages": "hi"}, "messages"),
+    ({"messages": [{"role": "king", "content": "x"}]}, "messages.0.role"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content.str"),
+    ({"messages": [MESSAGE], "max_tokens": -1}, "max_tokens"),
+    ({"messages": [MESSAGE], "max_tokens": 0}, "max_tokens"),
+    ({"messages": [MESSAGE], "max_tokens": "ten"}, "max_tokens"),
+    ({"messages": [MESSAGE], "max_tokens": 1.5}, "max_tokens"),
+    ({"messages": [MESSAGE], "max_tokens": 10**400}, "max_tokens"),
+    ({"messages": [MESSAGE], "max_tokens": 10**9}, "max_tokens"),
+    ({"messages": [MESSAGE], "temperature": -0.1}, "temperature"),
+    ({"messages": [MESSAGE], "temperature": 1e308}, "temperature"),
+    ({"messages": [MESSAGE], "temperature": "hot"}, "temperature"),
+    ({"messages": [MESSAGE], "top_p": 0}, "top_p"),
+    ({"messages": [MESSAGE], "stream": "yes"}, "stream"),
+    ({"messages": [MESSAGE], "seed": -1}, "seed"),
+    ({"messages": [MESSAGE], "n": 2}, "n"),
+    ({"messages": [MESSAGE], "tools": [{"type": "function"}]}, "tools"),
+    ({"messages": [MESSAGE], "nonsense": 1}, "nonsense"),
+]
+
+
+@pytest.mark.parametrize(("body", "param"), BAD_CHATS, ids=range(len(BAD_CHATS)))
+async def test_a_bad_chat_names_its_field_and_costs_nothing(door: Door, body: dict[str, object], param: str) -> None:
+    _, token = await door.agent()
+    status, reply = await door.call("POST", CHAT, body, token=token)
+    check_envelope(reply["error"], 400)
+    assert status == 400
+    assert str(reply["error"]["param"]).startswith(param)
+    _, balance = await door.call("GET", "/v1/tirami/balance", token=token)
+    assert (balance["consumed"], balance["reserved"]) == (0, 0)
+    assert not door.parts.ledger.state.holds.open
+
+
+BAD_TIRAMI: list[tuple[str, dict[str, object], str]] = [
+    ("/v1/tirami/kill", {}, "activate"),
+    ("/v1/tirami/kill", {"activate": "true"}, "activate"),
+    ("/v1/tirami/transfer", {"to": "00" * 32, "amount": -5}, "amount"),
+    ("/v1/tirami/transfer", {"to": "00" * 32, "amount": 2**64}, "amount"),
+    ("/v1/tirami/transfer", {"to": "zz", "amount": 5}, "to"),
+    ("/v1/tirami/policy", {"node_id": "00" * 32, "max_cu_per_hour": -1}, "max_cu_per_hour"),
+    ("/v1/tirami/policy", {"node_id": "00" * 32, "human_approval_threshold": 5}, "human_approval_threshold"),
+    ("/v1/tirami/tokens/issue", {"scope": "root"}, "scope"),
+    ("/v1/tirami/tokens/issue", {"scope": "admin", "label": "x" * 200}, "label"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "param"), BAD_TIRAMI, ids=range(len(BAD_TIRAMI)))
+async def test_a_bad_tirami_body_is_422(door: Door, path: str, body: dict[str, object], param: str) -> None:
+    seq = door.parts.ledger.seq
+    status, reply = await door.call("POST", path, body, token=door.parts.admin_token)
+    check_envelope(reply["error"], 422)
+    assert (status, reply["error"]["param"]) == (422, param)
+    assert door.parts.ledger.seq == seq
+
+
+async def test_json_without_content_type_is_taken_and_a_foreign_type_is_not(door: Door) -> None:
+    body = json.dumps({"messages": [MESSAGE]}).encode()
+    url = door.url + CHAT
+    async with door.http.post(url, data=body, skip_auto_headers=["content-type"]) as reply:
+        assert reply.status == 200
+    async with door.http.post(url, data=body, headers={"content-type": "application/x-www-form-urlencoded"}) as reply:
+        assert reply.status == 200, "what curl -d sends"
+    status, error = await raw(door, CHAT, body, **{"content-type": "text/xml"})
+    assert (status, error["code"]) == (415, "unsupported_media_type")
+
+
+async def test_a_large_body_is_refused_announced_or_not(door: Door) -> None:
+    status, error = await raw(door, "/v1/tirami/kill", b" " * 70_000)
+    assert (status, error["code"]) == (413, "body_too_large")
+
+    async def drip() -> object:
+        for _ in range(20):
+            yield b" " * 8_000
+
+    sent = {"authorization": f"Bearer {door.parts.admin_token}", "content-type": "application/json"}
+    async with door.http.post(door.url + "/v1/tirami/kill", data=drip(), headers=sent) as reply:
+        assert reply.status == 413
+    status, error = await raw(door, CHAT, b" " * 4_200_000)
+    assert (status, error["code"]) == (413, "body_too_large")
+
+
+async def test_unknown_routes_methods_models_and_trades(door: Door) -> None:
+    assert (await door.call("GET", "/nowhere"))[1]["error"]["code"] == "not_found"
+    status, reply = await door.call("DELETE", "/v1/tirami/kill")
+    assert (status, reply["error"]["code"]) == (405, "method_not_allowed")
+    body = {"messages": [MESSAGE], "model": "gpt-9"}
+    assert (await door.call("POST", CHAT, body))[1]["error"]["code"] == "model_not_found"
+    for bad in ("00" * 32, "zz", "00"):
+        assert (await door.call("GET", f"/v1/tirami/trades/{bad}"))[1]["error"]["code"] == "trade_not_found"
+
+
+async def test_a_prompt_beyond_the_context(door: Door) -> None:
+    body = {"messages": [{"role": "user", "content": "word " * 5000}]}
+    status, reply = await door.call("POST", CHAT, body)
+    assert (status, reply["error"]["code"]) == (400, "context_length_exceeded")
+
+
+async def test_the_request_id_is_echoed_or_made(door: Door) -> None:
+    async with door.http.get(door.url + "/healthz", headers={"X-Tirami-Request-Id": "abc-1"}) as reply:
+        assert reply.headers["X-Tirami-Request-Id"] == "abc-1"
+        assert await reply.text() == "ok"
+    async with door.http.get(door.url + "/healthz", headers={"X-Tirami-Request-Id": "x" * 200}) as reply:
+        assert reply.headers["X-Tirami-Request-Id"].startswith("req-")
+
+
+async def test_money_errors_say_do_not_retry(door: Door) -> None:
+    account, token = await door.agent()
+    await door.admin("POST", "/v1/tirami/policy", {"node_id": account, "max_cu_per_request": None})
+    body = {"messages": [MESSAGE], "max_tokens": 1001}
+    async with door.http.post(door.url + CHAT, json=body, headers={"authorization": f"Bearer {token}"}) as reply:
+        error = (await reply.json())["error"]
+        assert (reply.status, error["needed"], error["available"]) == (402, 1001, 1000)
+        assert reply.headers["x-should-retry"] == "false"
+    assert door.engine.running == 0
+
+
+async def test_a_slow_client_is_given_up_and_billed_for_what_it_took(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tirami.node.http.chat.SEND_TIMEOUT_S", 0.3)
+    _, token = await door.agent()
+    door.engine.length = 900
+    host, port = door.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    body = json.dumps({"messages": [{"role": "user", "content": "x"}], "stream": True})
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write((head + body).encode())
+    await reader.read(100)
+    await asyncio.sleep(1.0)
+    assert door.engine.running == 0
+    assert not door.parts.ledger.state.holds.open
+    writer.close()
