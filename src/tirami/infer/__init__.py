@@ -19,6 +19,7 @@ from tirami.infer.engine import (
 from tirami.infer.flop import flop
 from tirami.infer.models import LocalModel, available, default_models_dir, resolve
 from tirami.infer.sources import Source, SourceKind
+from tirami.infer.upstream import UpstreamEngine
 
 __all__ = [
     "CATALOGUE",
@@ -39,6 +40,7 @@ __all__ = [
     "SourceKind",
     "available",
     "default_models_dir",
+    "UpstreamEngine",
     "flop",
     "read_card",
     "resolve",

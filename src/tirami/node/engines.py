@@ -9,7 +9,7 @@ import structlog
 from tirami.core.clock import Clock
 from tirami.core.config import Config
 from tirami.core.errors import ModelNotFound, NoModel, TiramiError
-from tirami.infer import ChildEngine, Engine, default_models_dir, resolve
+from tirami.infer import ChildEngine, Engine, UpstreamEngine, default_models_dir, resolve
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) while a model is fetched."""
@@ -69,7 +69,6 @@ class EngineRoom:
     async def _build(self, progress: Progress | None) -> Engine:
         infer = self._config.infer
         if infer.upstream_url:
-            from tirami.infer import UpstreamEngine
             return UpstreamEngine(
                 infer.upstream_url,
                 infer.upstream_model,

@@ -1,0 +1,86 @@
+"""Real processes for black-box tests: a node started by the command line, killed or stopped like any program."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from tirami.sdk import Tirami
+
+START_S = 60
+
+
+class NodeProcess:
+    """``tirami start`` in a process of its own; its log goes to ``node.log`` in the data directory."""
+
+    def __init__(self, data_dir: Path, *options: str, env: dict[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.options = options
+        self._env = {**os.environ, "HOME": str(data_dir.parent), **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def start(self) -> Self:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        (self.data_dir / "node.json").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "tirami.cli", "start", "--data-dir", str(self.data_dir), "--port", "0"]
+        with (self.data_dir / "node.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env
+            )
+        self.url = self._announced()
+        return self
+
+    def _announced(self) -> str:
+        """Wait until the node has said where it answers and is ready to serve."""
+        deadline = time.monotonic() + START_S
+        found = self.data_dir / "node.json"
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the node ended with {self.process.returncode}:\n{self.log()[-3000:]}")
+            if found.exists():
+                url = str(json.loads(found.read_bytes())["url"])
+                with Tirami(url) as client:
+                    if client.health().model_loaded or "--no-model" in self.options:
+                        return url
+            time.sleep(0.02)
+        raise AssertionError(f"the node was not ready within {START_S} s:\n{self.log()[-3000:]}")
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None
+        return self._process
+
+    def log(self) -> str:
+        return (self.data_dir / "node.log").read_text(errors="replace")
+
+    def client(self, token: str | None = None) -> Tirami:
+        return Tirami(self.url, token=token)
+
+    def admin(self) -> Tirami:
+        return Tirami(self.url, token=(self.data_dir / "admin.token").read_text().strip())
+
+    def kill(self) -> None:
+        """As if the machine had lost its power for this process."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask politely; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
+
+    def __enter__(self) -> Self:
+        return self.start() if self._process is None else self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
