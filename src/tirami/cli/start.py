@@ -60,7 +60,7 @@ def start(
     config = load_config(config_file, _environment(), flags)
     terminal = Terminal(json_output)
     if terminal.err.is_terminal and not config.log.file:  # a log between the lines of the banner helps nobody
-        config = config.with_values({"log.file": str(config.data_dir / "node.log")}, "default")
+        config = config.with_flags({"log.file": str(config.data_dir / "node.log")})
     _run(config, JsonLine() if json_output else Banner(config, terminal.out, config.log.file))
 
 
@@ -84,7 +84,7 @@ def node(
     }
     config = load_config(config_file, _environment(), flags)
     if config.origin("log.format") == "default":
-        config = config.with_values({"log.format": "text"}, "default")
+        config = config.with_flags({"log.format": "text"})
     _run(config, JsonLine() if json_output else PlainLines(config, Terminal(json_output).out))
 
 
