@@ -64,7 +64,9 @@ def test_defaults_file_environment_flags(tmp_path: Path) -> None:
     config = load_config(file, environ, {"api.port": 100, "api.bind": None})
     assert (config.api.port, config.api.body_limit, config.api.rate_per_second) == (100, 20_000, 3)
     assert (config.data_dir, config.api.bind) == (Path("/f"), "127.0.0.1")
-    assert [config.origin(key) for key in ("api.port", "api.body_limit", "api.rate_per_second", "api.bind", "data_dir")] == [
+    assert [
+        config.origin(key) for key in ("api.port", "api.body_limit", "api.rate_per_second", "api.bind", "data_dir")
+    ] == [
         "flag",
         "environment",
         "file",
@@ -164,7 +166,9 @@ def test_other_variables_are_not_settings() -> None:
     assert load_config(None, environ, {}) == load_config(None, {}, {})
 
 
-@pytest.mark.parametrize("flags", [{"api.prot": 1}, {"api.port": "80"}, {"api.port": True}, {"nonsense": 1}, {"api": 1}])
+@pytest.mark.parametrize(
+    "flags", [{"api.prot": 1}, {"api.port": "80"}, {"api.port": True}, {"nonsense": 1}, {"api": 1}]
+)
 def test_flags_are_refused_naming_the_key(flags: dict[str, object]) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, {}, flags)

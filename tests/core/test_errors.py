@@ -125,7 +125,12 @@ def test_data_never_overwrites_the_shape() -> None:
     error = BudgetExceeded("over", code="fine", status=200, type="x", request_id="y", limit=3)
     fields = error.envelope("req-1")["error"]
     assert isinstance(fields, dict)
-    assert (fields["code"], fields["status"], fields["request_id"], fields["limit"]) == ("budget_exceeded", 403, "req-1", 3)
+    assert (fields["code"], fields["status"], fields["request_id"], fields["limit"]) == (
+        "budget_exceeded",
+        403,
+        "req-1",
+        3,
+    )
 
 
 @pytest.mark.parametrize(

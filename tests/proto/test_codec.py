@@ -53,7 +53,12 @@ def pack(value: object) -> bytes:
     """Canonical MessagePack by hand, from the format's specification: the judge of the encoder."""
     match value:
         case int():
-            for limit, marker, form in ((1 << 8, 0xCC, ">B"), (1 << 16, 0xCD, ">H"), (1 << 32, 0xCE, ">I"), (1 << 64, 0xCF, ">Q")):
+            for limit, marker, form in (
+                (1 << 8, 0xCC, ">B"),
+                (1 << 16, 0xCD, ">H"),
+                (1 << 32, 0xCE, ">I"),
+                (1 << 64, 0xCF, ">Q"),
+            ):
                 if value < 128:
                     return bytes([value])
                 if value < limit:

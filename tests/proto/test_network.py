@@ -140,7 +140,18 @@ def test_refused_naming_the_field(change: dict[str, object], named: str) -> None
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"[]", b"null", b"{", b"\xff", b"7", b"NaN", b'{"format":"tirami/1/network"}', b"[" * 50_000, b" " * (1 << 21)],
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b"\xff",
+        b"7",
+        b"NaN",
+        b'{"format":"tirami/1/network"}',
+        b"[" * 50_000,
+        b" " * (1 << 21),
+    ],
     ids=range(10),
 )
 def test_other_bytes_are_refused(data: bytes) -> None:

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from tirami.proto import RECORDS, Open, amount_due
 
 FIELDS = {
-    "Quote": "network scope provider payer nonce model_digest tokenizer_digest prompt_tokens prompt_hash max_tokens seed "
-    "temperature_ppm top_p_ppm top_k price_in price_out lifetime_ms log_size log_root at_ms",
+    "Quote": "network scope provider payer nonce model_digest tokenizer_digest prompt_tokens prompt_hash max_tokens "
+    "seed temperature_ppm top_p_ppm top_k price_in price_out lifetime_ms log_size log_root at_ms",
     "Acceptance": "network scope payer provider incarnation number settled open quote_hash ceiling at_ms",
-    "Trade": "network scope provider payer incarnation session quote_hash acceptance_hash model_digest tokenizer_digest "
-    "price_in price_out prompt_tokens completion_tokens amount flop running_hash at_ms",
+    "Trade": "network scope provider payer incarnation session quote_hash acceptance_hash model_digest "
+    "tokenizer_digest price_in price_out prompt_tokens completion_tokens amount flop running_hash at_ms",
     "Grant": "network issuer incarnation number settled to limit due_ms period at_ms",
     "Transfer": "network scope payer to incarnation number settled open amount at_ms",
     "Head": "network network_hash log_id node size root at_ms",
@@ -21,9 +21,7 @@ FIELDS = {
 
 def test_fields_and_tags() -> None:
     assert {cls.__name__: " ".join(cls.__struct_fields__) for cls in RECORDS} == FIELDS
-    assert {cls.__name__: cls.TAG for cls in RECORDS} == {
-        name: f"tirami/1/{name.lower()}".encode() for name in FIELDS
-    }
+    assert {cls.__name__: cls.TAG for cls in RECORDS} == {name: f"tirami/1/{name.lower()}".encode() for name in FIELDS}
     assert Open.__struct_fields__ == ("number", "ceiling")
 
 

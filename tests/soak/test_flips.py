@@ -1,4 +1,4 @@
-"""One byte flipped anywhere in the files of a killed node: the start refuses and names the entry, or nothing changed."""
+"""One byte flipped anywhere in a killed node's files: the start refuses and names the entry, or nothing changed."""
 
 import os
 import random

@@ -13,8 +13,14 @@ import httpx2
 import pytest
 
 from tests.processes import NodeProcess
-from tirami.api.schemas import AccountRequest, ChatCompletionRequest, ConsistencyQuery, PolicyRequest, TokenRequest
-from tirami.api.schemas import TradesQuery
+from tirami.api.schemas import (
+    AccountRequest,
+    ChatCompletionRequest,
+    ConsistencyQuery,
+    PolicyRequest,
+    TokenRequest,
+    TradesQuery,
+)
 from tirami.core.errors import TiramiError
 from tirami.core.keyfile import load_or_create_node_key
 from tirami.sdk import AsyncTirami, Tirami

@@ -18,7 +18,9 @@ File = Annotated[
 ]
 Trust = Annotated[
     list[str] | None,
-    typer.Option("--trust", metavar="KEY", help="A key you know; provider and log must then be among them. Repeatable."),
+    typer.Option(
+        "--trust", metavar="KEY", help="A key you know; provider and log must then be among them. Repeatable."
+    ),
 ]
 SCOPES = {0: "network", 1: "local: between accounts of one node"}
 

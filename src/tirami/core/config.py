@@ -239,9 +239,7 @@ def _from_file(path: Path) -> dict[str, object]:
         elif not isinstance(content, dict):
             raise ConfigError(f"{name} is a section, not a value, in {path}", param=name)
         else:
-            values |= {
-                f"{name}.{key}": _check(f"{name}.{key}", value, str(path)) for key, value in content.items()
-            }
+            values |= {f"{name}.{key}": _check(f"{name}.{key}", value, str(path)) for key, value in content.items()}
     return values
 
 

@@ -34,6 +34,4 @@ def _parse(path: Path, data: bytes) -> SigningKey:
             return SigningKey.from_seed(bytes.fromhex(text))
         except ValueError:
             pass
-    raise KeyFileError(
-        f"{path} holds no key: 32 raw bytes or 64 hexadecimal digits are expected", path=str(path)
-    )
+    raise KeyFileError(f"{path} holds no key: 32 raw bytes or 64 hexadecimal digits are expected", path=str(path))

@@ -57,9 +57,7 @@ class Keystore:
         if self._salt is None:
             self._salt = secrets.token_bytes(_SALT_BYTES)
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        ciphertext = self._cipher(self._salt).encrypt(
-            nonce, account.seed, _bound(self._salt, account.public_key)
-        )
+        ciphertext = self._cipher(self._salt).encrypt(nonce, account.seed, _bound(self._salt, account.public_key))
         return msgspec.msgpack.encode(_Sealed(1, self._salt, nonce, ciphertext))
 
     def open(self, account: PublicKey, sealed: bytes) -> SigningKey:
@@ -98,9 +96,7 @@ class Keystore:
         if not salt:
             return kek
         assert self._passphrase is not None
-        argon2 = Argon2id(
-            salt=salt, length=32, iterations=ARGON2_PASSES, lanes=ARGON2_LANES, memory_cost=ARGON2_KIB
-        )
+        argon2 = Argon2id(salt=salt, length=32, iterations=ARGON2_PASSES, lanes=ARGON2_LANES, memory_cost=ARGON2_KIB)
         return hkdf(kek + argon2.derive(self._passphrase), _INFO + b"/passphrase")
 
 

@@ -19,24 +19,12 @@ _GEMMA_SHA256: Final = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c
 
 CATALOGUE: Final[Mapping[str, tuple[Source, ...]]] = MappingProxyType(
     {
-        "qwen2.5:0.5b": (
-            _hub("Qwen/Qwen2.5-0.5B-Instruct-GGUF", "qwen2.5-0.5b-instruct-q4_k_m.gguf", 491 * MB),
-        ),
-        "qwen2.5:1.5b": (
-            _hub("Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q4_k_m.gguf", 1_100 * MB),
-        ),
-        "qwen2.5:3b": (
-            _hub("Qwen/Qwen2.5-3B-Instruct-GGUF", "qwen2.5-3b-instruct-q4_k_m.gguf", 2_000 * MB),
-        ),
-        "qwen2.5:7b": (
-            _hub("bartowski/Qwen2.5-7B-Instruct-GGUF", "Qwen2.5-7B-Instruct-Q4_K_M.gguf", 4_700 * MB),
-        ),
-        "qwen2.5:14b": (
-            _hub("bartowski/Qwen2.5-14B-Instruct-GGUF", "Qwen2.5-14B-Instruct-Q4_K_M.gguf", 9_000 * MB),
-        ),
-        "qwen2.5:32b": (
-            _hub("bartowski/Qwen2.5-32B-Instruct-GGUF", "Qwen2.5-32B-Instruct-Q4_K_M.gguf", 20_000 * MB),
-        ),
+        "qwen2.5:0.5b": (_hub("Qwen/Qwen2.5-0.5B-Instruct-GGUF", "qwen2.5-0.5b-instruct-q4_k_m.gguf", 491 * MB),),
+        "qwen2.5:1.5b": (_hub("Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q4_k_m.gguf", 1_100 * MB),),
+        "qwen2.5:3b": (_hub("Qwen/Qwen2.5-3B-Instruct-GGUF", "qwen2.5-3b-instruct-q4_k_m.gguf", 2_000 * MB),),
+        "qwen2.5:7b": (_hub("bartowski/Qwen2.5-7B-Instruct-GGUF", "Qwen2.5-7B-Instruct-Q4_K_M.gguf", 4_700 * MB),),
+        "qwen2.5:14b": (_hub("bartowski/Qwen2.5-14B-Instruct-GGUF", "Qwen2.5-14B-Instruct-Q4_K_M.gguf", 9_000 * MB),),
+        "qwen2.5:32b": (_hub("bartowski/Qwen2.5-32B-Instruct-GGUF", "Qwen2.5-32B-Instruct-Q4_K_M.gguf", 20_000 * MB),),
         "smollm2:135m": (
             _hub("bartowski/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct-Q4_K_M.gguf", 100 * MB),
             Source(

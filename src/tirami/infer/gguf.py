@@ -23,7 +23,19 @@ MAX_DIMENSIONS: Final = 4
 DEFAULT_ALIGNMENT: Final = 32
 _SCALARS: Final = {
     code: struct.Struct("<" + letter)
-    for code, letter in {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}.items()
+    for code, letter in {
+        0: "B",
+        1: "b",
+        2: "H",
+        3: "h",
+        4: "I",
+        5: "i",
+        6: "f",
+        7: "?",
+        10: "Q",
+        11: "q",
+        12: "d",
+    }.items()
 }
 _STRING: Final = 8
 _ARRAY: Final = 9
@@ -211,9 +223,7 @@ class _Cursor:
         return Tensor(name, shape, kind=self.number(_U32), offset=self.number(_U64))
 
 
-def _after_strings(
-    unpack: Callable[[mmap.mmap, int], tuple[int]], data: mmap.mmap, offset: int, count: int
-) -> int:
+def _after_strings(unpack: Callable[[mmap.mmap, int], tuple[int]], data: mmap.mmap, offset: int, count: int) -> int:
     for _ in range(count):
         offset += 8 + unpack(data, offset)[0]
     return offset

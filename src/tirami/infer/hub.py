@@ -43,9 +43,7 @@ def fetch(file: HubFile, download: Download) -> None:
         raise ModelLoadError(_silent[place])
     url = hf_hub_url(file.repository, file.file, endpoint=endpoint)
     try:
-        known = _within(
-            HEAD_LIMIT_S, lambda: get_hf_file_metadata(url, timeout=HEAD_LIMIT_S, endpoint=endpoint)
-        )
+        known = _within(HEAD_LIMIT_S, lambda: get_hf_file_metadata(url, timeout=HEAD_LIMIT_S, endpoint=endpoint))
     except HfHubHTTPError as error:
         raise ModelLoadError(f"the hub answers {error.response.status_code} for {file}") from error
     except (httpx2.HTTPError, OSError) as error:

@@ -207,7 +207,8 @@ class UpstreamEngine:
         raise ModelLoadError(f"the upstream does not list its models: {problem}")
 
     def _described(self, entry: dict[str, Any]) -> ModelCard:
-        told = entry.get("meta") if isinstance(entry.get("meta"), dict) else {}
+        meta = entry.get("meta")
+        told = meta if isinstance(meta, dict) else {}
         facts = {name: int(told.get(name) or value) for name, value in self._known.items()}
         if facts["n_params"] <= 0:
             raise ModelLoadError("the upstream does not tell its model's size; set infer.upstream_parameters")
@@ -297,7 +298,9 @@ async def _refusal(response: aiohttp.ClientResponse) -> TiramiError:
     response.close()
     if response.status == 400:
         if "context" in said:
-            return ContextLengthExceeded("the prompt and the answer do not fit the upstream's context", param="messages")
+            return ContextLengthExceeded(
+                "the prompt and the answer do not fit the upstream's context", param="messages"
+            )
         return InvalidRequest("the upstream refused this request")
     if response.status == 404:
         return ModelNotFound("the upstream does not know this model", param="model")

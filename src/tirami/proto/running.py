@@ -18,9 +18,7 @@ def session_secret(payer_nonce: bytes, provider_nonce: bytes) -> bytes:
 
 def prompt_hash(secret: bytes, tokens: Sequence[int], text: str) -> Digest:
     """SHA-256(``tirami/1/prompt`` ‖ secret ‖ MessagePack [ids, text]); the text counts only where ids are unknown."""
-    return sha256(
-        b"tirami/1/prompt", secret, _encoder.encode([list(tokens), b"" if tokens else text.encode()])
-    )
+    return sha256(b"tirami/1/prompt", secret, _encoder.encode([list(tokens), b"" if tokens else text.encode()]))
 
 
 class RunningHash:

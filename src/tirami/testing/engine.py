@@ -82,7 +82,12 @@ class _Answer:
             await self._pace(index)
         message = {"role": "assistant", "content": "".join(self._pieces)}
         choice = {"index": 0, "message": message, "finish_reason": self._finish}
-        content = {**self._frame, "object": "chat.completion", "choices": [choice], "usage": self._usage(len(self._pieces))}
+        content = {
+            **self._frame,
+            "object": "chat.completion",
+            "choices": [choice],
+            "usage": self._usage(len(self._pieces)),
+        }
         return web.json_response(content, headers=SAYS)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -92,7 +97,12 @@ class _Answer:
             await self._pace(index)
             await response.write(self._event({"content": piece}, None, index + 1))
         await response.write(self._event({}, self._finish, len(self._pieces)))
-        final = {**self._frame, "object": "chat.completion.chunk", "choices": [], "usage": self._usage(len(self._pieces))}
+        final = {
+            **self._frame,
+            "object": "chat.completion.chunk",
+            "choices": [],
+            "usage": self._usage(len(self._pieces)),
+        }
         await response.write(b"data: " + msgspec.json.encode(final) + b"\n\ndata: [DONE]\n\n")
         await response.write_eof()
         return response

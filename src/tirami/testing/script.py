@@ -6,7 +6,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _DIRECTIVE = re.compile(r"\[\[([^\]]*)\]\]")
-_WORDS = tuple("lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore".split())
+_WORDS = tuple(
+    [
+        "lorem",
+        "ipsum",
+        "dolor",
+        "sit",
+        "amet",
+        "consectetur",
+        "adipiscing",
+        "elit",
+        "sed",
+        "do",
+        "eiusmod",
+        "tempor",
+        "incididunt",
+        "ut",
+        "labore",
+    ]
+)
 _GLYPHS = tuple("猫犬鳥魚山川日月火水木金土🌱🚀🍰🧮🦊")
 
 
@@ -37,7 +55,7 @@ class Directive:
         found = _DIRECTIVE.search(prompt)
         words = dict(part.partition("=")[::2] for part in found[1].split()) if found else {}
         numbers = {name: int(text) for name, text in words.items() if name != "script"}
-        return cls(**numbers, unicode=words.get("script") == "unicode")  # type: ignore[arg-type]
+        return cls(**numbers, unicode=words.get("script") == "unicode")
 
 
 def tokens(prompt: str, seed: int, *, unicode: bool) -> Iterator[str]:

@@ -52,9 +52,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
         raise InvalidProof("the inclusion proof leads to another root", param="proof")
 
 
-def verify_consistency(
-    first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
-) -> None:
+def verify_consistency(first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]) -> None:
     """Raises ``InvalidProof`` unless the first tree is a prefix of the second (RFC 9162 §2.1.4.2).
 
     An empty first tree is a prefix of every tree: its root must be that of nothing and the proof empty.
@@ -63,11 +61,7 @@ def verify_consistency(
     if not 0 <= first <= second:
         raise InvalidProof("a later tree cannot be smaller", param="second")
     if first == second or first == 0:
-        if (
-            proof
-            or (first == second and first_root != second_root)
-            or (first == 0 and first_root != empty_root())
-        ):
+        if proof or (first == second and first_root != second_root) or (first == 0 and first_root != empty_root()):
             raise InvalidProof("equal or empty trees need no proof and have one root", param="proof")
         return
     path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)

@@ -64,21 +64,15 @@ def verify_receipt(data: bytes, trusted: frozenset[PublicKey] | None = None) -> 
     """
     receipt = parse_receipt(data)
     try:
-        body, acceptance_body, head_body = map(
-            bytes.fromhex, (receipt.body, receipt.acceptance, receipt.head)
-        )
+        body, acceptance_body, head_body = map(bytes.fromhex, (receipt.body, receipt.acceptance, receipt.head))
         trade, head = decode(Trade, body), decode(Head, head_body)
         acceptance = decode(Acceptance, acceptance_body)
         payer_signature, provider_signature = map(bytes.fromhex, receipt.signatures)
         _signed(trade.payer, payer_signature, Trade.TAG + body, "the payer's signature")
         _signed(trade.provider, provider_signature, Trade.TAG + body, "the provider's signature")
         acceptance_signature = bytes.fromhex(receipt.acceptance_signature)
-        _signed(
-            trade.payer, acceptance_signature, Acceptance.TAG + acceptance_body, "the acceptance's signature"
-        )
-        _signed(
-            head.node, bytes.fromhex(receipt.head_signature), Head.TAG + head_body, "the head's signature"
-        )
+        _signed(trade.payer, acceptance_signature, Acceptance.TAG + acceptance_body, "the acceptance's signature")
+        _signed(head.node, bytes.fromhex(receipt.head_signature), Head.TAG + head_body, "the head's signature")
         proof = [bytes.fromhex(node) for node in receipt.proof]
         leaf = leaf_hash(body + payer_signature + provider_signature)
         verify_inclusion(leaf, receipt.leaf_index, head.size, proof, head.root)

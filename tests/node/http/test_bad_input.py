@@ -173,7 +173,9 @@ async def test_a_slow_client_is_given_up_and_billed_for_what_it_took(
     host, port = door.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
     body = json.dumps({"messages": [{"role": "user", "content": "x"}], "stream": True})
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     writer.write((head + body).encode())
     await reader.read(100)
     await asyncio.sleep(1.0)
