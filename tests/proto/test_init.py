@@ -3,9 +3,9 @@
 import tirami.proto
 
 NAMES = """
-RECORDS Acceptance Envelope Grant Head Issuer NetworkFile Open Parameters Quote Receipt Record RunningHash Summary Trade
-Transfer Voucher amount_due build_receipt decode encode leaf parse_receipt prompt_hash record_id session_secret sign
-signing_bytes summary_of verify
+RECORDS Acceptance Envelope Grant Head Issuer NetworkFile Open Parameters Quote Receipt Record RunningHash Signed
+Summary Trade Transfer Voucher amount_due build_receipt decode encode leaf parse_receipt prompt_hash record_id
+session_secret sign signed signing_bytes summary_of verify
 """
 
 

@@ -31,7 +31,7 @@ def test_an_honest_bill() -> None:
         ({"amount": TRADE.amount + 1}, "amount"),
         ({"amount": TRADE.amount - 1}, "amount"),
         ({"amount": 0}, "amount"),
-        ({"price_in": TRADE.price_in + 100_000}, "amount"),
+        ({"price_in": TRADE.price_in + 1_000_000}, "amount"),
         ({"price_out": TRADE.price_out + 300_000}, "amount"),
         ({"prompt_tokens": TRADE.prompt_tokens + 4}, "amount"),
         ({"completion_tokens": TRADE.completion_tokens + 1}, "amount"),

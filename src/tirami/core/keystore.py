@@ -38,8 +38,8 @@ class _Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 class Keystore:
     """Seals and opens the keys of accounts this node hosts. Not thread-safe.
 
-    With a passphrase the first use of a salt costs one Argon2id (about a quarter of a second, 64 MiB); all blobs sealed in one
-    process share a salt, the salts seen when opening are derived once each.
+    With a passphrase the first use of a salt costs one Argon2id (about a quarter of a second, 64 MiB); all blobs
+    sealed in one process share a salt, the salts seen when opening are derived once each.
     """
 
     def __init__(self, node: SigningKey, passphrase: str | None = None) -> None:

@@ -17,7 +17,7 @@ class Pins:
         self._path = path
 
     def get(self, source: Source) -> Digest | None:
-        """The digest a file of ``source`` must have: the catalogue's, else the pinned one. Raises ``ModelLoadError``."""
+        """The digest a file of ``source`` must have: catalogue's, else the pinned one. Raises ``ModelLoadError``."""
         if source.digest is not None:
             return source.digest
         pinned = self._read().get(str(source))

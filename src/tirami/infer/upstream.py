@@ -169,11 +169,10 @@ class UpstreamEngine:
         if self._continuous:
             body["stream_options"]["continuous_usage_stats"] = True
         response = await self._post(body)
-        if response.status == 400 and self._continuous and "usage" in (said := (await response.text())[:4096]):
-            if "context_length" not in said:
-                self._continuous = False
-                del body["stream_options"]["continuous_usage_stats"]
-                response = await self._post(body)
+        if response.status == 400 and self._continuous and "continuous_usage" in (await response.text())[:4096]:
+            self._continuous = False
+            del body["stream_options"]["continuous_usage_stats"]
+            response = await self._post(body)
         if response.status != 200:
             raise await _refusal(response)
         return response

@@ -84,9 +84,9 @@ class Heads:
         return build_receipt(found.record.envelope, index, found.path, found.head.body, found.head.signature)
 
     def consistency(self, first: int, second: int) -> list[Digest]:
-        """Raises ``InvalidProof`` unless 0 ≤ first ≤ second ≤ the size of the newest published head."""
+        """Raises ``InvalidProof`` unless 0 < first ≤ second ≤ the size of the newest published head."""
         published = self.published
         size = published.head.size if published else 0
-        if not 0 <= first <= second <= size:
-            raise InvalidProof(f"sizes must satisfy 0 <= first <= second <= {size}", param="second")
+        if not 0 < first <= second <= size:
+            raise InvalidProof(f"sizes must satisfy 0 < first <= second <= {size}", param="second")
         return self._ledger.state.log.consistency(first, second)

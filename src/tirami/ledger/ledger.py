@@ -288,7 +288,7 @@ class Ledger:
         return self.append([hold])
 
     def vouch(self, hold_id: bytes, amount: Trm, voucher: Voucher) -> Awaitable[None]:
-        """Journal a running total the payer signed. Gated again (B13). Raises ``StorageUnavailable`` for a lost hold."""
+        """Journal a running total the payer signed. Gated again (B13). ``StorageUnavailable`` for a lost hold."""
         hold = self._session(hold_id)
         self.check_voucher(hold_id)
         if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:

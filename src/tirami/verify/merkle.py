@@ -55,14 +55,14 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 def verify_consistency(first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]) -> None:
     """Raises ``InvalidProof`` unless the first tree is a prefix of the second (RFC 9162 §2.1.4.2).
 
-    An empty first tree is a prefix of every tree: its root must be that of nothing and the proof empty.
+    A proof from the empty tree would prove nothing and is refused.
     """
-    _hashes(first_root, second_root, *proof)
-    if not 0 <= first <= second:
-        raise InvalidProof("a later tree cannot be smaller", param="second")
-    if first == second or first == 0:
-        if proof or (first == second and first_root != second_root) or (first == 0 and first_root != empty_root()):
-            raise InvalidProof("equal or empty trees need no proof and have one root", param="proof")
+    _hashes(*proof)
+    if not 0 < first <= second:
+        raise InvalidProof("a later tree cannot be smaller, and the empty tree proves nothing", param="first")
+    if first == second:
+        if proof or first_root != second_root:
+            raise InvalidProof("equal trees need no proof and have one root", param="proof")
         return
     path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
     if not path:

@@ -1,4 +1,4 @@
-"""The ASGI application: request id, authentication, limits, shapes, handler, envelope; in this order, for all routes."""
+"""The ASGI application: request id, authentication, limits, shapes, handler, envelope; in this order."""
 
 import re
 import secrets

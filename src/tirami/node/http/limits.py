@@ -16,7 +16,7 @@ class _Bucket:
 
 
 class CallerLimits:
-    """``rate`` requests a second and as many at once, for each caller apart. Least recently seen callers are forgotten."""
+    """``rate`` requests a second and as many at once, for each caller apart; the least recent are forgotten."""
 
     def __init__(self, rate: int, clock: Clock) -> None:
         self._rate = rate
