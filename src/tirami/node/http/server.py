@@ -47,7 +47,7 @@ class HttpServer:
         )
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server._serve([listener]), name="http")
-        while not self._server.started and not self._task.done():
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 (uvicorn has only a flag)
             await asyncio.sleep(0.005)
         return self
 
