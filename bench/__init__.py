@@ -1,0 +1,1 @@
+"""Every number we quote, as a script: ``make bench``."""
