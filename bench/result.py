@@ -7,7 +7,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``spread`` is (maximum − minimum) ÷ median of the runs; ``goal`` is a bound in words, ``met`` whether it holds."""
+    """``spread`` is (maximum − minimum) ÷ median of the runs; ``goal`` is a bound in words."""
 
     name: str
     value: float
