@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,11 @@ def engine() -> Iterator[RunningEngine]:
 @pytest.fixture(scope="session")
 def node(engine: RunningEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """Prices stand still and prompts are free, so that costs are round."""
-    env = {"TIRAMI_PRICING_PROMPT_PPM": "0", "TIRAMI_PRICING_FOLLOW_LOAD": "false", "TIRAMI_API_RATE_PER_SECOND": "9999"}
+    env = {
+        "TIRAMI_PRICING_PROMPT_PPM": "0",
+        "TIRAMI_PRICING_FOLLOW_LOAD": "false",
+        "TIRAMI_API_RATE_PER_SECOND": "9999",
+    }
     home = tmp_path_factory.mktemp("rows") / "home"
     with NodeProcess(home, "--upstream", engine.url, env=env) as running:
         yield running
