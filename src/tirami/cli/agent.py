@@ -1,0 +1,102 @@
+"""``tirami agent``: accounts this node keeps for agents."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tirami.api.schemas import AccountEntry, AccountRequest, PolicyRequest, TokenRequest, TransferRequest
+from tirami.cli.options import DataDir, Json, Token, Url
+from tirami.cli.target import connect
+from tirami.cli.terminal import Terminal, fields
+
+commands = typer.Typer(no_args_is_help=True, help="Accounts this node keeps for agents.")
+Label = Annotated[str, typer.Argument(help="A name for people.")]
+Account = Annotated[str, typer.Argument(help="Account id, or the start of one.")]
+Budget = typer.Option(help="TRM; 0 allows nothing.", min=0)
+
+
+@commands.command()
+def create(
+    label: Label,
+    budget_request: Annotated[int | None, Budget] = None,
+    budget_hourly: Annotated[int | None, Budget] = None,
+    budget_lifetime: Annotated[int | None, Budget] = None,
+    ttl_days: Annotated[int, typer.Option(min=0, help="Lifetime of the token; 0 is for ever.")] = 7,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Make an account with a welcome line and a token that may spend for it. The token is shown once."""
+    budgets = {
+        "max_cu_per_request": budget_request,
+        "max_cu_per_hour": budget_hourly,
+        "max_cu_lifetime": budget_lifetime,
+    }
+    given = {name: value for name, value in budgets.items() if value is not None}
+    with connect(url, token, data_dir, admin=True) as client:
+        account = client.create_account(AccountRequest(label=label))
+        if given:
+            client.set_policy(PolicyRequest.model_validate({"node_id": account.account, **given}))
+        issued = client.issue_token(
+            TokenRequest(scope="inference", node_id=account.account, ttl_secs=ttl_days * 86_400, label=label)
+        )
+    facts = {**account.model_dump(), "token": issued.token, "token_expires_at_ms": issued.expires_at_ms}
+    shown = {
+        "Account": account.account,
+        "Label": account.label,
+        "Balance": f"{account.effective_balance} TRM",
+        "Token": f"{issued.token}  (shown once)",
+    }
+    Terminal(json_output).show(facts, lambda console: fields(console, "", shown))
+
+
+@commands.command("list")
+def list_accounts(url: Url = None, token: Token = None, data_dir: DataDir = None, json_output: Json = False) -> None:
+    """All accounts with what they can spend."""
+    with connect(url, token, data_dir, admin=True) as client:
+        accounts = client.accounts().accounts
+    Terminal(json_output).show([a.model_dump() for a in accounts], lambda console: _table(console, accounts))
+
+
+@commands.command()
+def fund(
+    account: Account,
+    amount: Annotated[int, typer.Argument(min=1, help="TRM the node owns.")],
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Give an account TRM the node has earned. A credit line cannot be given away."""
+    with connect(url, token, data_dir, admin=True) as client:
+        given = client.transfer(TransferRequest(to=full_id(account, client.accounts().accounts), amount=amount))
+    shown = {"Given": f"{given.amount} TRM", "To": given.to, "It can spend": f"{given.effective_balance} TRM"}
+    Terminal(json_output).show(given.model_dump(), lambda console: fields(console, "", shown))
+
+
+@commands.command()
+def disable(
+    account: Account, url: Url = None, token: Token = None, data_dir: DataDir = None, json_output: Json = False
+) -> None:
+    """Stop an account from spending. Its history and income stay."""
+    with connect(url, token, data_dir, admin=True) as client:
+        entry = client.disable_account(full_id(account, client.accounts().accounts))
+    Terminal(json_output).show(entry.model_dump(), lambda console: _table(console, [entry]))
+
+
+def full_id(start: str, accounts: list[AccountEntry]) -> str:
+    """The one account that begins with ``start``; ``start`` itself when none or several do."""
+    found = [entry.account for entry in accounts if entry.account.startswith(start.lower())]
+    return found[0] if len(found) == 1 else start
+
+
+def _table(console: Console, accounts: list[AccountEntry]) -> None:
+    table = Table("Account", "Label", "Can spend", "Net", "Reserved", "")
+    for entry in accounts:
+        state = "disabled" if entry.disabled else ""
+        row = (entry.account[:16], entry.label, entry.effective_balance, entry.net_balance, entry.reserved, state)
+        table.add_row(*map(str, row))
+    console.print(table if accounts else "No accounts yet: tirami agent create NAME")

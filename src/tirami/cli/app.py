@@ -1,0 +1,62 @@
+"""The program ``tirami``: all commands, and how they end."""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version as installed_version
+
+import click
+import httpx2
+import typer
+from pydantic import ValidationError
+
+from tirami.cli import agent, safety, token, wallet
+from tirami.cli.chat import chat
+from tirami.cli.demo import demo
+from tirami.cli.options import Json
+from tirami.cli.receipt import verify
+from tirami.cli.start import node, start
+from tirami.cli.status import status
+from tirami.cli.terminal import ExitCode, Terminal
+from tirami.core.errors import EngineFailed, InvalidField, TiramiError
+
+app = typer.Typer(
+    name="tirami",
+    help="Distributed LLM inference where compute is money.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (start, node, chat, status, verify, demo):
+    app.command()(command)
+app.add_typer(agent.commands, name="agent")
+app.add_typer(wallet.commands, name="wallet")
+app.add_typer(token.commands, name="token")
+app.add_typer(safety.commands, name="safety")
+
+
+@app.command()
+def version(json_output: Json = False) -> None:
+    """Print the version."""
+    number = installed_version("tirami")
+    Terminal(json_output).show({"version": number}, lambda console: console.print(f"tirami {number}"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and end the process: 0 done, 1 failed, 2 wrong usage, 3 not verified."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    terminal = Terminal("--json" in given)
+    try:
+        code = app(given, standalone_mode=False)
+    except click.exceptions.Abort:
+        code = ExitCode.ERROR
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except TiramiError as error:
+        code = terminal.fail(error)
+    except ValidationError as error:
+        first = error.errors()[0]
+        code = terminal.fail(InvalidField(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
+    except httpx2.TransportError as error:
+        code = terminal.fail(EngineFailed(f"the node cannot be reached: {type(error).__name__}"))
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)

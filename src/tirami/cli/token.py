@@ -1,0 +1,80 @@
+"""``tirami token``: who may do what here."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tirami.api.schemas import RevokeRequest, RotateRequest, TokenEntry, TokenRequest
+from tirami.cli.options import DataDir, Json, Token, Url
+from tirami.cli.target import connect
+from tirami.cli.terminal import Terminal, fields
+
+commands = typer.Typer(no_args_is_help=True, help="Who may do what at this node.")
+Hash = Annotated[str, typer.Argument(metavar="HASH", help="Hash of the token, from `token list`.")]
+Ttl = Annotated[int, typer.Option("--ttl-days", min=0, help="Lifetime; 0 is for ever.")]
+DAY_S = 86_400
+
+
+@commands.command()
+def issue(
+    scope: Annotated[str, typer.Option(help="read_only, inference, economy or admin.")] = "inference",
+    account: Annotated[str | None, typer.Option(help="Hosted account it speaks for; else the node.")] = None,
+    label: Annotated[str, typer.Option(help="A note for people.")] = "",
+    ttl_days: Ttl = 7,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Make a token; it is shown once."""
+    body = TokenRequest(scope=scope, node_id=account, ttl_secs=ttl_days * DAY_S, label=label)
+    with connect(url, token, data_dir, admin=True) as client:
+        issued = client.issue_token(body)
+    shown = {"Token": f"{issued.token}  (shown once)", "Scope": issued.scope, "Hash": issued.token_hash_hex}
+    Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", shown))
+
+
+@commands.command("list")
+def list_tokens(url: Url = None, token: Token = None, data_dir: DataDir = None, json_output: Json = False) -> None:
+    """Tokens that are good now, by hash."""
+    with connect(url, token, data_dir, admin=True) as client:
+        tokens = client.tokens().tokens
+    Terminal(json_output).show([t.model_dump() for t in tokens], lambda console: _table(console, tokens))
+
+
+@commands.command()
+def revoke(
+    token_hash: Hash, url: Url = None, token: Token = None, data_dir: DataDir = None, json_output: Json = False
+) -> None:
+    """End a token at once."""
+    with connect(url, token, data_dir, admin=True) as client:
+        result = client.revoke_token(RevokeRequest(token_hash_hex=token_hash))
+    said = "revoked" if result.revoked else "there was no such token"
+    Terminal(json_output).show(result.model_dump(), lambda console: console.print(said))
+
+
+@commands.command()
+def rotate(
+    token_hash: Hash,
+    grace_secs: Annotated[int, typer.Option(min=0, help="How long the old one goes on.")] = 60,
+    ttl_days: Ttl = 7,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Replace a token by a new one with the same rights."""
+    body = RotateRequest(token_hash_hex=token_hash, grace_secs=grace_secs, ttl_secs=ttl_days * DAY_S)
+    with connect(url, token, data_dir, admin=True) as client:
+        issued = client.rotate_token(body)
+    shown = {"Token": f"{issued.token}  (shown once)", "Scope": issued.scope, "Hash": issued.token_hash_hex}
+    Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", shown))
+
+
+def _table(console: Console, tokens: list[TokenEntry]) -> None:
+    table = Table("Hash", "Scope", "Account", "Label")
+    for entry in tokens:
+        table.add_row(entry.token_hash_hex, entry.scope, (entry.node_id or "the node")[:16], entry.label)
+    console.print(table if tokens else "No tokens.")
