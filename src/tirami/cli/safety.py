@@ -31,9 +31,9 @@ def show(
         "Kill switch": f"ACTIVE: {state.kill_reason}" if state.kill_switch_active else "off",
         "Halted": state.halted or "no",
         "Account": state.node_id,
-        "Spent this hour": f"{state.hourly_spend} of {_limit(policy and policy.max_cu_per_hour)}",
-        "Spent ever": f"{state.lifetime_spend} of {_limit(policy and policy.max_cu_lifetime)}",
-        "Per request": _limit(policy and policy.max_cu_per_request),
+        "Spent this hour": f"{state.hourly_spend} of {_limit(policy.max_cu_per_hour if policy else None)}",
+        "Spent ever": f"{state.lifetime_spend} of {_limit(policy.max_cu_lifetime if policy else None)}",
+        "Per request": _limit(policy.max_cu_per_request if policy else None),
         "Reserved": f"{state.reserved} TRM in {state.open_sessions} sessions",
     }
     Terminal(json_output).show(state.model_dump(), lambda console: fields(console, "", facts))
