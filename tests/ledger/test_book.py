@@ -90,7 +90,7 @@ def test_equals_the_oracle(rows: list[tuple[bytes, Demand]], seed: int) -> None:
     assert {k.hex(): result.net(key_account(k)) for k in KEYS if result.net(key_account(k))} == net
     for name, demand in rows:
         if demand.account.kind is AccountKind.KEY:
-            assert result.is_applied(demand.account, name) == (name in applied)
+            assert result.is_applied(name) == (name in applied)
     for k in KEYS:
         assert result.net(key_account(k)) >= -result.limit(k)
 
@@ -108,7 +108,7 @@ def test_an_honest_payers_applied_debit_never_unapplies(data: st.DataObject) -> 
     result, seen = book(), set()
     for name, demand in order:
         result.add(name, demand)
-        now = {n for n, d in rows if d.account.kind is AccountKind.KEY and result.is_applied(d.account, n)}
+        now = {n for n, d in rows if d.account.kind is AccountKind.KEY and result.is_applied(n)}
         assert seen <= now
         seen = now
     assert result.refolds == 0

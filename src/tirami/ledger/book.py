@@ -39,7 +39,10 @@ class Book:
         self._income: dict[Account, Trm] = defaultdict(lambda: Trm(0))
         self._spent: dict[Account, Trm] = defaultdict(lambda: Trm(0))
         self._lines: dict[bytes, dict[bytes, Trm]] = {}
-        self._records: set[bytes] = set()
+        self._records: dict[bytes, Demand] = {}
+        self._total = Trm(0)
+        self._drawn = Trm(0)
+        self._hashed = (-1, Digest(b""))
         self.refolds = 0
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -67,9 +70,13 @@ class Book:
     def __contains__(self, record_id: bytes) -> bool:
         return record_id in self._records
 
-    def is_applied(self, account: Account, record_id: bytes) -> bool:
-        debits = self._debits.get(account)
-        return debits is not None and any(debits.by_order[o].record_id == record_id for o in debits.applied)
+    def is_applied(self, record_id: bytes) -> bool:
+        """Whether this record moved its amount: covered, and not replaced by a later one of the same session."""
+        demand = self._records.get(record_id)
+        if demand is None:
+            return False
+        debits, order = self._debits[demand.account], demand.debit.order
+        return order in debits.applied and debits.by_order[order].record_id == record_id
 
     def balances(self) -> Mapping[Account, Trm]:
         """Every touched account with its net position; ISSUANCE and BURN included."""
@@ -77,8 +84,18 @@ class Book:
         return {account: self.net(account) for account in accounts}
 
     def imbalance(self) -> Trm:
-        """Σ over all accounts. Zero, always (I-01); anything else halts the node."""
+        """Σ over all accounts, added up anew. Zero, always (I-01); anything else halts the node. O(accounts)."""
         return Trm(sum(self._income.values()) - sum(self._spent.values()))
+
+    @property
+    def total(self) -> Trm:
+        """Running sum of all lines ever posted: what :meth:`imbalance` adds up anew."""
+        return self._total
+
+    @property
+    def drawn(self) -> Trm:
+        """Credit in use: Σ of the negative net positions of keys."""
+        return self._drawn
 
     @property
     def minted(self) -> Trm:
@@ -95,7 +112,12 @@ class Book:
         return msgspec.msgpack.encode([balances, lines, sorted(self._records)])
 
     def state_hash(self) -> Digest:
-        return sha256(self.state_bytes())
+        """SHA-256 of :meth:`state_bytes`; O(n log n) after a change, else remembered."""
+        known, digest = self._hashed
+        if known != len(self._records):
+            digest = sha256(self.state_bytes())
+            self._hashed = len(self._records), digest
+        return digest
 
     # --- folding -----------------------------------------------------------------------------------------------
 
@@ -103,7 +125,7 @@ class Book:
         """Fold one record in; returns the postings it caused at once. A known record changes nothing."""
         if record_id in self._records:
             return []
-        self._records.add(record_id)
+        self._records[record_id] = demand
         account, debit = demand.account, demand.debit
         debits = self._debits.setdefault(account, Debits())
         previous = debits.by_order.get(debit.order)
@@ -146,16 +168,24 @@ class Book:
 
     def _post(self, account: Account, debit: Debit, postings: list[Posting]) -> Account:
         """Post one applied debit: two lines that add up to zero. Returns the account to wake."""
-        self._spent[account] = Trm(self._spent[account] + debit.amount)
-        self._income[debit.payee] = Trm(self._income[debit.payee] + debit.amount)
+        self._line(self._spent, account, debit.amount, -1)
+        self._line(self._income, debit.payee, debit.amount, 1)
         postings += (Posting(account, Trm(-debit.amount)), Posting(debit.payee, debit.amount))
         if debit.limit_of:
             self._lines.setdefault(debit.limit_of, {})[debit.record_id] = debit.amount
             return Account(AccountKind.KEY, debit.limit_of)
         return debit.payee
 
+    def _line(self, side: dict[Account, Trm], account: Account, amount: Trm, sign: int) -> None:
+        before = self.net(account)
+        side[account] = Trm(side[account] + amount)
+        self._total = Trm(self._total + sign * amount)
+        if account.kind is AccountKind.KEY:
+            self._drawn = Trm(self._drawn + max(0, -before - sign * amount) - max(0, -before))
+
     def _refold(self) -> None:
         self.refolds += 1
+        self._total = self._drawn = Trm(0)
         self._income.clear()
         self._spent.clear()
         self._lines.clear()

@@ -4,7 +4,6 @@ Pure data structure; knows nothing of signatures or of other accounts.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tirami.core.units import Trm
@@ -54,9 +53,6 @@ class Debits:
     known: Trm = Trm(0)
     """Σ of all known amounts."""
 
-    def __iter__(self) -> Iterator[Debit]:
-        return (self.by_order[order] for order in self.orders)
-
     def add(self, debit: Debit) -> bool:
         """Insert, or replace the debit of the same order; returns whether it stands last (the cheap case)."""
         last = not self.orders or debit.order > self.orders[-1]
@@ -72,11 +68,8 @@ class Debits:
         return last
 
     def below(self, order: Order) -> Trm:
-        """Σ of known amounts ranked before ``order``. O(1) for the last one, else O(n)."""
-        if self.orders and order == self.orders[-1]:
-            return Trm(self.known - self.by_order[order].amount)
-        end = bisect_left(self.orders, order)
-        return Trm(sum(self.by_order[earlier].amount for earlier in self.orders[:end]))
+        """Σ of known amounts ranked before ``order``. O(k) for k debits ranked after it."""
+        return Trm(self.known - sum(self.by_order[later].amount for later in self.orders[self._rank(order) :]))
 
     def funded(self, order: Order, income: Trm, credit: Trm) -> bool:
         debit = self.by_order[order]
@@ -84,13 +77,20 @@ class Debits:
         return means >= max(debit.declared, self.below(order)) + debit.amount
 
     def raised_by(self, order: Order) -> bool:
-        """Whether the debit at ``order``, just inserted, raised what a later applied debit needs. O(n).
+        """Whether the debit at ``order``, just inserted, raised what a later applied debit needs. O(k), as above.
 
         Never for an honest payer: its declared totals cover everything it ever numbered below.
         """
-        total = Trm(0)
-        for debit in self:
-            if debit.order > order and debit.order in self.applied and total > debit.declared:
+        total = Trm(self.below(order) + self.by_order[order].amount)
+        for later in self.orders[self._rank(order) + 1 :]:
+            debit = self.by_order[later]
+            if later in self.applied and total > debit.declared:
                 return True
             total = Trm(total + debit.amount)
         return False
+
+    def _rank(self, order: Order) -> int:
+        """Index of ``order``; the newest ones are found without a search."""
+        if self.orders and order == self.orders[-1]:
+            return len(self.orders) - 1
+        return bisect_left(self.orders, order)

@@ -72,6 +72,11 @@ class Operations(SyncCaller):
         result: s.ConsistencyReply = self._call("log_consistency", {}, query, None, s.ConsistencyReply)
         return result
 
+    def log_state(self) -> s.StateReply:
+        """The book added up anew: state hash and sum of all accounts. ``GET /v1/tirami/log/state``"""
+        result: s.StateReply = self._call("log_state", {}, None, None, s.StateReply)
+        return result
+
     def network(self) -> s.NetworkReply:
         """Totals of the network as this book sees it. ``GET /v1/tirami/network``"""
         result: s.NetworkReply = self._call("network", {}, None, None, s.NetworkReply)
@@ -204,6 +209,11 @@ class AsyncOperations(AsyncCaller):
     async def log_consistency(self, query: s.ConsistencyQuery | None = None) -> s.ConsistencyReply:
         """Consistency proof between two sizes. ``GET /v1/tirami/log/consistency``"""
         result: s.ConsistencyReply = await self._call("log_consistency", {}, query, None, s.ConsistencyReply)
+        return result
+
+    async def log_state(self) -> s.StateReply:
+        """The book added up anew: state hash and sum of all accounts. ``GET /v1/tirami/log/state``"""
+        result: s.StateReply = await self._call("log_state", {}, None, None, s.StateReply)
         return result
 
     async def network(self) -> s.NetworkReply:

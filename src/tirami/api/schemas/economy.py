@@ -110,12 +110,21 @@ class NetworkReply(Reply):
     avg_reputation: float
     merkle_root: str
     log_size: int
-    state_hash: str
     sum_of_accounts: int
-    """Σ over all accounts, ISSUANCE and BURN included: always 0."""
+    """Running Σ over all accounts, ISSUANCE and BURN included: always 0."""
     minted: int
     burned: int
     credit_outstanding: int
+
+
+class StateReply(Reply):
+    """The whole book, added up anew: equal on every node that holds the same records under the same network file."""
+
+    network_hash: str
+    state_hash: str
+    records: int
+    accounts: int
+    sum_of_accounts: int
 
 
 class TransferRequest(Body):

@@ -150,8 +150,8 @@ def only_what_arrived(stage: Stage) -> None:
 
 def book_balances(stage: Stage) -> None:
     with stage.report.step("L1-01", "Double entry: all accounts add up to zero, nothing was minted") as step:
-        network = stage.admin().network()
-        expect(network.sum_of_accounts == 0, "the book adds up to zero", sum=network.sum_of_accounts)
+        network, state = stage.admin().network(), stage.admin().log_state()
+        expect(state.sum_of_accounts == 0, "the book adds up to zero", sum=state.sum_of_accounts)
         expect(network.minted == 0, "trades mint nothing", minted=network.minted)
         step.detail = f"{network.total_trades} network and {network.local_trades} local trades, sum 0"
         moved = network.total_contributed_trm + network.local_volume_trm
@@ -211,16 +211,16 @@ def kill_switch(stage: Stage) -> None:
 def restart(stage: Stage) -> None:
     with stage.report.step("L1-30", "After SIGTERM and a restart: same key, same balances, same log") as step:
         seen = stage.seen
-        before = stage.admin().network()
+        before = stage.admin().log_state()
         stage.restart()
         admin = stage.admin()
-        after = admin.network()
+        after = admin.log_state()
         expect(admin.status().node_id == seen.node_id, "the node is the same")
         expect(after.state_hash == before.state_hash, "the book is the same to the bit")
         balance = admin.balance(BalanceQuery(node=seen.agent)).effective_balance
         expect(balance == seen.balance, "the agent has what it had", balance=balance)
         _check_growth(stage, seen.head_size, seen.head_root)
-        step.detail = f"state {after.state_hash[:16]}…, {after.log_size} leaves"
+        step.detail = f"state {after.state_hash[:16]}…, {after.records} leaves"
         stage.report.measured("state hash", after.state_hash)
 
 

@@ -11,7 +11,7 @@ from tirami.api.schemas import (
 from tirami.core.errors import AccountNotFound, InsufficientScope
 from tirami.core.keys import PublicKey, parse_node_id
 from tirami.core.units import Trm
-from tirami.ledger import AccountKind, transfer
+from tirami.ledger import transfer
 from tirami.node.http.caller import CallerKind
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.trades import trade_entries
@@ -76,8 +76,6 @@ async def network(call: Call) -> NetworkReply:
 def network_reply(parts: Parts) -> NetworkReply:
     ledger = parts.ledger
     state, totals, local = ledger.state, ledger.state.network_totals, ledger.state.local_totals
-    drawn = sum(-amount for account, amount in state.book.balances().items()
-                if account.kind is AccountKind.KEY and amount < 0)  # fmt: skip
     return NetworkReply(
         network=ledger.network.id,
         network_hash=ledger.network.hash.hex(),
@@ -93,11 +91,10 @@ def network_reply(parts: Parts) -> NetworkReply:
         avg_reputation=REPUTATION if totals.parties else 0.0,
         merkle_root=state.log.root().hex(),
         log_size=state.log.size,
-        state_hash=state.book.state_hash().hex(),
-        sum_of_accounts=state.book.imbalance(),
+        sum_of_accounts=state.book.total,
         minted=state.book.minted,
         burned=state.book.burned,
-        credit_outstanding=drawn,
+        credit_outstanding=state.book.drawn,
     )
 
 

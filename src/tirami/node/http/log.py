@@ -7,6 +7,7 @@ from tirami.api.schemas import (
     ConsistencyReply,
     HeadEntry,
     ProofReply,
+    StateReply,
     TradeEntry,
     TradesQuery,
     TradesReply,
@@ -67,6 +68,19 @@ async def log_consistency(call: Call) -> ConsistencyReply:
     except InvalidProof as error:
         raise InvalidField(error.message, param=error.param) from error
     return ConsistencyReply(first=query.first, second=query.second, proof=[node.hex() for node in proof])
+
+
+@handles("log_state")
+async def log_state(call: Call) -> StateReply:
+    ledger = call.parts.ledger
+    book = ledger.state.book
+    return StateReply(
+        network_hash=ledger.network.hash.hex(),
+        state_hash=book.state_hash().hex(),
+        records=ledger.state.log.size,
+        accounts=len(book.balances()),
+        sum_of_accounts=book.imbalance(),
+    )
 
 
 def _visible_trade(call: Call) -> tuple[StoredRecord, Trade]:

@@ -4,13 +4,12 @@ from itertools import islice
 
 from tirami.api.schemas import TradeEntry, TradesReply
 from tirami.core.keys import PublicKey
-from tirami.ledger import LOCAL, StoredRecord, key_account, local_account
+from tirami.ledger import LOCAL, StoredRecord
 from tirami.node.parts import Parts
 from tirami.proto import Trade
 
 
 def trade_entry(parts: Parts, stored: StoredRecord, trade: Trade, *, signatures: bool) -> TradeEntry:
-    account = (local_account if trade.scope == LOCAL else key_account)(trade.payer)
     return TradeEntry(
         id=stored.record_id.hex(),
         provider=trade.provider.hex(),
@@ -24,7 +23,7 @@ def trade_entry(parts: Parts, stored: StoredRecord, trade: Trade, *, signatures:
         scope="local" if trade.scope == LOCAL else "network",
         session=trade.session,
         leaf_index=stored.leaf_index,
-        applied=parts.ledger.state.book.is_applied(account, stored.record_id),
+        applied=parts.ledger.state.book.is_applied(stored.record_id),
         signatures=[signature.hex() for signature in stored.envelope.signatures] if signatures else None,
     )
 
