@@ -13,6 +13,7 @@ DEFAULTS = {
     "api.port": 3000,
     "api.body_limit": 65_536,
     "api.openai_body_limit": 4_194_304,
+    "api.compat": "none",
     "api.rate_per_second": 30,
     "auth.loopback_owner": True,
     "infer.model": "qwen2.5:0.5b",
@@ -23,6 +24,7 @@ DEFAULTS = {
     "infer.upstream_model": "",
     "infer.upstream_api_key": "",
     "infer.upstream_parameters": 0,
+    "infer.upstream_active_parameters": 0,
     "infer.offline": False,
     "infer.models_dir": "",
     "infer.queue": 256,
@@ -86,7 +88,7 @@ def test_every_key_can_be_set_from_every_place(tmp_path: Path, key: str) -> None
         other = {"infer.slots": 4, "infer.threads": 4}.get(key, 2_000)
         text = str(other)
     else:
-        choices = {"log.level": "debug", "log.format": "text"}
+        choices = {"log.level": "debug", "log.format": "text", "api.compat": "forge"}
         other = choices.get(key, "/x")
         text = str(other)
     written = text if isinstance(default, int) else f'"{text}"'

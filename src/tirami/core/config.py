@@ -18,7 +18,7 @@ Origin = Literal["default", "file", "environment", "flag"]
 
 PREFIX = "TIRAMI_"
 NOT_SETTINGS = frozenset({"TIRAMI_API_TOKEN"})
-"""Read by the CLI as a client of a node; not a setting of one."""
+"""Read by clients of a node; not a setting of one."""
 
 
 def _count(default: int, least: int, most: int) -> Any:
@@ -49,6 +49,8 @@ class ApiConfig:
     """Bytes of a request body on our own routes."""
     openai_body_limit: int = _count(4_194_304, 1_024, 1 << 30)
     """Bytes of a request body on the OpenAI routes."""
+    compat: str = _choice("none", "none", "forge")
+    """``forge`` speaks as the original did: ``x_forge``, integer error codes, any model name is answered."""
     rate_per_second: int = _count(30, 1, 1_000_000)
     """Requests of one caller to economic routes: the burst, and what comes back each second."""
 
@@ -78,7 +80,9 @@ class InferConfig:
     upstream_model: str = ""
     upstream_api_key: str = _secret()
     upstream_parameters: int = _count(0, 0, 1 << 50)
-    """Weights of the upstream model, for price and FLOP; 0 when unknown."""
+    """Weights of the upstream model, for price and FLOP; 0 takes what it tells."""
+    upstream_active_parameters: int = _count(0, 0, 1 << 50)
+    """Weights a token touches, of a mixture of experts; 0 for all."""
     offline: bool = False
     """Never fetch a model."""
     models_dir: str = _path("")
@@ -199,7 +203,8 @@ def load_config(file: Path | None, environ: Mapping[str, str], flags: Mapping[st
 
     Args:
         file: TOML; ``None`` for no file. A relative path inside it is relative to the working directory.
-        environ: the process environment; variables that are not ``TIRAMI_…`` are ignored.
+        environ: the process environment; a variable whose section does not exist is somebody else's (Kubernetes names
+            service links after the service), one of ours must name a key.
         flags: dotted key → value from the command line; ``None`` means not given.
 
     Raises:

@@ -10,9 +10,11 @@
      │   ├─ ContextLengthExceeded    400 context_length_exceeded
      │   ├─ RouteNotFound            404 not_found
      │   ├─ MethodNotAllowed         405 method_not_allowed
+     │   ├─ RequestTimeout           408 request_timeout
      │   ├─ BodyTooLarge             413 body_too_large
      │   ├─ UnsupportedMediaType     415 unsupported_media_type
      │   ├─ InvalidField             422 invalid_field
+     │   ├─ HeadTooLarge             431 headers_too_large
      │   └─ CancelledByClient        499 client_closed_request
      ├─ AccessError                  the caller may not
      │   ├─ MissingToken             401 missing_token
@@ -80,7 +82,7 @@ class TiramiError(Exception):
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
         self.data = data
 
-    def envelope(self, request_id: str) -> dict[str, object]:
+    def envelope(self, request_id: str) -> dict[str, dict[str, object]]:
         """The one JSON error shape of every route."""
         error: dict[str, object] = {
             "message": self.message,
@@ -125,9 +127,21 @@ class MethodNotAllowed(RequestError):
     status = 405
 
 
+class RequestTimeout(RequestError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
 class BodyTooLarge(RequestError):
     code = "body_too_large"
     status = 413
+
+
+class HeadTooLarge(RequestError):
+    code = "headers_too_large"
+    status = 431
 
 
 class UnsupportedMediaType(RequestError):

@@ -15,7 +15,6 @@ import msgspec
 from tirami.core.clock import Clock
 from tirami.core.errors import (
     ContextLengthExceeded,
-    EngineError,
     EngineFailed,
     InvalidRequest,
     ModelLoadError,
@@ -78,7 +77,8 @@ class UpstreamEngine:
         url: base URL, ending in ``/v1`` as a rule.
         model: id at the upstream; its first one when empty.
         api_key: bearer for the upstream.
-        parameters, context, layers, hidden: of the model, where the upstream does not tell.
+        parameters, context, layers, hidden: of the model; 0 takes what the upstream tells.
+        active_parameters: weights a token touches; 0 for all.
         slots: requests sent at once.
     """
 
@@ -89,6 +89,7 @@ class UpstreamEngine:
         *,
         api_key: str = "",
         parameters: int = 0,
+        active_parameters: int = 0,
         context: int = 0,
         layers: int = 0,
         hidden: int = 0,
@@ -99,6 +100,7 @@ class UpstreamEngine:
         self._model = model
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._known = {"n_params": parameters, "n_ctx_train": context, "n_layer": layers, "n_embd": hidden}
+        self._active = active_parameters
         self._slots = slots
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
@@ -136,6 +138,7 @@ class UpstreamEngine:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+            self._problem = "closed"
 
     async def prepare(self, messages: Sequence[Message]) -> Prompt:
         texts = [str(message.get("content") or "") for message in messages]
@@ -146,12 +149,15 @@ class UpstreamEngine:
     @asynccontextmanager
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Generation]:
         self._busy += 1
+        sent_at = self._clock.monotonic()
         try:
             response = await self._ask(prompt, sampling)
+            generation = _UpstreamGeneration(response, self.card, self._clock, sent_at)
             try:
-                yield _UpstreamGeneration(response, self.card, self._clock)
+                yield generation
             finally:
                 response.close()
+                generation.end(FinishReason.CANCELLED)
         finally:
             self._busy -= 1
 
@@ -169,16 +175,21 @@ class UpstreamEngine:
         if self._continuous:
             body["stream_options"]["continuous_usage_stats"] = True
         response = await self._post(body)
-        if response.status == 400 and self._continuous and "continuous_usage" in (await response.text())[:4096]:
+        if response.status == 200:
+            return response
+        said = await _complaint(response)
+        if response.status == 400 and self._continuous and "continuous_usage" in said:
             self._continuous = False
             del body["stream_options"]["continuous_usage_stats"]
             response = await self._post(body)
-        if response.status != 200:
-            raise await _refusal(response)
-        return response
+            if response.status == 200:
+                return response
+            said = await _complaint(response)
+        raise _refusal(response.status, said)
 
     async def _post(self, body: dict[str, Any]) -> aiohttp.ClientResponse:
-        assert self._session is not None
+        if self._session is None or self._session.closed:
+            raise EngineFailed(f"the upstream is not in use: {self._problem}", retry_after=5)
         try:
             response = await self._session.post(f"{self._url}/chat/completions", json=body)
         except (aiohttp.ClientError, OSError) as error:
@@ -196,8 +207,11 @@ class UpstreamEngine:
                 await asyncio.sleep(PROBE_PAUSE_S)
             try:
                 async with self._session.get(f"{self._url}/models", timeout=aiohttp.ClientTimeout(total=5)) as reply:
+                    if reply.status != 200:
+                        problem = f"it answers {reply.status}"
+                        continue
                     entries = (await reply.json(content_type=None))["data"]
-                found = [entry for entry in entries if not self._model or entry["id"] == self._model]
+                found = [entry for entry in entries if self._model in ("", entry["id"])]
                 if not found:
                     raise ModelLoadError(f"the upstream has no model {self._model!r}")
                 return dict(found[0])
@@ -208,7 +222,7 @@ class UpstreamEngine:
     def _described(self, entry: dict[str, Any]) -> ModelCard:
         meta = entry.get("meta")
         told = meta if isinstance(meta, dict) else {}
-        facts = {name: int(told.get(name) or value) for name, value in self._known.items()}
+        facts = {name: value or _count(told.get(name)) for name, value in self._known.items()}
         if facts["n_params"] <= 0:
             raise ModelLoadError("the upstream does not tell its model's size; set infer.upstream_parameters")
         label = (b"tirami/1/upstream", self._url.encode(), str(entry["id"]).encode())
@@ -218,7 +232,7 @@ class UpstreamEngine:
             tokenizer_digest=sha256(*label, b"tokenizer"),
             context_length=facts["n_ctx_train"] or DEFAULT_CONTEXT,
             parameters=facts["n_params"],
-            active_parameters=facts["n_params"],
+            active_parameters=min(self._active or facts["n_params"], facts["n_params"]),
             layers=facts["n_layer"],
             hidden=facts["n_embd"],
             quantization="unknown",
@@ -228,21 +242,29 @@ class UpstreamEngine:
 
 
 class _UpstreamGeneration:
-    """One streamed answer of the upstream."""
+    """One streamed answer of the upstream, asked at ``sent_at`` of the monotonic clock."""
 
-    def __init__(self, response: aiohttp.ClientResponse, card: ModelCard, clock: Clock) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, card: ModelCard, clock: Clock, sent_at: float) -> None:
         self._response = response
         self._card = card
         self._clock = clock
-        self._began = clock.monotonic()
+        self._began = sent_at
         self._first: float | None = None
+        self._ended: float | None = None
         self._count = 0
         self._prompt = 0
+        self._said: FinishReason | None = None
         self._finish: FinishReason | None = None
 
     @property
     def finish_reason(self) -> FinishReason | None:
         return self._finish
+
+    def end(self, reason: FinishReason) -> None:
+        """The first reason stands, and the clock with it."""
+        if self._finish is None:
+            self._finish = reason
+            self._ended = self._clock.monotonic()
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         try:
@@ -252,12 +274,15 @@ class _UpstreamGeneration:
                         yield chunk
                 elif line.startswith(b"data: [DONE]"):
                     break
+            if self._said is None:
+                raise EngineFailed("the upstream ended its stream without a reason")
+            self.end(self._said)
         except TiramiError:
+            self.end(FinishReason.FAILED)
             raise
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
+            self.end(FinishReason.FAILED)
             raise EngineFailed(f"the upstream's stream broke: {type(error).__name__}") from error
-        if self._finish is None:
-            raise EngineFailed("the upstream ended its stream without a reason")
 
     def _chunks(self, event: _Event) -> list[Chunk]:
         if event.error is not None:
@@ -271,7 +296,7 @@ class _UpstreamGeneration:
             self._count += 1
         for choice in event.choices:
             if choice.finish_reason is not None:
-                self._finish = _FINISH.get(choice.finish_reason, FinishReason.STOP)
+                self._said = _FINISH.get(choice.finish_reason, FinishReason.STOP)
         if not text and self._count == before:
             return []
         if self._first is None:
@@ -279,31 +304,46 @@ class _UpstreamGeneration:
         return [Chunk(text, (), TokenCount(self._count))]
 
     def reading(self) -> Reading:
+        now = self._clock.monotonic() if self._ended is None else self._ended
         return Reading(
             prompt_tokens=TokenCount(self._prompt),
             completion_tokens=TokenCount(self._count),
             flop=flop(self._card, self._prompt, self._count),
             ttft_ms=None if self._first is None else (self._first - self._began) * 1000,
-            wall_ms=(self._clock.monotonic() - self._began) * 1000,
+            wall_ms=(now - self._began) * 1000,
             peak_memory_bytes=0,
             ids_complete=False,
             counted_by=CountedBy.UPSTREAM,
         )
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> TiramiError:
+def _count(told: object) -> int:
+    """A number the upstream tells, 0 where it is none."""
+    if isinstance(told, bool) or not isinstance(told, int | float):
+        return 0
+    return int(told) if 0 < told < 1 << 63 else 0
+
+
+async def _complaint(response: aiohttp.ClientResponse) -> str:
+    """The beginning of what a refusal says. Raises ``EngineFailed`` when it breaks off."""
+    try:
+        return (await response.content.read(4096)).decode(errors="replace")
+    except (aiohttp.ClientError, OSError) as error:
+        raise EngineFailed(f"the upstream's refusal broke off: {type(error).__name__}", retry_after=5) from error
+    finally:
+        response.close()
+
+
+def _refusal(status: int, said: str) -> TiramiError:
     """The error an upstream's refusal stands for; its text may hold the prompt and is not passed on."""
-    said = (await response.content.read(4096)).decode(errors="replace")
-    response.close()
-    if response.status == 400:
+    if status == 400:
         if "context" in said:
             return ContextLengthExceeded(
                 "the prompt and the answer do not fit the upstream's context", param="messages"
             )
         return InvalidRequest("the upstream refused this request")
-    if response.status == 404:
+    if status == 404:
         return ModelNotFound("the upstream does not know this model", param="model")
-    if response.status == 429:
+    if status == 429:
         return QueueFull("the upstream is busy", retry_after=5)
-    refused: EngineError = EngineFailed(f"the upstream answered {response.status}", retry_after=5)
-    return refused
+    return EngineFailed(f"the upstream answered {status}", retry_after=5)

@@ -14,6 +14,7 @@ from typing import Self
 
 from tirami.core.clock import Clock
 from tirami.core.errors import (
+    AccountDisabled,
     JournalCorrupt,
     NetworkFileError,
     SafetyUnknown,
@@ -87,6 +88,8 @@ class Ledger:
         self.state = State(network)
         self.halted: str | None = None
         """Why this node stopped spending by itself (Σ ≠ 0), or ``None``."""
+        self.checked_ms = UnixMs(0)
+        """When Σ was last added up anew."""
 
     @classmethod
     def open(
@@ -250,6 +253,12 @@ class Ledger:
         if denied is not None:
             raise denied
 
+    def check_open(self) -> None:
+        """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
+        denied = refusal(self.kill, Means(None, OWNER_POLICY, disabled=False), PayerBooks(), Trm(0), self.now())
+        if denied is not None or self.halted is not None:
+            raise denied or SafetyUnknown(f"spending is halted: {self.halted}")
+
     def headroom(self, account: bytes) -> Trm | None:
         return headroom(self.means(account), self.state.holds.books(account), self.now())
 
@@ -257,16 +266,19 @@ class Ledger:
         """Throw or release the kill switch; returns its journal position once durable.
 
         Throwing acts at once, in memory, even when the disk is full; running sessions are told before the write.
+        A switch whose fact could not be written stays thrown until a later fact is.
         """
         fact = KillSet(active, reason, operator)
         if active:
             self._unsaved_kill = fact
+            for stop in list(self._on_kill):
+                stop()
+        before = self._unsaved_kill
         written = self.append([fact])
         seq = self.seq
-        for stop in list(self._on_kill) if active else ():
-            stop()
         await written
-        self._unsaved_kill = None
+        if self._unsaved_kill is before:
+            self._unsaved_kill = None
         return seq
 
     def on_kill(self, stop: Callable[[], None]) -> Callable[[], None]:
@@ -298,10 +310,9 @@ class Ledger:
     def check_voucher(self, hold_id: bytes) -> None:
         """Whether another voucher of this session may be signed now: the ceiling is held, so only the switches."""
         hold = self._session(hold_id)
-        means = self.means(hold.opened.account)
-        denied = refusal(self.kill, Means(None, OWNER_POLICY, means.disabled), PayerBooks(), Trm(0), self.now())
-        if denied is not None or self.halted is not None:
-            raise denied or SafetyUnknown(f"spending is halted: {self.halted}")
+        self.check_open()
+        if self.means(hold.opened.account).disabled:
+            raise AccountDisabled("this account is disabled")
 
     async def capture(self, hold_id: bytes, voucher: Voucher) -> Admitted:
         """Countersign a session's last voucher, book the trade, close the hold: one group, durable on return.
@@ -363,6 +374,7 @@ class Ledger:
     def check_balance(self) -> Trm:
         """Re-check Σ = 0 (I-01); anything else stops all spending until an operator looks. Returns the imbalance."""
         imbalance = self.state.book.imbalance()
+        self.checked_ms = self.now()
         if imbalance != 0:
             self.halted = f"the book is out of balance by {imbalance} TRM"
         return imbalance

@@ -1,5 +1,6 @@
 """The node's state: one pure ``apply`` over journal entries (I-15: state = fold(journal))."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -89,7 +90,8 @@ class State:
     def newest_first(self, party: bytes | None, before: int | None) -> Iterator[StoredRecord]:
         """Records, newest first, with leaf index < ``before``; of one party when given."""
         indexes = range(len(self.records)) if party is None else self._by_party.get(party, [])
-        return (self.records[i] for i in reversed(indexes) if before is None or i < before)
+        end = len(indexes) if before is None else bisect_left(indexes, before)
+        return (self.records[indexes[i]] for i in range(end - 1, -1, -1))
 
     def _apply_record(self, seq: int, at_ms: UnixMs, admitted: Admitted) -> None:
         if admitted.record_id in self._by_id:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tirami.core.errors import ContextLengthExceeded, InvalidRequest, QueueFull
+from tirami.core.errors import Conflict, ContextLengthExceeded, InvalidRequest, QueueFull
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import MICRO, Trm
@@ -85,8 +85,10 @@ class InferenceMarket:
         return ticket
 
     def execute(self, ticket: Ticket, payer: PublicKey, *, streamed: bool) -> MeteredSession:
-        """Use the ticket up. Raises ``Conflict`` for a second use or a foreign payer."""
+        """Use the ticket up. Raises ``Conflict`` for a second use, a foreign payer or a hold that has expired."""
         self._tickets.take(ticket, payer)
+        if ticket.hold_id not in self._ledger.state.holds.open:
+            raise Conflict("this ticket has expired")
         return MeteredSession(self._ledger, ticket, streamed=streamed)
 
     async def cancel(self, ticket: Ticket) -> None:

@@ -1,4 +1,4 @@
-"""The waiting room before the engine: bounded, per payer, the owner first."""
+"""The waiting room before the engine: bounded, the owner first, then whoever of the others has the fewest places."""
 
 import asyncio
 from collections import Counter, deque
@@ -11,14 +11,18 @@ from tirami.core.errors import QueueFull
 from tirami.core.units import ceil_div
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiter:
     payer: bytes
     turn: "asyncio.Future[None]"
 
 
 class WaitingRoom:
-    """Hands out ``slots`` places; at most ``slots`` of them to one payer, at most ``capacity`` requests wait."""
+    """Hands out ``slots`` places; at most ``capacity`` requests wait.
+
+    A free place goes to the waiting payer who holds the fewest, in order of arrival among equals. In a full room the
+    payer with the most waiting requests gives way to one with fewer, so that nobody is kept out by somebody's crowd.
+    """
 
     def __init__(self, slots: int, capacity: int, clock: Clock) -> None:
         self._slots = slots
@@ -50,7 +54,7 @@ class WaitingRoom:
         try:
             yield
         finally:
-            self._running[payer] -= 1
+            self._left(payer)
             took = round((self._clock.monotonic() - entered) * 1000)
             self._mean_ms = (7 * self._mean_ms + took) // 8
             self._call_next()
@@ -60,24 +64,45 @@ class WaitingRoom:
             self._running[payer] += 1
             return
         if self.waiting >= self._capacity:
-            seconds = ceil_div(self.waiting * self._mean_ms, self._slots * 1000)
-            raise QueueFull("the waiting room is full", retry_after=max(1, seconds))
+            self._make_way(payer)
         waiter = _Waiter(payer, asyncio.get_running_loop().create_future())
         queue = self._owners if owner else self._others
         queue.append(waiter)
         try:
             await waiter.turn
         except asyncio.CancelledError:
-            if waiter.turn.done() and not waiter.turn.cancelled():
-                self._running[payer] -= 1
+            if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
+                self._left(payer)
                 self._call_next()
             elif waiter in queue:
                 queue.remove(waiter)
             raise
 
+    def _left(self, payer: bytes) -> None:
+        self._running[payer] -= 1
+        if not self._running[payer]:
+            del self._running[payer]
+
+    def _make_way(self, payer: bytes) -> None:
+        """Turn away the newest request of the most numerous other payer, or raise ``QueueFull``."""
+        waiting = Counter(waiter.payer for waiter in self._others)
+        crowd, most = max(waiting.items(), key=lambda entry: entry[1], default=(payer, 0))
+        if most <= waiting[payer] + 1:
+            raise self._full()
+        last = next(waiter for waiter in reversed(self._others) if waiter.payer == crowd)
+        self._others.remove(last)
+        if not last.turn.done():
+            last.turn.set_exception(self._full())
+
+    def _full(self) -> QueueFull:
+        seconds = ceil_div(self.waiting * self._mean_ms, self._slots * 1000)
+        return QueueFull("the waiting room is full", retry_after=max(1, seconds))
+
     def _call_next(self) -> None:
         while self.running < self._slots and self.waiting:
-            waiter = (self._owners or self._others).popleft()
+            queue = self._owners or self._others
+            waiter = min(queue, key=lambda entry: self._running[entry.payer])
+            queue.remove(waiter)
             if not waiter.turn.done():
                 self._running[waiter.payer] += 1
                 waiter.turn.set_result(None)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from tirami.core.errors import KillSwitchActive, SpendDenied, TiramiError
 from tirami.core.keys import Digest
 from tirami.core.uninterrupted import uninterrupted
@@ -19,6 +21,8 @@ from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
 from tirami.ledger import Ledger
 from tirami.market.tickets import Ticket
 from tirami.proto import RunningHash, Trade, Voucher, amount_due, signed
+
+_log = structlog.get_logger()
 
 VOUCHER_TOKENS = 64
 """K: the most tokens delivered without a durable voucher."""
@@ -146,12 +150,39 @@ class MeteredSession:
         if self._voucher is None:
             await self._ledger.release(hold_id, reason.value)
             self._settlement = Settlement(reason, reading, None, None)
-            return self._settlement
-        admitted = await self._ledger.capture(hold_id, self._voucher)
-        trade = admitted.body
-        assert isinstance(trade, Trade)
-        self._settlement = Settlement(reason, reading, trade, admitted.record_id)
+        else:
+            admitted = await self._ledger.capture(hold_id, self._voucher)
+            trade = admitted.body
+            assert isinstance(trade, Trade)
+            self._settlement = Settlement(reason, reading, trade, admitted.record_id)
+        self._log()
         return self._settlement
+
+    def _log(self) -> None:
+        """Two lines a session, with the request's id: what the engine did, and what the journal holds of it."""
+        settlement, request_id = self.settlement, self._ticket.request_id
+        reading, trade = settlement.reading, settlement.trade
+        _log.info(
+            "generated",
+            request_id=request_id,
+            model=self._ticket.engine.card.name,
+            reason=settlement.reason.value,
+            prompt_tokens=reading.prompt_tokens,
+            completion_tokens=reading.completion_tokens,
+            flop=reading.flop,
+            ttft_ms=reading.ttft_ms,
+            wall_ms=reading.wall_ms,
+            peak_memory_bytes=reading.peak_memory_bytes,
+        )
+        _log.info(
+            "settled",
+            request_id=request_id,
+            hold=self._ticket.hold_id.hex(),
+            trade=settlement.record_id.hex() if settlement.record_id else None,
+            delivered=trade.completion_tokens if trade else 0,
+            cost=settlement.cost,
+            entry=self._ledger.seq,
+        )
 
     async def _pull(self) -> Chunk | None:
         """The engine's next chunk; ``None`` at the end of the answer or when the kill switch was thrown."""

@@ -54,11 +54,14 @@ class EngineRoom:
         """Put a started engine to work; :meth:`close` will close it."""
         self._engine, self.problem = engine, None
 
-    def find(self, model: str | None) -> Engine:
-        """The engine that serves ``model`` (any, when not named). Raises ``NoModel``, ``ModelNotFound``."""
+    def find(self, model: str | None, *, any_name: bool = False) -> Engine:
+        """The engine that serves ``model`` (any, when not named, or with ``any_name``).
+
+        Raises ``NoModel``, ``ModelNotFound``.
+        """
         if self._engine is None:
             raise NoModel(f"this node serves no model: {self.problem}", retry_after=30)
-        if model is not None and model != self._engine.card.name:
+        if model is not None and model != self._engine.card.name and not any_name:
             raise ModelNotFound(f"this node serves {self._engine.card.name!r}, not {model!r}", param="model")
         return self._engine
 
@@ -74,6 +77,7 @@ class EngineRoom:
                 infer.upstream_model,
                 api_key=infer.upstream_api_key,
                 parameters=infer.upstream_parameters,
+                active_parameters=infer.upstream_active_parameters,
                 slots=infer.slots,
                 clock=self._clock,
             )

@@ -22,6 +22,7 @@ from tirami.api.schemas.chat import (
     ModelEntry,
     ModelList,
     Usage,
+    XForge,
     XTirami,
 )
 from tirami.api.schemas.economy import (
@@ -97,5 +98,6 @@ __all__ = [
     "TransferReply",
     "TransferRequest",
     "Usage",
+    "XForge",
     "XTirami",
 ]

@@ -99,8 +99,18 @@ class XTirami(Reply):
     price_out_utrm: int
     flop: int
     ttft_ms: float | None
+    wall_ms: float
+    peak_memory_bytes: int
+    """Of the engine process; 0 where it is not ours to see."""
     counted_by: str
     ids_complete: bool
+
+
+class XForge(Reply):
+    """The original's name for the cost of an answer; only under ``compat = forge``."""
+
+    cu_cost: int
+    effective_balance: int
 
 
 class AssistantMessage(Reply):
@@ -122,6 +132,7 @@ class ChatCompletion(Reply):
     choices: list[Choice]
     usage: Usage
     x_tirami: XTirami
+    x_forge: Annotated[XForge | None, Field(exclude_if=lambda forge: forge is None)] = None
 
 
 class ModelEntry(Reply):

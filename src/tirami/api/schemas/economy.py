@@ -1,15 +1,19 @@
 """Balances, trades, the network and transfers. Field names of the original are kept, with ``*_trm`` twins."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Query, Reply
+from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Hex32, Query, Reply
 
 
 class BalanceQuery(Query):
     node: AccountId | None = None
     """Whose balance; needs the right to see it. Default: the caller's own."""
+    limit: Annotated[int, Field(ge=1, le=100)] = 10
+    """Trades of the history."""
+    cursor: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
+    """``next_cursor`` of the page before."""
 
 
 class BalanceReply(Reply):
@@ -29,7 +33,8 @@ class BalanceReply(Reply):
     reputation: float
     trade_count: int
     history: list["TradeEntry"]
-    """The newest ten trades of this account."""
+    """Trades of this account, newest first."""
+    next_cursor: int | None
 
 
 class TradesQuery(Query):
@@ -37,6 +42,13 @@ class TradesQuery(Query):
     cursor: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
     """``next_cursor`` of the page before."""
     node: AccountId | None = None
+    """Only trades of this key, as payer or provider."""
+    scope: Literal["local", "network"] | None = None
+    model: Hex32 | None = None
+    """Only answers of the model with this digest."""
+    since: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
+    until: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
+    """Unix milliseconds: ``since`` ≤ timestamp < ``until``."""
     signatures: bool = False
 
 

@@ -28,6 +28,9 @@ class SafetyReply(Reply):
     kill_position: int
     """Journal position of the newest change of the switch; 0 before the first."""
     halted: str | None
+    """Why the node stopped spending by itself: the book does not add up."""
+    book_checked_ms: int
+    """When the sum over all accounts was last added up anew; every minute, 0 before the first time."""
     hourly_spend: int
     lifetime_spend: int
     reserved: int

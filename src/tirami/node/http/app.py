@@ -17,7 +17,7 @@ from tirami.api import OPERATIONS, Dialect, Operation, Scope, openapi
 from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, TiramiError
 from tirami.node.http import accounts, chat, economy, health, log, safety, tokens
 from tirami.node.http.caller import Caller, CallerKind, identify
-from tirami.node.http.handlers import HANDLERS, Call, Handler, check_complete
+from tirami.node.http.handlers import HANDLERS, Call, Handler, check_complete, speaks_forge
 from tirami.node.http.limits import CallerLimits
 from tirami.node.http.parsing import checked, parse_json, query_of, read_body
 from tirami.node.http.replies import error_reply, json_reply
@@ -54,7 +54,7 @@ def _endpoint(
     limit = config.openai_body_limit if operation.dialect is Dialect.OPENAI else config.body_limit
 
     async def endpoint(request: Request) -> Response:
-        request_id = request.scope["tirami.request_id"]
+        request_id, forge = request.scope["tirami.request_id"], speaks_forge(request, parts)
         try:
             caller = _admitted(request, operation, parts, wrong_tokens)
             if operation.limited:
@@ -63,9 +63,9 @@ def _endpoint(
             body = None
             if operation.body is not None:
                 body = checked(operation.body, parse_json(await read_body(request, limit)), operation)
-            result = await handler(Call(parts, request, caller, request_id, query, body))
+            result = await handler(Call(parts, request, caller, request_id, query, body, forge))
         except TiramiError as error:
-            return error_reply(error, request_id)
+            return error_reply(error, request_id, forge=forge)
         except Exception:
             _log.exception("internal_error", operation=operation.name)
             return error_reply(TiramiError("internal error; the log names it by this request id"), request_id)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Send
@@ -21,6 +20,7 @@ from tirami.api.schemas import (
     ModelEntry,
     ModelList,
     Usage,
+    XForge,
     XTirami,
 )
 from tirami.core.errors import CancelledByClient, TiramiError
@@ -35,14 +35,13 @@ from tirami.node.http.replies import error_event
 T = TypeVar("T")
 SEND_TIMEOUT_S = 30
 """A client that does not take a chunk for this long is gone."""
-_log = structlog.get_logger()
 
 
 @handles("chat_completions")
 async def chat_completions(call: Call) -> ChatCompletion | Response:
     body: ChatCompletionRequest = call.body
     payer = payer_of(call.request, call.caller, call.parts)
-    engine = call.parts.engines.find(body.model)
+    engine = call.parts.engines.find(body.model, any_name=call.forge)
     chat_call = ChatCall(
         payer=payer,
         engine=engine,
@@ -130,12 +129,21 @@ class _Frame:
             price_out_utrm=trade.price_out if trade else self._price.completion,
             flop=trade.flop if trade else 0,
             ttft_ms=reading.ttft_ms,
+            wall_ms=reading.wall_ms,
+            peak_memory_bytes=reading.peak_memory_bytes,
             counted_by=reading.counted_by.value,
             ids_complete=reading.ids_complete,
         )
 
+    def extensions(self, settlement: Settlement) -> dict[str, XTirami | XForge]:
+        """What an answer carries beside the OpenAI fields."""
+        ours = self.x_tirami(settlement)
+        if not self.call.forge:
+            return {"x_tirami": ours}
+        forge = XForge(cu_cost=ours.trm_cost, effective_balance=ours.effective_balance)
+        return {"x_tirami": ours, "x_forge": forge}
+
     def completion(self, text: str, settlement: Settlement) -> ChatCompletion:
-        self.log(settlement)
         choice = Choice(message=AssistantMessage(content=text), finish_reason=FINISH[settlement.reason])
         return ChatCompletion(
             id=self.id,
@@ -143,21 +151,7 @@ class _Frame:
             model=self.model,
             choices=[choice],
             usage=self.usage(settlement),
-            x_tirami=self.x_tirami(settlement),
-        )
-
-    def log(self, settlement: Settlement) -> None:
-        reading = settlement.reading
-        _log.info(
-            "answered",
-            request_id=self.call.request_id,
-            trade=settlement.record_id.hex() if settlement.record_id else None,
-            cost=settlement.cost,
-            reason=settlement.reason.value,
-            prompt_tokens=reading.prompt_tokens,
-            completion_tokens=reading.completion_tokens,
-            ttft_ms=reading.ttft_ms,
-            wall_ms=reading.wall_ms,
+            **self.extensions(settlement),
         )
 
 
@@ -193,7 +187,7 @@ class EventStream(Response):
                     async with asyncio.timeout(SEND_TIMEOUT_S):
                         await send({"type": "http.response.body", "body": event, "more_body": True})
             except TiramiError as error:
-                event = error_event(error, self._frame.call.request_id)
+                event = error_event(error, self._frame.call.request_id, forge=self._frame.call.forge)
                 await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -203,12 +197,11 @@ class EventStream(Response):
         async for chunk in self._stream:
             yield frame.chunk({"content": chunk.text}, None)
         settlement = await self._stream.settle()
-        frame.log(settlement)
-        extension = frame.x_tirami(settlement).model_dump()
-        yield frame.chunk({}, FINISH[settlement.reason], x_tirami=extension)
+        extensions = {name: extension.model_dump() for name, extension in frame.extensions(settlement).items()}
+        yield frame.chunk({}, FINISH[settlement.reason], **extensions)
         if self._include_usage:
             usage = frame.usage(settlement).model_dump()
-            yield frame.event(choices=[], usage=usage, x_tirami=extension)
+            yield frame.event(choices=[], usage=usage, **extensions)
         yield b"data: [DONE]\n\n"
 
 

@@ -5,6 +5,7 @@ from tirami.api.schemas import (
     BalanceQuery,
     BalanceReply,
     NetworkReply,
+    TradesQuery,
     TransferReply,
     TransferRequest,
 )
@@ -19,7 +20,6 @@ from tirami.node.parts import Parts
 
 REPUTATION = 0.5
 """Constant until the mesh (RULINGS, HTTP)."""
-HISTORY = 10
 
 
 def own_account(call: Call) -> PublicKey:
@@ -47,7 +47,7 @@ async def balance(call: Call) -> BalanceReply:
     query: BalanceQuery = call.query
     account, ledger = visible_account(call, query.node), call.parts.ledger
     has = ledger.balance(account)
-    history = trade_entries(call.parts, party=account, before=None, limit=HISTORY, signatures=False)
+    history = trade_entries(call.parts, TradesQuery(limit=query.limit, cursor=query.cursor), account)
     return BalanceReply(
         node_id=account.hex(),
         network=ledger.network.id,
@@ -65,6 +65,7 @@ async def balance(call: Call) -> BalanceReply:
         reputation=REPUTATION,
         trade_count=ledger.state.trades_of(account),
         history=history.trades,
+        next_cursor=history.next_cursor,
     )
 
 

@@ -12,6 +12,13 @@ from tirami.core.keys import Digest
 from tirami.node.http.caller import Caller
 from tirami.node.parts import Parts
 
+COMPAT_HEADER = "x-tirami-compat"
+
+
+def speaks_forge(request: Request, parts: Parts) -> bool:
+    """Whether this caller expects the original's dialect: by the node's configuration or by its own header."""
+    return parts.config.api.compat == "forge" or request.headers.get(COMPAT_HEADER, "").lower() == "forge"
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -23,6 +30,8 @@ class Call:
     request_id: str
     query: Any
     body: Any
+    forge: bool
+    """Whether to answer in the original's dialect."""
 
     def digest(self, error: type[NotFound]) -> Digest:
         """The 32-byte ``{id}`` of the path; anything else is simply not found."""

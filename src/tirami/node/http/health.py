@@ -2,7 +2,7 @@
 
 from starlette.responses import PlainTextResponse, Response
 
-from tirami.api.schemas import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
+from tirami.api.schemas import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply, TradesQuery
 from tirami.core.units import MICRO
 from tirami.ledger import tier_of
 from tirami.node.http.economy import network_reply
@@ -49,7 +49,7 @@ async def status(call: Call) -> StatusReply:
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),
-        recent_trades=trade_entries(parts, party=call.caller.account, before=None, limit=10, signatures=False).trades,
+        recent_trades=trade_entries(parts, TradesQuery(limit=10), call.caller.account).trades,
     )
 
 

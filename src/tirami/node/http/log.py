@@ -27,7 +27,7 @@ async def trades(call: Call) -> TradesReply:
     query: TradesQuery = call.query
     own_only = call.caller.kind is CallerKind.TOKEN and call.caller.account is not None
     party = visible_account(call, query.node) if query.node is not None or own_only else None
-    return trade_entries(call.parts, party=party, before=query.cursor, limit=query.limit, signatures=query.signatures)
+    return trade_entries(call.parts, query, party)
 
 
 @handles("trade")

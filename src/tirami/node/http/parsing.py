@@ -1,5 +1,6 @@
 """From bytes to checked shapes; everything wrong becomes one clear error that names the field."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from tirami.core.errors import (
     InvalidRequest,
     MalformedJson,
     RequestError,
+    RequestTimeout,
     UnsupportedMediaType,
     UnsupportedParameter,
 )
@@ -22,6 +24,8 @@ from tirami.core.errors import (
 M = TypeVar("M", bound=BaseModel)
 _JSON = ("application/json", "application/x-www-form-urlencoded")
 """``curl -d`` names the second; its body is JSON all the same."""
+BODY_TIMEOUT_S = 30
+"""A body that has not arrived by then will not."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -34,11 +38,14 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise BodyTooLarge(f"a body has at most {limit} bytes", limit=limit)
     parts, size = [], 0
     try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise BodyTooLarge(f"a body has at most {limit} bytes", limit=limit)
-            parts.append(part)
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise BodyTooLarge(f"a body has at most {limit} bytes", limit=limit)
+                parts.append(part)
+    except TimeoutError as error:
+        raise RequestTimeout(f"the body did not arrive within {BODY_TIMEOUT_S} s") from error
     except ClientDisconnect as error:
         raise CancelledByClient("the client went away") from error
     return b"".join(parts)

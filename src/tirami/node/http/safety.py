@@ -30,6 +30,7 @@ async def safety(call: Call) -> SafetyReply:
         kill_operator=kill.operator if kill and active else None,
         kill_position=ledger.state.settings.kill_seq,
         halted=ledger.halted,
+        book_checked_ms=ledger.checked_ms,
         hourly_spend=books.spent_in_hour(ledger.now()),
         lifetime_spend=books.lifetime,
         reserved=books.held,

@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tirami.core.errors import PortTaken
+from tirami.node.http.connection import BoundedConnection
 
 DRAIN_S = 5
 
@@ -44,6 +45,8 @@ class HttpServer:
             server_header=False,
             timeout_graceful_shutdown=DRAIN_S,
             proxy_headers=False,
+            http=BoundedConnection,
+            ws="none",
         )
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server._serve([listener]), name="http")

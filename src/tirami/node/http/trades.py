@@ -1,12 +1,15 @@
 """Trades as clients see them."""
 
-from itertools import islice
+from typing import TypeGuard
 
-from tirami.api.schemas import TradeEntry, TradesReply
+from tirami.api.schemas import TradeEntry, TradesQuery, TradesReply
 from tirami.core.keys import PublicKey
 from tirami.ledger import LOCAL, StoredRecord
 from tirami.node.parts import Parts
 from tirami.proto import Trade
+
+SCANNED = 10_000
+"""Records looked at for one page."""
 
 
 def trade_entry(parts: Parts, stored: StoredRecord, trade: Trade, *, signatures: bool) -> TradeEntry:
@@ -28,16 +31,28 @@ def trade_entry(parts: Parts, stored: StoredRecord, trade: Trade, *, signatures:
     )
 
 
-def trade_entries(
-    parts: Parts, *, party: PublicKey | None, before: int | None, limit: int, signatures: bool
-) -> TradesReply:
-    """A page of trades, newest first, with leaf index below ``before``."""
-    records = (
-        (stored, stored.body)
-        for stored in parts.ledger.state.newest_first(party, before)
-        if isinstance(stored.body, Trade)
+def trade_entries(parts: Parts, query: TradesQuery, party: PublicKey | None) -> TradesReply:
+    """A page of the trades of ``party`` (of all, when ``None``), newest first.
+
+    At most ``SCANNED`` records are looked at; a page that ends there may be short, and its cursor goes on.
+    """
+    page: list[TradeEntry] = []
+    for looked_at, stored in enumerate(parts.ledger.state.newest_first(party, query.cursor)):
+        trade = stored.body
+        if looked_at == SCANNED:
+            return TradesReply(count=len(page), trades=page, next_cursor=stored.leaf_index + 1)
+        if _wanted(trade, query):
+            if len(page) == query.limit:
+                return TradesReply(count=len(page), trades=page, next_cursor=stored.leaf_index + 1)
+            page.append(trade_entry(parts, stored, trade, signatures=query.signatures))
+    return TradesReply(count=len(page), trades=page, next_cursor=None)
+
+
+def _wanted(trade: object, query: TradesQuery) -> TypeGuard[Trade]:
+    return (
+        isinstance(trade, Trade)
+        and (query.scope is None or (trade.scope == LOCAL) == (query.scope == "local"))
+        and (query.model is None or trade.model_digest.hex() == query.model)
+        and (query.since is None or trade.at_ms >= query.since)
+        and (query.until is None or trade.at_ms < query.until)
     )
-    page = list(islice(records, limit + 1))
-    entries = [trade_entry(parts, stored, trade, signatures=signatures) for stored, trade in page[:limit]]
-    cursor = entries[-1].leaf_index if len(page) > limit else None
-    return TradesReply(count=len(entries), trades=entries, next_cursor=cursor)
