@@ -11,7 +11,7 @@ from tests.market.scripted import ScriptedEngine
 from bench.pairs import ratios
 from bench.result import Result, measured
 from tirami.core.clock import SystemClock
-from tirami.core.keys import SigningKey, local_user_key, verify
+from tirami.core.keys import SigningKey, journal_key, local_user_key, verify
 from tirami.core.units import Ppm
 from tirami.infer import Sampling
 from tirami.ledger import LOCAL, Heads, Ledger, Payer
@@ -28,7 +28,14 @@ async def run() -> list[Result]:
         user = local_user_key(node)
         network = NetworkFile.regtest(node.public_key)
         path = Path(home) / "journal.db"
-        ledger = Ledger.open(path, network=network, node=node, local_user=user.public_key, clock=SystemClock())
+        ledger = Ledger.open(
+            path,
+            network=network,
+            node=node,
+            local_user=user.public_key,
+            clock=SystemClock(),
+            journal_key=journal_key(node),
+        )
         await ledger.start(os.urandom)
         load = Load(follow=False, half_life_ms=1, prompt_ppm=Ppm(250_000))
         market = InferenceMarket(ledger, Heads(ledger, node), node, load, os.urandom)

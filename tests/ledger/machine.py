@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.market.scripted import ScriptedEngine
 from tirami.core.errors import SpendDenied, TiramiError
-from tirami.core.keys import PublicKey, SigningKey, local_user_key
+from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key
 from tirami.core.units import Ppm, Trm, UnixMs
 from tirami.infer import Sampling
 from tirami.ledger import (
@@ -76,6 +76,7 @@ class LedgerMachine(RuleBasedStateMachine):
             node=self.node,
             local_user=local_user_key(self.node).public_key,
             clock=self.clock,
+            journal_key=journal_key(self.node),
         )
         await self.ledger.start(os.urandom)
         self.heads = Heads(self.ledger, self.node)

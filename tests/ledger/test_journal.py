@@ -11,13 +11,15 @@ from tirami.core.errors import JournalCorrupt, JournalRollback, StartError, Stor
 from tirami.ledger import Journal, KillSet
 from tirami.ledger.entries import Entry
 
+KEY = b"k" * 32
+
 
 def fact(number: int) -> KillSet:
     return KillSet(bool(number % 2), f"reason {number}", "operator")
 
 
 async def written(path: Path, count: int, groups: int = 1) -> Journal:
-    journal = Journal.open(path)
+    journal = Journal.open(path, KEY)
     list(journal.replay())
     await journal.start(lambda: None)
     for group in range(groups):
@@ -28,7 +30,7 @@ async def written(path: Path, count: int, groups: int = 1) -> Journal:
 
 
 def read(path: Path) -> list[Entry]:
-    journal = Journal.open(path)
+    journal = Journal.open(path, KEY)
     try:
         return list(journal.replay())
     finally:
@@ -60,9 +62,44 @@ async def test_an_older_copy_is_refused(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "old.db", tmp_path / "journal.db")
     with pytest.raises(JournalRollback, match="entry 6"):
         read(tmp_path / "journal.db")
-    accepted = Journal.open(tmp_path / "journal.db", accept_rollback=True)
+    accepted = Journal.open(tmp_path / "journal.db", KEY, accept_rollback=True)
     assert len(list(accepted.replay())) == 5
+    assert accepted.rolled_back
+    await accepted.start(lambda: None)
+    await accepted.append([fact(99)], 2_000)
+    await accepted.close()
+    assert read(tmp_path / "journal.db")[-1].content == fact(99), "accepted once, it is the journal"
+
+
+async def test_a_journal_without_its_tip_is_refused(tmp_path: Path) -> None:
+    await (await written(tmp_path / "journal.db", 5)).close()
+    for damage in (None, b"", bytes(1024), b"x" * 1024):
+        (tmp_path / "journal.tip").unlink(missing_ok=True)
+        if damage is not None:
+            (tmp_path / "journal.tip").write_bytes(damage)
+        with pytest.raises(JournalRollback, match="how far"):
+            read(tmp_path / "journal.db")
+    accepted = Journal.open(tmp_path / "journal.db", KEY, accept_rollback=True)
+    assert len(list(accepted.replay())) == 5
+    assert accepted.rolled_back
     accepted.abandon()
+
+
+async def test_a_database_that_is_gone_is_refused(tmp_path: Path) -> None:
+    await (await written(tmp_path / "journal.db", 5)).close()
+    for file in tmp_path.glob("journal.db*"):
+        file.unlink()
+    with pytest.raises(JournalRollback, match="entry 1 is missing"):
+        read(tmp_path / "journal.db")
+
+
+async def test_nobody_without_the_key_can_chain_a_journal(tmp_path: Path) -> None:
+    await (await written(tmp_path / "journal.db", 5)).close()
+    (tmp_path / "journal.tip").unlink()
+    stranger = Journal.open(tmp_path / "journal.db", b"s" * 32, accept_rollback=True)
+    with pytest.raises(JournalCorrupt, match="entry 1"):
+        list(stranger.replay())
+    stranger.abandon()
 
 
 def abandoned_copy(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.market.scripted import ScriptedEngine
 from tirami.core.clock import SystemClock
-from tirami.core.keys import SigningKey, local_user_key
+from tirami.core.keys import SigningKey, journal_key, local_user_key
 from tirami.core.units import Ppm
 from tirami.ledger import NETWORK, AccountCreated, Heads, Ledger, Payer, PolicySet, grant_line
 from tirami.market import InferenceMarket, Load
@@ -47,6 +47,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         node=node,
         local_user=local_user_key(node).public_key,
         clock=SystemClock(),
+        journal_key=journal_key(node),
     )
     await ledger.start(os.urandom)
     heads = Heads(ledger, node)

@@ -12,7 +12,7 @@ from tests.market.conftest import House
 from tests.market.scripted import ScriptedEngine
 from tests.market.test_inference import serve
 from tirami.core.errors import StartError
-from tirami.core.keys import SigningKey, local_user_key
+from tirami.core.keys import SigningKey, journal_key, local_user_key
 from tirami.core.units import Ppm
 from tirami.ledger import Heads, Ledger
 from tirami.market import InferenceMarket, Load
@@ -28,6 +28,7 @@ def opened(path: Path, node: SigningKey) -> Ledger:
         node=node,
         local_user=local_user_key(node).public_key,
         clock=StillClock(),
+        journal_key=journal_key(node),
     )
 
 

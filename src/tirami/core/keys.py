@@ -132,6 +132,11 @@ def local_user_key(node: SigningKey) -> SigningKey:
     return SigningKey.from_seed(hkdf(node.seed, b"tirami/local-user/1"))
 
 
+def journal_key(node: SigningKey) -> bytes:
+    """What this node's journal is chained under: whoever can write the file cannot re-chain it (RFC 2104)."""
+    return hkdf(node.seed, b"tirami/journal/1")
+
+
 def parse_node_id(text: str) -> PublicKey:
     """64 hex digits of any case, optionally behind ``tirami_`` or ``forge_``. Raises ``InvalidRequest``."""
     prefix = next((prefix for prefix in ("tirami_", "forge_") if text.startswith(prefix)), "")

@@ -80,17 +80,17 @@ class JournalOpened(msgspec.Struct, frozen=True, array_like=True, tag="journal_o
     """The first entry of every journal."""
 
     version: int
-    log_id: bytes
     node: bytes
     network: str
     network_hash: bytes
 
 
 class NodeStarted(msgspec.Struct, frozen=True, array_like=True, tag="node_started"):
-    """A start: numbers of this node's payers begin at ``number_floor`` at least (B9)."""
+    """A start: numbers of this node's payers begin at ``number_floor`` at least, heads are of ``log_id`` (B9)."""
 
     number_floor: int
     incarnation: int
+    log_id: bytes
     network_hash: bytes
 
 

@@ -49,12 +49,12 @@ class Heads:
         published = self.published
         if published is not None and published.head.size == state.log.size:
             return published
-        opened = state.settings.opened
-        assert opened is not None
+        started = state.settings.started
+        assert started is not None
         head = Head(
             network=self._ledger.network.id,
             network_hash=self._ledger.network.hash,
-            log_id=opened.log_id,
+            log_id=started.log_id,
             node=self._node.public_key,
             size=state.log.size,
             root=state.log.root(),

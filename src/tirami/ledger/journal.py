@@ -2,10 +2,12 @@
 
 ``append`` assigns positions at once and returns a future that resolves when the entries are on disk; everything
 that arrives while one group is being written goes out with the next. Each row carries
-``chain = SHA-256(previous chain ‖ seq ‖ kind ‖ at_ms ‖ body)``; every start re-hashes all of them.
+``chain = HMAC-SHA256(key, previous chain ‖ seq ‖ kind ‖ at_ms ‖ body)`` under a key derived from the node's; every
+start re-hashes all of them.
 """
 
 import asyncio
+import hmac
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +32,8 @@ _SCHEMA = (
 Row = tuple[int, int, int, bytes, bytes]
 
 
-def chain_hash(previous: bytes, seq: int, kind: int, at_ms: int, body: bytes) -> bytes:
-    return sha256(previous + seq.to_bytes(8) + bytes((kind,)) + at_ms.to_bytes(8) + body).digest()
+def chain_hash(key: bytes, previous: bytes, seq: int, kind: int, at_ms: int, body: bytes) -> bytes:
+    return hmac.digest(key, previous + seq.to_bytes(8) + bytes((kind,)) + at_ms.to_bytes(8) + body, "sha256")
 
 
 @dataclass(slots=True)
@@ -45,12 +47,15 @@ class Journal:
 
     Raises:
         JournalCorrupt: an entry does not hash to its chain, is missing or cannot be read; names the entry.
-        JournalRollback: the journal ends before its tip (an older copy) and ``accept_rollback`` is off.
+        JournalRollback: the journal ends before its tip (an older copy), or has none, and ``accept_rollback`` is off.
         JournalTooNew: written by a later schema.
     """
 
-    def __init__(self, path: Path, database: sqlite3.Connection, tip: TipFile, accept_rollback: bool) -> None:
+    def __init__(
+        self, path: Path, key: bytes, database: sqlite3.Connection, tip: TipFile, accept_rollback: bool
+    ) -> None:
         self._path = path
+        self._key = key
         self._database = database
         self._tip = tip
         self._accept_rollback = accept_rollback
@@ -66,25 +71,29 @@ class Journal:
         self.last_ms = 0
         self.failed = False
         """The last write failed; nothing is accepted until :meth:`replay` has been run again."""
+        self.rolled_back = False
+        """The replay found less than this node once wrote, and was told to accept that."""
 
     @classmethod
-    def open(cls, path: Path, *, accept_rollback: bool = False) -> Self:
-        """Open or create the journal; call :meth:`replay` before anything else."""
+    def open(cls, path: Path, key: bytes, *, accept_rollback: bool = False) -> Self:
+        """Open or create the journal chained under ``key``; call :meth:`replay` before anything else."""
         fresh = not path.exists() or path.stat().st_size == 0
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tip = TipFile.open(path.with_suffix(".tip"), key, GENESIS, create=fresh or accept_rollback)
         if fresh:
             path.touch(mode=0o600)
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             _configure(database, fresh)
-            tip = TipFile.open(path.with_suffix(".tip"))
         except sqlite3.DatabaseError as error:
             database.close()
+            tip.close()
             raise JournalCorrupt(f"{path} cannot be read: {error}", entry=1) from error
         except BaseException:
             database.close()
+            tip.close()
             raise
-        return cls(path, database, tip, accept_rollback)
+        return cls(path, key, database, tip, accept_rollback)
 
     def replay(self) -> Iterator[Entry]:
         """Yield every durable entry in order, re-hashing each; afterwards the journal accepts appends."""
@@ -92,18 +101,23 @@ class Journal:
         tip = self._tip.last
         try:
             for row in self._database.execute("SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq"):
-                entry = _checked(row, seq + 1, chain)
+                entry = _checked(self._key, row, seq + 1, chain)
                 seq, chain, at_ms = entry.seq, row[4], entry.at_ms
-                if tip is not None and seq == tip.seq and chain != tip.chain and not self._accept_rollback:
-                    raise JournalRollback(f"journal entry {seq} is not the one this node wrote", entry=seq)
+                if seq == tip.seq and chain != tip.chain:
+                    self._roll_back(f"journal entry {seq} is not the one this node wrote", seq)
                 yield entry
         except (sqlite3.Error, OverflowError) as error:
             raise JournalCorrupt(f"journal entry {seq + 1} cannot be read: {error}", entry=seq + 1) from error
-        if tip is not None and seq < tip.seq and not self._accept_rollback:
-            raise JournalRollback(
-                f"journal entry {seq + 1} is missing: this node wrote {tip.seq} entries, {seq} are here", entry=seq + 1
-            )
+        if seq < tip.seq:
+            missing = f"journal entry {seq + 1} is missing: this node wrote {tip.seq} entries, {seq} are here"
+            self._roll_back(missing, seq + 1)
+        self.rolled_back = self.rolled_back or self._tip.lost
         self.seq, self.chain, self.last_ms, self.failed = seq, chain, at_ms, False
+
+    def _roll_back(self, reason: str, entry: int) -> None:
+        if not self._accept_rollback:
+            raise JournalRollback(reason, entry=entry)
+        self.rolled_back = True
 
     async def start(self, on_failure: Callable[[], None]) -> None:
         """Begin to write. ``on_failure`` is called when a group could not be written, before anybody learns of it."""
@@ -121,7 +135,7 @@ class Journal:
         for content in contents:
             body, kind = encode_content(content), int(kind_of(content))
             self.seq += 1
-            self.chain = chain_hash(self.chain, self.seq, kind, self.last_ms, body)
+            self.chain = chain_hash(self._key, self.chain, self.seq, kind, self.last_ms, body)
             self._group.rows.append((self.seq, kind, self.last_ms, body, self.chain))
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._group.written.append(written)
@@ -207,14 +221,14 @@ def _configure(database: sqlite3.Connection, fresh: bool) -> None:
         raise JournalCorrupt(f"the journal names schema {version}, which never existed", entry=0)
 
 
-def _checked(row: tuple[object, ...], seq: int, previous: bytes) -> Entry:
+def _checked(key: bytes, row: tuple[object, ...], seq: int, previous: bytes) -> Entry:
     number, kind, at_ms, body, chain = row
-    broken = JournalCorrupt(f"journal entry {seq} does not match its hash", entry=seq)
+    broken = JournalCorrupt(f"journal entry {seq} does not match its hash under this node's key", entry=seq)
     if number != seq or not isinstance(kind, int) or not isinstance(at_ms, int):
         raise broken
     if not isinstance(body, bytes) or not isinstance(chain, bytes) or not 0 <= kind <= 2 or at_ms < 0:
         raise broken
-    if chain_hash(previous, seq, kind, at_ms, body) != chain:
+    if chain_hash(key, previous, seq, kind, at_ms, body) != chain:
         raise broken
     try:
         return Entry(seq, at_ms, decode_content(kind, body))

@@ -21,8 +21,9 @@ from tirami.core.errors import (
     SpendDenied,
     StartError,
     StorageUnavailable,
+    TiramiError,
 )
-from tirami.core.keys import PublicKey, Signer
+from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import Admitted, admit
@@ -30,6 +31,7 @@ from tirami.ledger.entries import (
     Content,
     Entry,
     Fact,
+    HeadPublished,
     HoldCaptured,
     HoldOpened,
     HoldReleased,
@@ -42,7 +44,7 @@ from tirami.ledger.holds import MAX_OPEN, OpenHold, PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
 from tirami.ledger.safety import OWNER_POLICY, Means, Policy, headroom, refusal
 from tirami.ledger.state import State
-from tirami.proto import Envelope, NetworkFile, Trade, Voucher
+from tirami.proto import Envelope, Head, NetworkFile, Trade, Voucher, decode
 
 HOLD_LIFETIME_MS = 600_000
 """A local hold expires ten minutes after its last token (RULINGS, Journal)."""
@@ -100,10 +102,14 @@ class Ledger:
         node: Signer,
         local_user: PublicKey,
         clock: Clock,
+        journal_key: bytes,
         accept_rollback: bool = False,
     ) -> Self:
-        """Read and re-hash the whole journal. Raises ``JournalCorrupt``, ``JournalRollback``, ``NetworkFileError``."""
-        journal = Journal.open(path, accept_rollback=accept_rollback)
+        """Read and re-hash the whole journal, up to the head this node signed last.
+
+        Raises ``JournalCorrupt``, ``JournalRollback``, ``NetworkFileError``.
+        """
+        journal = Journal.open(path, journal_key, accept_rollback=accept_rollback)
         ledger = cls(journal, network, node, local_user, clock)
         try:
             ledger._replay()
@@ -117,11 +123,12 @@ class Ledger:
         await self._journal.start(self._recover)
         now, network_hash = self.now(), self.network.hash
         if self.state.settings.opened is None:
-            opened = JournalOpened(SCHEMA_VERSION, random(16), self._node.public_key, self.network.id, network_hash)
-            self.append([opened])
+            self.append([JournalOpened(SCHEMA_VERSION, self._node.public_key, self.network.id, network_hash)])
         previous = self.state.settings.started
-        started = NodeStarted(now, previous.incarnation if previous else 0, network_hash)
-        await self.append([started])
+        log_id, incarnation = (previous.log_id, previous.incarnation) if previous else (random(16), 0)
+        if previous and self._journal.rolled_back:  # what was signed after the copy was made may not be signed again
+            log_id, incarnation = random(16), incarnation + 1
+        await self.append([NodeStarted(now, incarnation, log_id, network_hash)])
         for hold in list(self.state.holds.open.values()):
             await self.end_hold(hold, "restarted")
 
@@ -180,7 +187,7 @@ class Ledger:
         for entry in self._journal.replay():
             try:
                 state.apply(entry)
-            except (KeyError, ValueError, SpendDenied) as error:
+            except (KeyError, ValueError, TiramiError) as error:
                 raise JournalCorrupt(
                     f"journal entry {entry.seq} cannot be applied: {error}", entry=entry.seq
                 ) from error
@@ -189,7 +196,18 @@ class Ledger:
             raise JournalCorrupt(f"this journal belongs to node {opened.node.hex()}", entry=1)
         if opened is not None and opened.network != self.network.id:
             raise NetworkFileError(f"this journal belongs to network {opened.network!r}", param="network.file")
+        if state.settings.head is not None:
+            self._check_head(state, state.settings.head)
         self.state = state
+
+    def _check_head(self, state: State, published: HeadPublished) -> None:
+        """The log read back is the one this node signed for."""
+        head = decode(Head, published.head)
+        signature = Signature(published.signature)
+        if not verify(PublicKey(self._node.public_key), signature, Head.TAG + published.head):
+            raise JournalCorrupt("the last signed head is not signed by this node", entry=self._journal.seq)
+        if head.size > state.log.size or state.log.root(head.size) != head.root:
+            raise JournalCorrupt("the log is not the one whose head this node signed last", entry=self._journal.seq)
 
     # --- reading -----------------------------------------------------------------------------------------------
 

@@ -2,17 +2,18 @@
 
 A write-ahead log with one damaged frame is, to SQLite, merely a shorter one: acknowledged entries would vanish
 without a word. The tip is written after each commit; a journal that ends before its tip, or disagrees with it, is
-refused. Restoring both files together cannot be seen without a witness (SECURITY.md says so).
+refused, and so is one without a tip: the file is made, durable, before the first entry, and sealed under the journal's
+key. Restoring both files together cannot be seen without a witness (SECURITY.md says so).
 """
 
+import hmac
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tirami.core.errors import JournalCorrupt
-from tirami.core.keys import sha256
+from tirami.core.errors import JournalRollback
 
 _MAGIC = b"TIRAMIT1"
 _LAYOUT = struct.Struct(">8sQ32s16s")
@@ -26,44 +27,67 @@ class Tip:
     chain: bytes
 
 
-def _pack(tip: Tip) -> bytes:
-    return _LAYOUT.pack(_MAGIC, tip.seq, tip.chain, sha256(_MAGIC, tip.seq.to_bytes(8), tip.chain)[:16])
+def pack_tip(tip: Tip, key: bytes) -> bytes:
+    """One slot: magic, position, chain and the first half of their HMAC-SHA256."""
+    seal = hmac.digest(key, _MAGIC + tip.seq.to_bytes(8) + tip.chain, "sha256")
+    return _LAYOUT.pack(_MAGIC, tip.seq, tip.chain, seal[:16])
 
 
-def _unpack(data: bytes) -> Tip | None:
+def unpack_tip(data: bytes, key: bytes) -> Tip | None:
+    """The tip in a slot; ``None`` for anything this node did not write."""
     if len(data) < _LAYOUT.size:
         return None
-    magic, seq, chain, check = _LAYOUT.unpack_from(data)
+    _, seq, chain, _ = _LAYOUT.unpack_from(data)
     tip = Tip(seq, chain)
-    return tip if magic == _MAGIC and check == _pack(tip)[-16:] else None
+    return tip if hmac.compare_digest(data[: _LAYOUT.size], pack_tip(tip, key)) else None
 
 
 class TipFile:
     """Owner of the file; ``write`` is called from the journal's writer thread only."""
 
-    def __init__(self, descriptor: int, last: Tip | None, turn: int) -> None:
+    def __init__(self, descriptor: int, key: bytes, last: Tip, turn: int, lost: bool) -> None:
         self._descriptor = descriptor
+        self._key = key
         self._turn = turn
         self.last = last
+        self.lost = lost
+        """There was no readable tip and a new one was made."""
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Raises ``JournalCorrupt`` when the file exists and neither slot can be read."""
+    def open(cls, path: Path, key: bytes, genesis: bytes, *, create: bool) -> Self:
+        """Raises ``JournalRollback`` when neither slot can be read and ``create`` is off."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         data = os.pread(descriptor, 2 * _SLOT, 0)
-        first, second = _unpack(data[:_SLOT]), _unpack(data[_SLOT:])
-        last = max((tip for tip in (first, second) if tip is not None), key=lambda tip: tip.seq, default=None)
-        if data.strip(b"\0") and last is None:
+        first, second = unpack_tip(data[:_SLOT], key), unpack_tip(data[_SLOT:], key)
+        known = [tip for tip in (first, second) if tip is not None]
+        if known:
+            last = max(known, key=lambda tip: tip.seq)
+            return cls(descriptor, key, last, turn=1 if last is first else 0, lost=False)
+        if not create:
             os.close(descriptor)
-            raise JournalCorrupt(f"{path} is damaged: neither of its two slots can be read", entry=0)
-        if not data:
-            os.pwrite(descriptor, bytes(2 * _SLOT), 0)
-        return cls(descriptor, last, turn=1 if last is not None and last is first else 0)
+            raise JournalRollback(f"{path} is missing or damaged: it says how far the journal had come", entry=0)
+        last = Tip(0, genesis)
+        os.pwrite(descriptor, pack_tip(last, key).ljust(2 * _SLOT, b"\0"), 0)
+        os.fsync(descriptor)
+        _sync_directory(path.parent)
+        return cls(descriptor, key, last, turn=1, lost=True)
 
     def write(self, tip: Tip) -> None:
-        os.pwrite(self._descriptor, _pack(tip), self._turn * _SLOT)
+        """A tip before the last one (an accepted rollback) takes both slots."""
+        packed = pack_tip(tip, self._key)
+        if tip.seq < self.last.seq:
+            os.pwrite(self._descriptor, packed, (self._turn ^ 1) * _SLOT)
+        os.pwrite(self._descriptor, packed, self._turn * _SLOT)
         self._turn ^= 1
         self.last = tip
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

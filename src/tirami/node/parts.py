@@ -9,7 +9,7 @@ from pathlib import Path
 from tirami.core.clock import Clock
 from tirami.core.config import Config
 from tirami.core.keyfile import load_or_create_node_key
-from tirami.core.keys import PublicKey, SigningKey, local_user_key
+from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key
 from tirami.core.keystore import Keystore
 from tirami.core.units import Ppm, UnixMs
 from tirami.ledger import Heads, Ledger, grant_line, is_issuer
@@ -57,6 +57,7 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             node=key,
             local_user=local_user_key(key).public_key,
             clock=clock,
+            journal_key=journal_key(key),
             accept_rollback=config.journal.accept_rollback,
         )
         stack.push_async_callback(ledger.close)
