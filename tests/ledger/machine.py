@@ -121,7 +121,10 @@ class LedgerMachine(RuleBasedStateMachine):
                     await session.settle()
             return session
 
-        session = self.loop.run_until_complete(run())
+        try:
+            session = self.loop.run_until_complete(run())
+        except SpendDenied:
+            return  # a switch was thrown between ticket and service
         settlement = session.settlement
         if settlement.trade is not None:
             assert settlement.trade.completion_tokens <= tokens + 1
@@ -154,7 +157,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        if self.loop.run_until_complete(self.ledger.expire_holds()):
+        if self.loop.run_until_complete(self.ledger.expire_holds(self.market.live)):
             self.tickets = [t for t in self.tickets if t.hold_id in self.ledger.state.holds.open]
 
     @rule()

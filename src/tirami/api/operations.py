@@ -69,7 +69,7 @@ OPERATIONS: tuple[Operation, ...] = (
               reply=s.HeadEntry),
     Operation("log_consistency", "GET", f"{_T}/log/consistency", _R, "Consistency proof between two sizes.",
               query=s.ConsistencyQuery, reply=s.ConsistencyReply),
-    Operation("log_state", "GET", f"{_T}/log/state", _R, "The book added up anew: state hash and sum of all accounts.",
+    Operation("log_state", "GET", f"{_T}/log/state", _A, "The book added up anew: state hash and sum of all accounts.",
               reply=s.StateReply),
     Operation("network", "GET", f"{_T}/network", _R, "Totals of the network as this book sees it.",
               reply=s.NetworkReply),

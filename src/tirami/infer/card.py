@@ -12,6 +12,8 @@ from tirami.infer.gguf import Header, Tensor
 
 EMBEDDING: Final = "token_embd.weight"
 OUTPUT: Final = "output.weight"
+MAX_COMPARED: Final = 1 << 16
+"""Numbers of a row that are looked at; no embedding is wider, and a header may claim anything."""
 SAME_MATRIX: Final = 0.98
 """Cosine of two quantisations of one row is above this, of different matrices near 0."""
 QUANTIZATIONS: Final = {
@@ -107,7 +109,8 @@ def _row(header: Header, tensor: Tensor, row: int) -> list[float]:
         kind = GGMLQuantizationType(tensor.kind)
         block, size = GGML_QUANT_SIZES[kind]
         width = tensor.shape[0] // block * size
-        raw = header.bytes_at(header.data_offset + tensor.offset + row * width, width)
+        compared = min(tensor.shape[0], MAX_COMPARED) // block * size
+        raw = header.bytes_at(header.data_offset + tensor.offset + row * width, compared)
         numbers: list[float] = dequantize(numpy.frombuffer(raw, dtype=numpy.uint8), kind).tolist()
     except (ValueError, KeyError, NotImplementedError):
         return []

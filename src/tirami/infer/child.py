@@ -62,7 +62,7 @@ class ChildEngine:
         growing
             chat; off, no payer can tell from timing what another one asked.
         start_timeout_s: longest load.
-        stall_timeout_s: longest silence of a running answer; then the child is replaced.
+        stall_timeout_s: longest silence after a request; then the child is replaced.
         memory_limit_bytes: address space limit of the child, 0 for none.
     """
 

@@ -24,6 +24,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     CANCELLED = "cancelled"
     KILLED = "killed"
+    STOPPED = "node_stopped"
     FAILED = "provider_failed"
 
 

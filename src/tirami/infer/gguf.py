@@ -92,7 +92,7 @@ class Header:
         with _mapped(path) as data:
             try:
                 return cls._parse(path, _Cursor(data))
-            except (struct.error, IndexError):
+            except (struct.error, IndexError, OverflowError):
                 raise _refused(path, "it ends inside its header") from None
             except UnicodeDecodeError:
                 raise _refused(path, "its header holds text that is not UTF-8") from None
@@ -172,7 +172,7 @@ class Header:
 
 @dataclass(slots=True)
 class _Cursor:
-    """A reading position; running over the end raises ``struct.error`` or ``IndexError``."""
+    """A reading position; running over the end raises ``struct.error``, ``IndexError`` or ``OverflowError``."""
 
     data: mmap.mmap
     offset: int = field(default=0)

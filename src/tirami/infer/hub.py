@@ -34,9 +34,11 @@ def fetch(file: HubFile, download: Download) -> None:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise ModelLoadError("the hub is switched off by HF_HUB_OFFLINE")
     import httpx2
-    from huggingface_hub import get_hf_file_metadata, get_session, get_token, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, get_session, get_token, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
+    # With it the client fetches a list of agent programs from the hub before its first HEAD.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     endpoint = os.environ.get("HF_ENDPOINT") or None
     place = endpoint or "hub"
     if place in _silent:
@@ -51,7 +53,7 @@ def fetch(file: HubFile, download: Download) -> None:
         raise ModelLoadError(_silent[place]) from error
     if known.etag and _SHA256.fullmatch(known.etag):
         download.expect(Digest(bytes.fromhex(known.etag)))
-    token = get_token()
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with get_session().stream(

@@ -18,6 +18,7 @@ from tirami.infer.engine import Sampling
 SEED_RANGE: Final = 2**32 - 1
 """Seeds llama.cpp takes literally; the one above them means "random" there."""
 GONE: Final = "the engine process went away"
+SILENT: Final = "the engine process fell silent"
 
 
 class Timings(msgspec.Struct):
@@ -74,8 +75,8 @@ class LlamaClient:
         port: where it listens.
         api_key: its key.
         connections: how many of its HTTP threads may be held at once.
-        stall_timeout_s: longest silence of a running answer.
-        on_stall: called when an answer was silent for longer.
+        stall_timeout_s: longest silence after any request.
+        on_stall: called when it was silent for longer.
     """
 
     def __init__(
@@ -112,6 +113,8 @@ class LlamaClient:
 
     async def busy_slots(self) -> int:
         """Slots at work right now, as the server sees it."""
+        if self._session.closed:
+            raise EngineFailed(GONE)
         try:
             async with self._session.get("/slots") as response:
                 slots = msgspec.json.decode(await response.read(), type=list[dict[str, object]])
@@ -127,10 +130,15 @@ class LlamaClient:
     async def _post(self, path: str, body: Mapping[str, object]) -> bytes:
         """The answer to one request. Raises ``InvalidRequest`` where the server refuses, ``EngineFailed``."""
         data = _encode(body)
+        if self._session.closed:
+            raise EngineFailed(GONE)
         try:
             async with self._session.post(path, data=data) as response:
                 answer = await response.read()
-        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+        except TimeoutError as error:
+            self._on_stall()
+            raise EngineFailed(SILENT) from error
+        except (aiohttp.ClientError, ConnectionError) as error:
             raise EngineFailed(GONE) from error
         if response.status == 200:
             return answer
@@ -155,6 +163,8 @@ class EventStream:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Send the request and read the answer; once only."""
+        if self._session.closed:
+            raise EngineFailed(GONE)
         self._sending = asyncio.create_task(self._send())
         try:
             response = await self._sending
@@ -169,7 +179,7 @@ class EventStream:
                         yield _event(line)
         except TimeoutError as error:
             self._on_stall()
-            raise EngineFailed("the engine process fell silent") from error
+            raise EngineFailed(SILENT) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise EngineFailed(GONE) from error
         except asyncio.CancelledError:

@@ -1,13 +1,17 @@
 """Digests learnt at a first download and held on to from then on."""
 
+import re
 import secrets
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from tirami.core.errors import ModelLoadError
 from tirami.core.keys import Digest
 from tirami.infer.sources import Source
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Pins:
@@ -21,20 +25,24 @@ class Pins:
         if source.digest is not None:
             return source.digest
         pinned = self._read().get(str(source))
-        try:
-            return None if pinned is None else Digest(bytes.fromhex(pinned))
-        except ValueError as error:
-            raise ModelLoadError(f"{self._path} holds a digest for {source} that is none") from error
+        if pinned is None:
+            return None
+        if not _SHA256.fullmatch(pinned):
+            raise ModelLoadError(f"{self._path} holds a digest for {source} that is none")
+        return Digest(bytes.fromhex(pinned))
 
     def add(self, source: Source, digest: Digest) -> None:
-        """Hold on to ``digest``; a source of the catalogue's own digest needs no pin."""
+        """Hold on to ``digest``; a source of the catalogue's own digest needs no pin. Raises ``ModelLoadError``."""
         pins = self._read()
         if source.digest is not None or str(source) in pins:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode({**pins, str(source): digest.hex()})))
-        fresh.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(msgspec.json.format(msgspec.json.encode({**pins, str(source): digest.hex()})))
+            fresh.replace(self._path)
+        except OSError as error:
+            raise ModelLoadError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def _read(self) -> dict[str, str]:
         try:

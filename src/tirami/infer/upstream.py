@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import LineTooLong
 
 from tirami.core.clock import Clock
 from tirami.core.errors import (
@@ -125,9 +126,7 @@ class UpstreamEngine:
         """Ask for the model list. Raises ``ModelLoadError`` when it cannot be had or says too little."""
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, headers=self._headers, max_line_size=MAX_LINE
-        )
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
         try:
             self._card = self._described(await self._models())
         except BaseException:
@@ -268,7 +267,7 @@ class _UpstreamGeneration:
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         try:
-            while line := await self._response.content.readuntil(b"\n"):
+            while line := await self._response.content.readuntil(b"\n", max_size=MAX_LINE):
                 if line.startswith(b"data: {"):
                     for chunk in self._chunks(_event.decode(line[6:])):
                         yield chunk
@@ -280,7 +279,7 @@ class _UpstreamGeneration:
         except TiramiError:
             self.end(FinishReason.FAILED)
             raise
-        except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
+        except (aiohttp.ClientError, LineTooLong, OSError, ValueError) as error:
             self.end(FinishReason.FAILED)
             raise EngineFailed(f"the upstream's stream broke: {type(error).__name__}") from error
 

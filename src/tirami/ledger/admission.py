@@ -17,6 +17,8 @@ from tirami.ledger.debits import Debit
 from tirami.proto import Acceptance, Envelope, Grant, NetworkFile, Open, Record, Trade, Transfer, decode
 from tirami.verify import check_bill
 
+DAY_MS = 86_400_000
+"""A quota's period: one calendar day, UTC."""
 LOCAL = 1
 NETWORK = 0
 
@@ -132,6 +134,8 @@ def _grant(envelope: Envelope, network: NetworkFile) -> Admitted:
         raise InvalidProof("the grantor is no issuer of the network file", param="issuer")
     if not 0 < grant.limit <= network.parameters.welcome_limit:
         raise InvalidProof("the line is larger than the network file allows", param="limit")
+    if grant.period != grant.at_ms // DAY_MS:
+        raise InvalidProof("the grant draws on the quota of another day than its own", param="period")
     debit = Debit(
         order=(grant.incarnation, grant.number, record_id),
         record_id=record_id,

@@ -6,7 +6,7 @@ consistency proof to every later one, whatever crashes in between (I-16).
 
 from dataclasses import dataclass
 
-from tirami.core.errors import InvalidProof, TradeNotFound
+from tirami.core.errors import InvalidProof, StorageUnavailable, TradeNotFound
 from tirami.core.keys import Digest, Signature, Signer
 from tirami.ledger.entries import HeadPublished
 from tirami.ledger.ledger import Ledger
@@ -36,17 +36,30 @@ class Heads:
     def __init__(self, ledger: Ledger, node: Signer) -> None:
         self._ledger = ledger
         self._node = node
+        fact = ledger.state.settings.head
+        self._published: SignedHead | None = None
+        if fact is not None:
+            self._published = SignedHead(decode(Head, fact.head), fact.head, Signature(fact.signature))
 
     @property
     def published(self) -> SignedHead | None:
-        """The newest head this node signed; every leaf under it is durable."""
-        fact = self._ledger.state.settings.head
-        return None if fact is None else SignedHead(decode(Head, fact.head), fact.head, Signature(fact.signature))
+        """The newest durable head this node signed; every leaf under it is durable."""
+        return self._published
 
     async def current(self) -> SignedHead:
-        """A head over everything booked so far, durable before it is returned."""
-        state = self._ledger.state
-        published = self.published
+        """A head over everything booked so far, durable before it is returned.
+
+        While the journal cannot be written, the newest one there is. Raises ``StorageUnavailable`` when there is none.
+        """
+        try:
+            return await self._publish()
+        except StorageUnavailable:
+            if self._published is None:
+                raise
+            return self._published
+
+    async def _publish(self) -> SignedHead:
+        state, published = self._ledger.state, self._published
         if published is not None and published.head.size == state.log.size:
             return published
         started = state.settings.started
@@ -62,16 +75,18 @@ class Heads:
         )
         signed = SignedHead(head, encode(head), sign(head, self._node))
         await self._ledger.record_facts(HeadPublished(signed.body, signed.signature))
+        if self._published is None or self._published.head.size < head.size:
+            self._published = signed
         return signed
 
     async def inclusion(self, record_id: bytes) -> Inclusion:
-        """Raises ``TradeNotFound``."""
+        """Raises ``TradeNotFound``; ``StorageUnavailable`` when no durable head covers the record yet."""
         record = self._ledger.state.stored(record_id)
         if record is None:
             raise TradeNotFound(f"no record {record_id.hex()} in this book", param="id")
         signed = self.published
         if signed is None or signed.head.size <= record.leaf_index:
-            signed = await self.current()
+            signed = await self._publish()
         path = self._ledger.state.log.inclusion(record.leaf_index, signed.head.size)
         return Inclusion(record, path, signed)
 

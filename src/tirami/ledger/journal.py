@@ -11,6 +11,7 @@ import hmac
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -63,6 +64,7 @@ class Journal:
         self._group = _Group([], [])
         self._wake = asyncio.Event()
         self._closing = False
+        self._writing = False
         self._writer: asyncio.Task[None] | None = None
         self._on_failure: Callable[[], None] = lambda: None
         self.seq = 0
@@ -111,7 +113,7 @@ class Journal:
         if seq < tip.seq:
             missing = f"journal entry {seq + 1} is missing: this node wrote {tip.seq} entries, {seq} are here"
             self._roll_back(missing, seq + 1)
-        self.rolled_back = self.rolled_back or self._tip.lost
+        self.rolled_back = self.rolled_back or (self._tip.lost and seq > 0)
         self.seq, self.chain, self.last_ms, self.failed = seq, chain, at_ms, False
 
     def _roll_back(self, reason: str, entry: int) -> None:
@@ -141,6 +143,19 @@ class Journal:
         self._group.written.append(written)
         self._wake.set()
         return written
+
+    async def barrier(self) -> None:
+        """Return when everything appended so far is on disk. Raises ``StorageUnavailable`` when it is not."""
+        if self.failed or self._closing or self._idle:
+            return
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._group.written.append(written)
+        self._wake.set()
+        await written
+
+    @property
+    def _idle(self) -> bool:
+        return not self._writing and not self._group.written
 
     def writable(self) -> bool:
         """Whether a write would succeed now: tried on a scratch file beside the journal."""
@@ -174,12 +189,15 @@ class Journal:
             group, self._group = self._group, _Group([], [])
             if not group.written:
                 continue
+            self._writing = True
             try:
                 await loop.run_in_executor(self._executor, self._write, group.rows)
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:
                 self._fail(group, error)
             else:
                 _resolve(group, None)
+            finally:
+                self._writing = False
 
     def _fail(self, group: _Group, error: Exception) -> None:
         """Nothing of this group happened, nor of what was chained onto it meanwhile."""
@@ -191,6 +209,8 @@ class Journal:
         _resolve(lost, unavailable)
 
     def _write(self, rows: list[Row]) -> None:
+        if not rows:
+            return
         self._database.execute("BEGIN IMMEDIATE")
         try:
             for start in range(0, len(rows), _ROWS_A_STATEMENT):
@@ -202,14 +222,15 @@ class Journal:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
-        self._tip.write(Tip(rows[-1][0], rows[-1][4]))
+        with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
+            self._tip.write(Tip(rows[-1][0], rows[-1][4]))
 
 
 def _configure(database: sqlite3.Connection, fresh: bool) -> None:
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
-    if fresh:
+    if fresh or not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         database.execute("BEGIN EXCLUSIVE")
         database.execute(_SCHEMA)
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

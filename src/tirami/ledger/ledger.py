@@ -6,8 +6,9 @@ spend a budget twice (I-19). Callers await durability before they tell anybody.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,6 +16,8 @@ from typing import Self
 from tirami.core.clock import Clock
 from tirami.core.errors import (
     AccountDisabled,
+    InvalidProof,
+    InvalidSignature,
     JournalCorrupt,
     NetworkFileError,
     SafetyUnknown,
@@ -85,7 +88,7 @@ class Ledger:
         self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="signatures")
         self._unsaved_kill: KillSet | None = None
         self._degraded = False
-        self._on_kill: set[Callable[[], None]] = set()
+        self._on_kill: list[Callable[[], None]] = []
         self.network = network
         self.state = State(network)
         self.halted: str | None = None
@@ -126,11 +129,11 @@ class Ledger:
             self.append([JournalOpened(SCHEMA_VERSION, self._node.public_key, self.network.id, network_hash)])
         previous = self.state.settings.started
         log_id, incarnation = (previous.log_id, previous.incarnation) if previous else (random(16), 0)
-        if previous and self._journal.rolled_back:  # what was signed after the copy was made may not be signed again
-            log_id, incarnation = random(16), incarnation + 1
+        if self._journal.rolled_back:  # what was signed after this copy was made is unknown: begin anew (B9)
+            log_id, incarnation = random(16), max(incarnation + 1, now)
         await self.append([NodeStarted(now, incarnation, log_id, network_hash)])
-        for hold in list(self.state.holds.open.values()):
-            await self.end_hold(hold, "restarted")
+        for hold_id in list(self.state.holds.open):
+            await self.end_session(hold_id, "restarted")
 
     async def close(self) -> None:
         await self._journal.close()
@@ -165,6 +168,11 @@ class Ledger:
             self.state.apply(Entry(seq + offset, at_ms, content), known)
         return written
 
+    async def durable(self) -> None:
+        """Wait until everything applied so far is on disk, or, when it cannot be written, has been taken back."""
+        with suppress(StorageUnavailable):
+            await self._journal.barrier()
+
     async def record_facts(self, *facts: Fact) -> None:
         await self.append(facts)
 
@@ -187,6 +195,12 @@ class Ledger:
         for entry in self._journal.replay():
             try:
                 state.apply(entry)
+            except (InvalidProof, InvalidSignature) as error:
+                raise NetworkFileError(
+                    f"journal entry {entry.seq} was written under other rules than this network file's: {error}",
+                    param="network.file",
+                    entry=entry.seq,
+                ) from error
             except (KeyError, ValueError, TiramiError) as error:
                 raise JournalCorrupt(
                     f"journal entry {entry.seq} cannot be applied: {error}", entry=entry.seq
@@ -260,25 +274,28 @@ class Ledger:
 
     def check(self, account: bytes, amount: Trm) -> None:
         """The gate: raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial."""
-        try:
-            if self.halted is not None:
-                raise SafetyUnknown(f"spending is halted: {self.halted}")
+        with _deny_on_fault():
+            self._check_halted()
             denied = refusal(self.kill, self.means(account), self.state.holds.books(account), amount, self.now())
-        except SpendDenied:
-            raise
-        except Exception as error:
-            raise SafetyUnknown("the gate could not decide, so it denies") from error
         if denied is not None:
             raise denied
 
     def check_open(self) -> None:
         """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
-        denied = refusal(self.kill, Means(None, OWNER_POLICY, disabled=False), PayerBooks(), Trm(0), self.now())
-        if denied is not None or self.halted is not None:
-            raise denied or SafetyUnknown(f"spending is halted: {self.halted}")
+        with _deny_on_fault():
+            self._check_halted()
+            denied = refusal(self.kill, Means(None, OWNER_POLICY, disabled=False), PayerBooks(), Trm(0), self.now())
+        if denied is not None:
+            raise denied
 
     def headroom(self, account: bytes) -> Trm | None:
-        return headroom(self.means(account), self.state.holds.books(account), self.now())
+        """The most the gate would let this account promise now; ``None`` without bound. Raises ``SafetyUnknown``."""
+        with _deny_on_fault():
+            return headroom(self.means(account), self.state.holds.books(account), self.now())
+
+    def _check_halted(self) -> None:
+        if self.halted is not None:
+            raise SafetyUnknown(f"spending is halted: {self.halted}")
 
     async def set_kill(self, active: bool, reason: str, operator: str) -> int:
         """Throw or release the kill switch; returns its journal position once durable.
@@ -289,7 +306,7 @@ class Ledger:
         fact = KillSet(active, reason, operator)
         if active:
             self._unsaved_kill = fact
-            for stop in list(self._on_kill):
+            for stop in self._on_kill:
                 stop()
         before = self._unsaved_kill
         written = self.append([fact])
@@ -299,10 +316,9 @@ class Ledger:
             self._unsaved_kill = None
         return seq
 
-    def on_kill(self, stop: Callable[[], None]) -> Callable[[], None]:
-        """Call ``stop`` when the switch is thrown; returns how to take that back."""
-        self._on_kill.add(stop)
-        return lambda: self._on_kill.discard(stop)
+    def on_kill(self, stop: Callable[[], None]) -> None:
+        """Call ``stop`` whenever the switch is thrown."""
+        self._on_kill.append(stop)
 
     # --- holds -------------------------------------------------------------------------------------------------
 
@@ -325,11 +341,18 @@ class Ledger:
             raise SafetyUnknown("a voucher never falls and never exceeds its ceiling")
         return self.append([HoldVouched(hold_id, amount, voucher, self.now() + HOLD_LIFETIME_MS)])
 
+    def keep(self, hold_id: bytes) -> None:
+        """A token of this session was made: its hold lives ten minutes more. Not journaled: a restart ends it."""
+        hold = self._session(hold_id)
+        hold.expires_ms = UnixMs(self.now() + HOLD_LIFETIME_MS)
+
     def check_voucher(self, hold_id: bytes) -> None:
         """Whether another voucher of this session may be signed now: the ceiling is held, so only the switches."""
         hold = self._session(hold_id)
         self.check_open()
-        if self.means(hold.opened.account).disabled:
+        with _deny_on_fault():
+            disabled = self.means(hold.opened.account).disabled
+        if disabled:
             raise AccountDisabled("this account is disabled")
 
     async def capture(self, hold_id: bytes, voucher: Voucher) -> Admitted:
@@ -338,18 +361,16 @@ class Ledger:
         Never gated (B13). Signatures are made and checked in a thread of their own: the library lets go of the
         interpreter meanwhile, and other streams go on.
         """
-        self._check_last(hold_id, voucher)
+        vouched = self._session(hold_id).vouched
+        if vouched is None or vouched.voucher != voucher:
+            raise SafetyUnknown("a hold is captured at its last voucher only")
         loop = asyncio.get_running_loop()
         admitted = await loop.run_in_executor(self._checker, _settled, voucher, self._node, self.network)
-        self._check_last(hold_id, voucher)
+        if self._session(hold_id).vouched != vouched:
+            raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
         await self.append([admitted.envelope, captured], admitted)
         return admitted
-
-    def _check_last(self, hold_id: bytes, voucher: Voucher) -> None:
-        vouched = self._session(hold_id).vouched
-        if vouched is None or vouched.voucher.trade_body != voucher.trade_body:
-            raise SafetyUnknown("a hold is captured at its last voucher only")
 
     def release(self, hold_id: bytes, reason: str) -> Awaitable[None]:
         """Close a hold on which nothing is owed."""
@@ -358,19 +379,28 @@ class Ledger:
             raise SafetyUnknown("what was vouched for is owed; it is captured, not released")
         return self.append([HoldReleased(hold_id, reason)])
 
-    async def end_hold(self, hold: OpenHold, reason: str) -> None:
-        """Capture at the last voucher, or release: what a restart or an expiry does to an open hold."""
-        if hold.vouched is None:
-            await self.release(hold.opened.id, reason)
-            return
-        await self.capture(hold.opened.id, hold.vouched.voucher)
+    async def end_session(self, hold_id: bytes, reason: str) -> Admitted | None:
+        """Capture a hold at the last voucher this book has of it, or release it when it has none."""
+        vouched = self._session(hold_id).vouched
+        if vouched is not None:
+            return await self.capture(hold_id, vouched.voucher)
+        await self.release(hold_id, reason)
+        return None
 
-    async def expire_holds(self) -> int:
-        """End every hold whose last token is ten minutes old; returns how many."""
-        stale = [hold for hold in self.state.holds.open.values() if hold.expires_ms <= self.now()]
-        for hold in stale:
-            await self.end_hold(hold, "expired")
-        return len(stale)
+    async def expire_holds(self, live: Collection[bytes]) -> int:
+        """End every hold whose last token is ten minutes old, and every one that is nobody's; returns how many.
+
+        Args:
+            live: ids of holds that a ticket or a running session of this process still owns.
+        """
+        ended = 0
+        for hold_id, hold in list(self.state.holds.open.items()):
+            if hold_id in live and hold.expires_ms > self.now():
+                continue
+            if hold_id in self.state.holds.open:
+                await self.end_session(hold_id, "expired")
+                ended += 1
+        return ended
 
     def _session(self, hold_id: bytes) -> OpenHold:
         hold = self.state.holds.open.get(hold_id)
@@ -396,6 +426,17 @@ class Ledger:
         if imbalance != 0:
             self.halted = f"the book is out of balance by {imbalance} TRM"
         return imbalance
+
+
+@contextmanager
+def _deny_on_fault() -> Iterator[None]:
+    """Whatever goes wrong inside the gate is a denial (SAF-06)."""
+    try:
+        yield
+    except SpendDenied:
+        raise
+    except Exception as error:
+        raise SafetyUnknown("the gate could not decide, so it denies") from error
 
 
 def countersigned(voucher: Voucher, provider: Signer) -> Envelope:

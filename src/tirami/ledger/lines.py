@@ -10,11 +10,10 @@ from tirami.core.errors import QueueFull
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import quota_account
+from tirami.ledger.admission import DAY_MS
 from tirami.ledger.ledger import Ledger
 from tirami.ledger.state import QUOTA
 from tirami.proto import Envelope, Grant, encode, sign
-
-DAY_MS = 86_400_000
 
 
 def is_issuer(ledger: Ledger, node: PublicKey) -> bool:
@@ -22,19 +21,21 @@ def is_issuer(ledger: Ledger, node: PublicKey) -> bool:
 
 
 def grant_line(ledger: Ledger, issuer: Signer, to: PublicKey) -> Awaitable[None] | None:
-    """Grant ``to`` the network's welcome line; ``None`` when it already had one.
+    """Grant ``to`` the network's welcome line; ``None`` when it already had one, or the network knows none.
 
-    Raises ``QueueFull`` when today's quota is used up.
+    Raises ``QueueFull`` when today's quota is used up, ``SpendDenied`` while spending is frozen.
     """
     book, parameters = ledger.state.book, ledger.network.parameters
-    if book.limit(to):
+    if book.limit(to) or not parameters.welcome_limit:
         return None
-    period = ledger.now() // DAY_MS
+    ledger.check_open()
+    now = ledger.now()
+    period = now // DAY_MS
     used = book.known(quota_account(issuer.public_key, period))
     limit = Trm(parameters.welcome_limit)
     quota = next(entry.daily_lines for entry in ledger.network.issuers if entry.key == issuer.public_key.hex())
     if used + limit > quota * limit:
-        tomorrow = (period + 1) * DAY_MS - ledger.now()
+        tomorrow = (period + 1) * DAY_MS - now
         raise QueueFull("today's quota of welcome lines is used up", retry_after=tomorrow // 1000 + 1)
     grant = Grant(
         network=ledger.network.id,
@@ -44,8 +45,8 @@ def grant_line(ledger: Ledger, issuer: Signer, to: PublicKey) -> Awaitable[None]
         settled=used,
         to=to,
         limit=limit,
-        due_ms=UnixMs(ledger.now() + parameters.welcome_hours * 3_600_000),
+        due_ms=UnixMs(now + parameters.welcome_hours * 3_600_000),
         period=period,
-        at_ms=ledger.now(),
+        at_ms=now,
     )
     return ledger.book_record(Envelope("grant", encode(grant), (sign(grant, issuer),), ()))[1]

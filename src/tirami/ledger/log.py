@@ -13,6 +13,7 @@ class MerkleLog:
 
     def __init__(self) -> None:
         self._levels: list[list[Digest]] = [[]]
+        self._root = (0, empty_root())
 
     @property
     def size(self) -> int:
@@ -32,9 +33,11 @@ class MerkleLog:
         return index
 
     def root(self, size: int | None = None) -> Digest:
-        """Root of the first ``size`` leaves (all of them by default)."""
+        """Root of the first ``size`` leaves (all of them by default); the last one asked for is remembered."""
         size = self.size if size is None else size
-        return empty_root() if size == 0 else self._subtree(0, size)
+        if size != self._root[0]:
+            self._root = size, empty_root() if size == 0 else self._subtree(0, size)
+        return self._root[1]
 
     def inclusion(self, index: int, size: int) -> list[Digest]:
         """Audit path of leaf ``index`` in the tree of ``size`` leaves; 0 ≤ index < size ≤ this size."""

@@ -1,7 +1,7 @@
 """The node's state: one pure ``apply`` over journal entries (I-15: state = fold(journal))."""
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -65,6 +65,7 @@ class State:
         self.line_due: dict[bytes, UnixMs] = {}
         self._by_id: dict[bytes, int] = {}
         self._by_party: dict[bytes, list[int]] = defaultdict(list)
+        self._trades_of: Counter[bytes] = Counter()
 
     def apply(self, entry: Entry, admitted: Admitted | None = None) -> None:
         """Fold one entry in. ``admitted`` spares a second decoding of a record that was just checked."""
@@ -84,8 +85,8 @@ class State:
         return None if index is None else self.records[index]
 
     def trades_of(self, party: bytes) -> int:
-        """How many records name this key."""
-        return len(self._by_party.get(party, ()))
+        """How many trades name this key."""
+        return self._trades_of[party]
 
     def newest_first(self, party: bytes | None, before: int | None) -> Iterator[StoredRecord]:
         """Records, newest first, with leaf index < ``before``; of one party when given."""
@@ -104,6 +105,7 @@ class State:
         match body:
             case Trade():
                 self._index(index, body.payer, body.provider)
+                self._trades_of.update((body.payer, body.provider))
                 (self.local_totals if body.scope == LOCAL else self.network_totals).add(body)
             case Transfer():
                 self._index(index, body.payer, body.to)

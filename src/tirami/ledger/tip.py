@@ -73,9 +73,9 @@ class TipFile:
         return cls(descriptor, key, last, turn=1, lost=True)
 
     def write(self, tip: Tip) -> None:
-        """A tip before the last one (an accepted rollback) takes both slots."""
+        """A tip that is not later than the last one (an accepted rollback) takes both slots."""
         packed = pack_tip(tip, self._key)
-        if tip.seq < self.last.seq:
+        if tip.seq <= self.last.seq:
             os.pwrite(self._descriptor, packed, (self._turn ^ 1) * _SLOT)
         os.pwrite(self._descriptor, packed, self._turn * _SLOT)
         self._turn ^= 1

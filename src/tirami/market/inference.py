@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tirami.core.errors import Conflict, ContextLengthExceeded, InvalidRequest, QueueFull
+from tirami.core.errors import Conflict, ContextLengthExceeded, EngineFailed, InvalidRequest, QueueFull
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import MICRO, Trm
-from tirami.infer import Engine, Prompt, Sampling
+from tirami.infer import Engine, FinishReason, Prompt, Sampling
 from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Price
 from tirami.market.load import Load
 from tirami.market.session import MeteredSession
@@ -21,6 +21,8 @@ from tirami.proto import Acceptance, Quote, amount_due, prompt_hash, session_sec
 
 DEFAULT_MAX_TOKENS = 1024
 QUOTE_LIFETIME_MS = 30_000
+STOPPING_S = 10
+"""Seconds after which a node that is stopping may be back."""
 
 Random = Callable[[int], bytes]
 
@@ -50,7 +52,10 @@ class InferenceMarket:
         self._node = node
         self._random = random
         self._tickets = TicketOffice()
+        self._sessions: set[MeteredSession] = set()
+        self._stopping = False
         self.load = load
+        ledger.on_kill(lambda: self._interrupt(FinishReason.KILLED))
 
     def check(self, payer: Payer) -> None:
         """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine."""
@@ -65,6 +70,8 @@ class InferenceMarket:
             QueueFull: the payer has 32 open sessions.
         """
         key = order.payer.key
+        if self._stopping:
+            raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
         if not self._ledger.may_open(key):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
         price = self.load.price(order.engine.card.active_parameters)
@@ -89,7 +96,24 @@ class InferenceMarket:
         self._tickets.take(ticket, payer)
         if ticket.hold_id not in self._ledger.state.holds.open:
             raise Conflict("this ticket has expired")
-        return MeteredSession(self._ledger, ticket, streamed=streamed)
+        return MeteredSession(self._ledger, ticket, self._sessions, streamed=streamed)
+
+    @property
+    def live(self) -> set[bytes]:
+        """Ids of holds that a ticket or a running session owns."""
+        return self._tickets.ids | {session.hold_id for session in self._sessions}
+
+    async def stop(self) -> None:
+        """Begin nothing more, end what runs, and wait until each session has settled what it delivered."""
+        self._stopping = True
+        self._interrupt(FinishReason.STOPPED)
+        async with asyncio.TaskGroup() as group:
+            for session in list(self._sessions):
+                group.create_task(session.ended.wait())
+
+    def _interrupt(self, reason: FinishReason) -> None:
+        for session in list(self._sessions):
+            session.interrupt(reason)
 
     async def cancel(self, ticket: Ticket) -> None:
         """Give an unused ticket back; its hold is released."""

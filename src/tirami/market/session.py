@@ -1,15 +1,16 @@
 """A metered session: stream an answer, sign for it while it runs, settle what was delivered (PROTOCOL B7, B11, B13).
 
-The same steps as between two machines, with both keys at hand: a voucher, durable, before more than 64 tokens are
-delivered beyond the last one; at the end a voucher for exactly what was delivered, countersigned into a trade.
+The same steps as between two machines, with both keys at hand: a voucher, durable, before more than K tokens (64, a
+parameter of the network file) are delivered beyond the last one; at the end a voucher for exactly what was delivered,
+countersigned into a trade.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import structlog
 
@@ -22,20 +23,26 @@ from tirami.ledger import Ledger
 from tirami.market.tickets import Ticket
 from tirami.proto import RunningHash, Trade, Voucher, amount_due, signed
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 
-VOUCHER_TOKENS = 64
-"""K: the most tokens delivered without a durable voucher."""
+
+class Interrupted(Exception):
+    """Somebody else ended this session: the kill switch, or a node that stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How a session ended. ``trade`` and ``record_id`` are ``None`` when nothing was delivered or owed."""
+    """How a session ended. ``trade`` and ``record_id`` are ``None`` when nothing was delivered or owed.
+
+    ``denied`` is why the payer could not sign for the last tokens that were delivered, if it could not.
+    """
 
     reason: FinishReason
     reading: Reading
     trade: Trade | None
     record_id: Digest | None
+    denied: SpendDenied | None = None
 
     @property
     def cost(self) -> Trm:
@@ -49,9 +56,12 @@ class MeteredSession:
     :meth:`deliver` (not streamed: nothing is owed before the whole answer can be handed over).
     """
 
-    def __init__(self, ledger: Ledger, ticket: Ticket, *, streamed: bool) -> None:
+    def __init__(self, ledger: Ledger, ticket: Ticket, running: "set[MeteredSession]", *, streamed: bool) -> None:
+        """``running`` holds this session from entering to leaving."""
         self._ledger = ledger
         self._ticket = ticket
+        self._running = running
+        self._window = ledger.network.parameters.voucher_tokens
         self._streamed = streamed
         self._context: AbstractAsyncContextManager[Generation] | None = None
         self._generation: Generation | None = None
@@ -60,35 +70,48 @@ class MeteredSession:
         """Yielded, not yet known to be delivered."""
         self._delivered = TokenCount(0)
         self._vouched = TokenCount(0)
-        self._voucher: Voucher | None = None
         self._hash = RunningHash(ticket.secret)
-        self._puller: asyncio.Task[object] | None = None
-        self._killed = False
+        self._waiting: asyncio.Task[object] | None = None
+        self._interrupted: FinishReason | None = None
         self._reason: FinishReason | None = None
-        self._settlement: Settlement | None = None
+        self._settling: asyncio.Task[Settlement] | None = None
+        self.ended = asyncio.Event()
+        """Set when the session has been left and nothing of it is running any more."""
+
+    @property
+    def hold_id(self) -> bytes:
+        return self._ticket.hold_id
 
     @property
     def settlement(self) -> Settlement:
         """Valid after :meth:`settle`."""
-        assert self._settlement is not None
-        return self._settlement
+        assert self._settling is not None
+        return self._settling.result()
 
     @property
-    def killed(self) -> bool:
-        return self._killed
+    def interrupted(self) -> FinishReason | None:
+        """Why somebody else ended this session."""
+        return self._interrupted
 
     def reading(self) -> Reading:
         assert self._generation is not None
         return self._generation.reading()
 
     async def __aenter__(self) -> Self:
-        self._forget_kill = self._ledger.on_kill(self._stop)
-        self._context = self._ticket.engine.generate(self._ticket.prompt, self._ticket.sampling)
+        """Raises ``SpendDenied`` when a switch was thrown since the hold was opened, ``EngineError``, ``Interrupted``.
+
+        The hold is released then.
+        """
+        self._running.add(self)
         try:
-            self._generation = await self._context.__aenter__()
+            self._ledger.check_voucher(self.hold_id)
+            self._context = self._ticket.engine.generate(self._ticket.prompt, self._ticket.sampling)
+            self._generation = await self.interruptible(self._context.__aenter__())
         except BaseException:
-            self._forget_kill()
-            await uninterrupted(self._ledger.release(self._ticket.hold_id, "engine failed"))
+            try:
+                await uninterrupted(self._ledger.end_session(self.hold_id, "engine failed"))
+            finally:
+                self._left()
             raise
         self._chunks = aiter(self._generation)
         return self
@@ -100,12 +123,12 @@ class MeteredSession:
         try:
             await self._context.__aexit__(kind, error, trace)
         finally:
-            if self._settlement is None:
-                self._reason = self._reason or (
-                    FinishReason.FAILED if isinstance(error, TiramiError) else FinishReason.CANCELLED
-                )
-                await uninterrupted(self.settle())
-            self._forget_kill()
+            failed = isinstance(error, TiramiError)
+            self._reason = self._reason or (FinishReason.FAILED if failed else FinishReason.CANCELLED)
+            try:
+                await self.settle()
+            finally:
+                self._left()
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         return self
@@ -113,15 +136,15 @@ class MeteredSession:
     async def __anext__(self) -> Chunk:
         if self._streamed:
             self.deliver()
-        chunk = None if self._killed else await self._pull()
+        chunk = await self._pull()
         if chunk is None:
             raise StopAsyncIteration
-        if self._streamed and chunk.count - self._vouched > VOUCHER_TOKENS and self._delivered > self._vouched:
+        if self._streamed and chunk.count - self._vouched > self._window and self._delivered > self._vouched:
             try:
                 await self._vouch()
             except KillSwitchActive:
-                self._stop()
-            if self._killed:
+                self.interrupt(FinishReason.KILLED)
+            if self._interrupted:
                 raise StopAsyncIteration
         self._pending.append(chunk)
         return chunk
@@ -134,87 +157,77 @@ class MeteredSession:
         self._pending.clear()
 
     async def settle(self) -> Settlement:
-        """Sign for what was delivered, countersign, book. Idempotent; durable when it returns."""
-        if self._settlement is not None:
-            return self._settlement
-        reason = FinishReason.KILLED if self._killed else self._reason or FinishReason.STOP
-        reading = self.reading()
+        """Sign for what was delivered, countersign, book. Done once, to its end; durable when it returns.
+
+        Raises ``StorageUnavailable``: the hold then stays open until the journal can be written again.
+        """
+        if self._settling is None:
+            self._settling = asyncio.create_task(self._settle(), name="settle")
+        return await uninterrupted(self._settling)
+
+    def interrupt(self, reason: FinishReason) -> None:
+        """End the answer now; what was delivered and may be signed for is settled. The first reason stands."""
+        if self._interrupted:
+            return
+        self._interrupted = reason
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def interruptible(self, work: Awaitable[T]) -> T:
+        """Await ``work`` in the task that owns this session. Raises ``Interrupted`` as soon as it is."""
+        if self._interrupted:
+            if isinstance(work, Coroutine):
+                work.close()
+            raise Interrupted
+        task = self._waiting = asyncio.current_task()
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._interrupted and task is not None and task.uncancel() == 0:
+                raise Interrupted from None
+            raise
+        finally:
+            self._waiting = None
+
+    async def _settle(self) -> Settlement:
+        reason, reading = self._interrupted or self._reason or FinishReason.STOP, self.reading()
+        denied: SpendDenied | None = None
         if self._delivered > self._vouched:
             try:
                 self._vouch()  # durable together with the capture below: both are in one group of the journal
-            except KillSwitchActive:
-                reason = FinishReason.KILLED
-            except SpendDenied:
-                reason = FinishReason.FAILED
-        hold_id = self._ticket.hold_id
-        if self._voucher is None:
-            await self._ledger.release(hold_id, reason.value)
-            self._settlement = Settlement(reason, reading, None, None)
+            except SpendDenied as error:
+                denied = error
+                reason = FinishReason.KILLED if isinstance(error, KillSwitchActive) else FinishReason.FAILED
+        admitted = await self._ledger.end_session(self.hold_id, reason.value)
+        if admitted is None:
+            settlement = Settlement(reason, reading, None, None, denied)
         else:
-            admitted = await self._ledger.capture(hold_id, self._voucher)
             trade = admitted.body
             assert isinstance(trade, Trade)
-            self._settlement = Settlement(reason, reading, trade, admitted.record_id)
-        self._log()
-        return self._settlement
-
-    def _log(self) -> None:
-        """Two lines a session, with the request's id: what the engine did, and what the journal holds of it."""
-        settlement, request_id = self.settlement, self._ticket.request_id
-        reading, trade = settlement.reading, settlement.trade
-        _log.info(
-            "generated",
-            request_id=request_id,
-            model=self._ticket.engine.card.name,
-            reason=settlement.reason.value,
-            prompt_tokens=reading.prompt_tokens,
-            completion_tokens=reading.completion_tokens,
-            flop=reading.flop,
-            ttft_ms=reading.ttft_ms,
-            wall_ms=reading.wall_ms,
-            peak_memory_bytes=reading.peak_memory_bytes,
-        )
-        _log.info(
-            "settled",
-            request_id=request_id,
-            hold=self._ticket.hold_id.hex(),
-            trade=settlement.record_id.hex() if settlement.record_id else None,
-            delivered=trade.completion_tokens if trade else 0,
-            cost=settlement.cost,
-            entry=self._ledger.seq,
-        )
+            settlement = Settlement(reason, reading, trade, admitted.record_id, denied)
+        self._log(settlement)
+        return settlement
 
     async def _pull(self) -> Chunk | None:
-        """The engine's next chunk; ``None`` at the end of the answer or when the kill switch was thrown."""
+        """The engine's next chunk; ``None`` at the end of the answer or when the session was interrupted."""
         assert self._chunks is not None and self._generation is not None
-        self._puller = asyncio.current_task()
         try:
-            return await anext(self._chunks)
+            chunk = await self.interruptible(anext(self._chunks))
+        except Interrupted:
+            return None
         except StopAsyncIteration:
             self._reason = self._generation.finish_reason
             return None
-        except asyncio.CancelledError:
-            if self._killed and self._puller is not None and self._puller.uncancel() == 0:
-                return None
-            raise
         except TiramiError:
             self._reason = FinishReason.FAILED
             raise
-        finally:
-            self._puller = None
-
-    def _stop(self) -> None:
-        if self._killed:
-            return
-        self._killed = True
-        if self._puller is not None:
-            self._puller.cancel()
+        self._ledger.keep(self.hold_id)
+        return chunk
 
     def _vouch(self) -> Awaitable[None]:
         """The payer signs the running total of what was delivered; await it before anything more is delivered."""
-        self._ledger.check_voucher(self._ticket.hold_id)
-        trade = self._trade()
-        ticket = self._ticket
+        self._ledger.check_voucher(self.hold_id)
+        trade, ticket = self._trade(), self._ticket
         half = signed(trade, ticket.payer.signer)
         voucher = Voucher(
             trade_body=half.body,
@@ -222,9 +235,13 @@ class MeteredSession:
             acceptance_body=ticket.acceptance_body,
             acceptance_signature=ticket.acceptance_signature,
         )
-        written = self._ledger.vouch(ticket.hold_id, Trm(trade.amount), voucher)
-        self._voucher, self._vouched = voucher, self._delivered
+        written = self._ledger.vouch(self.hold_id, Trm(trade.amount), voucher)
+        self._vouched = self._delivered
         return written
+
+    def _left(self) -> None:
+        self._running.discard(self)
+        self.ended.set()
 
     def _trade(self) -> Trade:
         ticket, card = self._ticket, self._ticket.engine.card
@@ -248,4 +265,29 @@ class MeteredSession:
             flop=flop(card, prompt_tokens, self._delivered),
             running_hash=self._hash.digest(),
             at_ms=self._ledger.now(),
+        )
+
+    def _log(self, settlement: Settlement) -> None:
+        """Two lines a session, with the request's id: what the engine did, and what the journal holds of it."""
+        reading, trade, request_id = settlement.reading, settlement.trade, self._ticket.request_id
+        _log.info(
+            "generated",
+            request_id=request_id,
+            model=self._ticket.engine.card.name,
+            reason=settlement.reason.value,
+            prompt_tokens=reading.prompt_tokens,
+            completion_tokens=reading.completion_tokens,
+            flop=reading.flop,
+            ttft_ms=reading.ttft_ms,
+            wall_ms=reading.wall_ms,
+            peak_memory_bytes=reading.peak_memory_bytes,
+        )
+        _log.info(
+            "settled",
+            request_id=request_id,
+            hold=self.hold_id.hex(),
+            trade=settlement.record_id.hex() if settlement.record_id else None,
+            delivered=trade.completion_tokens if trade else 0,
+            cost=settlement.cost,
+            entry=self._ledger.seq,
         )

@@ -46,6 +46,11 @@ class TicketOffice:
     def __init__(self) -> None:
         self._valid: dict[bytes, Ticket] = {}
 
+    @property
+    def ids(self) -> set[bytes]:
+        """Hold ids of tickets not used yet."""
+        return set(self._valid)
+
     def issue(self, ticket: Ticket) -> None:
         self._valid[ticket.hold_id] = ticket
 

@@ -1,15 +1,23 @@
 """One paid answer on this node: who pays, gate, hold, execute, settle. The only way chat requests are served."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tirami.core.errors import KillSwitchActive
+from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
 from tirami.infer import Chunk, Engine, FinishReason, Message, Sampling
 from tirami.ledger import LOCAL, Payer
-from tirami.market import InferenceMarket, MeteredSession, Order, Settlement, WaitingRoom
+from tirami.market import (
+    STOPPING_S,
+    InferenceMarket,
+    Interrupted,
+    MeteredSession,
+    Order,
+    Settlement,
+    WaitingRoom,
+)
 
 Random = Callable[[int], bytes]
 
@@ -57,10 +65,13 @@ class Chat:
         async with AsyncExitStack() as stack:
             session = await self._begin(stack, call, streamed=False)
             text = "".join([chunk.text async for chunk in session])
-            if session.killed:
-                raise KillSwitchActive("all TRM transactions are frozen; this answer was not billed")
+            if session.interrupted is not None:
+                raise _interruption(session.interrupted)
             session.deliver()
-            return Answer(text, await session.settle())
+            settlement = await session.settle()
+            if settlement.denied is not None and settlement.trade is None:
+                raise settlement.denied
+            return Answer(text, settlement)
 
     async def stream(self, call: ChatCall) -> "ChatStream":
         """Begin a streamed answer; errors up to the first token are raised here, before any byte is sent."""
@@ -71,12 +82,15 @@ class Chat:
         except BaseException:
             await stack.aclose()
             raise
+        if session.interrupted is not None:
+            await stack.aclose()
+            raise _interruption(session.interrupted)
         return ChatStream(stack, session, first)
 
     async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> MeteredSession:
         self._market.check(call.payer)
-        prompt = await call.engine.prepare(call.messages)
         await stack.enter_async_context(self._room.place(call.payer.key, owner=call.payer.scope == LOCAL))
+        prompt = await call.engine.prepare(call.messages)
         seed = int.from_bytes(self._random(4)) if call.seed is None else call.seed
         sampling = Sampling(
             max_tokens=call.max_tokens or 0,
@@ -88,7 +102,17 @@ class Chat:
         order = Order(call.payer, call.engine, prompt, sampling, call.max_tokens, call.request_id)
         ticket = await self._market.begin_inference(order)
         session = self._market.execute(ticket, call.payer.key, streamed=streamed)
-        return await stack.enter_async_context(session)
+        try:
+            return await stack.enter_async_context(session)
+        except Interrupted as error:
+            assert session.interrupted is not None
+            raise _interruption(session.interrupted) from error
+
+
+def _interruption(reason: FinishReason) -> TiramiError:
+    if reason is FinishReason.KILLED:
+        return KillSwitchActive("all TRM transactions are frozen; this answer was not billed")
+    return EngineFailed("this node is stopping; this answer was not billed", retry_after=STOPPING_S)
 
 
 class ChatStream:
@@ -114,6 +138,14 @@ class ChatStream:
         async for chunk in self._session:
             yield chunk
 
+    async def hand_over(self, sending: Awaitable[None]) -> bool:
+        """Await the sending of a chunk; ``False`` when the session was interrupted meanwhile."""
+        try:
+            await self._session.interruptible(sending)
+        except Interrupted:
+            return False
+        return True
+
     async def settle(self) -> Settlement:
         """Book what was delivered; durable when it returns."""
         return await self._session.settle()
@@ -126,6 +158,7 @@ FINISH = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.KILLED: "killed",
+    FinishReason.STOPPED: "node_stopped",
     FinishReason.CANCELLED: "cancelled",
     FinishReason.FAILED: "provider_failed",
 }

@@ -43,7 +43,7 @@ class Node:
         """
         async with open_parts(config, clock or SystemClock()) as parts, AsyncExitStack() as stack:
             upkeep = asyncio.create_task(
-                Upkeep(parts.ledger, parts.heads, parts.load, parts.room, parts.clock).run(), name="upkeep"
+                Upkeep(parts.ledger, parts.heads, parts.market, parts.room, parts.clock).run(), name="upkeep"
             )
             stack.push_async_callback(_ended, upkeep)
             stack.push_async_callback(parts.engines.close)
@@ -51,6 +51,7 @@ class Node:
             if serve:
                 url = await stack.enter_async_context(_served(parts))
                 parts.home.announce(url)
+            stack.push_async_callback(parts.market.stop)
             await parts.engines.start(progress)
             _log.info("node_started", node=parts.key.public_key.hex(), url=url, network=parts.ledger.network.id)
             yield cls(parts, url)

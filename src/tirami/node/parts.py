@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tirami.core.clock import Clock
 from tirami.core.config import Config
+from tirami.core.errors import QueueFull, SpendDenied
 from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key
 from tirami.core.keystore import Keystore
@@ -108,7 +109,9 @@ def _load(config: Config, ledger: Ledger) -> Load:
 
 async def _welcome(ledger: Ledger, key: SigningKey) -> None:
     """An issuer grants itself its line once: the node starts with what the network file gives every newcomer."""
-    if is_issuer(ledger, key.public_key) and ledger.state.settings.head is None:
+    if not is_issuer(ledger, key.public_key) or ledger.state.settings.head is not None:
+        return
+    with suppress(QueueFull, SpendDenied):
         granted = grant_line(ledger, key, key.public_key)
         if granted is not None:
             await granted

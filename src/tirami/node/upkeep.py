@@ -7,7 +7,7 @@ import structlog
 from tirami.core.clock import Clock
 from tirami.core.errors import StorageUnavailable
 from tirami.ledger import Heads, Ledger, PriceObserved
-from tirami.market import Load, WaitingRoom
+from tirami.market import InferenceMarket, WaitingRoom
 
 _log = structlog.get_logger()
 
@@ -19,16 +19,16 @@ WATCH_EVERY_S = 60
 class Upkeep:
     """The node's one background task."""
 
-    def __init__(self, ledger: Ledger, heads: Heads, load: Load, room: WaitingRoom, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, heads: Heads, market: InferenceMarket, room: WaitingRoom, clock: Clock) -> None:
         self._ledger = ledger
         self._heads = heads
-        self._load = load
+        self._market = market
         self._room = room
         self._clock = clock
 
     async def run(self) -> None:
-        """Until cancelled. A disk that cannot be written delays what must be written; nothing else stops it."""
-        due = {self._follow_load: 0.0, self._expire_holds: 0.0, self._watch: self._clock.monotonic() + WATCH_EVERY_S}
+        """Until cancelled. A job that fails is logged and comes again; none stops the others."""
+        due = dict.fromkeys((self._follow_load, self._expire_holds, self._watch), 0.0)
         every = {self._follow_load: LOAD_EVERY_S, self._expire_holds: HOLDS_EVERY_S, self._watch: WATCH_EVERY_S}
         while True:
             now = self._clock.monotonic()
@@ -39,18 +39,20 @@ class Upkeep:
                         await job()
                     except StorageUnavailable as error:
                         _log.warning("upkeep_delayed", job=job.__name__, reason=error.message)
+                    except Exception:
+                        _log.exception("upkeep_failed", job=job.__name__)
             await asyncio.sleep(LOAD_EVERY_S)
 
     async def _follow_load(self) -> None:
-        self._load.observe(self._room.running, self._room.waiting, self._room.slots, self._ledger.now())
+        self._market.load.observe(self._room.running, self._room.waiting, self._room.slots, self._ledger.now())
 
     async def _expire_holds(self) -> None:
-        if expired := await self._ledger.expire_holds():
+        if expired := await self._ledger.expire_holds(self._market.live):
             _log.warning("holds_expired", count=expired)
 
     async def _watch(self) -> None:
         imbalance = self._ledger.check_balance()
         if imbalance:
             _log.critical("book_out_of_balance", imbalance=imbalance)
-        await self._ledger.record_facts(PriceObserved(self._load.demand))
+        await self._ledger.record_facts(PriceObserved(self._market.load.demand))
         await self._heads.current()

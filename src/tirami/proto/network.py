@@ -19,7 +19,9 @@ PARAM = "network.file"
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
-Seed = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Seed = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,256}\Z")]
+CAP = 21_000_000_000
+"""TRM there can ever be; no issuer's quota of one day may exceed it (B5)."""
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -148,6 +150,10 @@ def _check(network: NetworkFile) -> None:
         (
             not network.witnesses or len(network.witnesses) >= parameters.witnesses,
             "witnesses: fewer than parameters.witnesses",
+        ),
+        (
+            all(issuer.daily_lines * parameters.welcome_limit <= CAP for issuer in network.issuers),
+            f"issuers: a quota of one day exceeds the cap of {CAP} TRM",
         ),
     ):
         if not good:

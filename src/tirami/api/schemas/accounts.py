@@ -15,6 +15,7 @@ class AccountRequest(Body):
 
 class AccountEntry(Reply):
     account: str
+    network_hash: str
     label: str
     created_ms: int
     disabled: bool

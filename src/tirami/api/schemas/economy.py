@@ -62,6 +62,8 @@ class TradeEntry(Reply):
     timestamp: int
     model_id: str
     flops_estimated: int
+    trm_per_gflop: float
+    """Price against work: 1 TRM is said to stand for 10⁹ FLOP."""
     scope: str
     session: int
     leaf_index: int
@@ -116,6 +118,7 @@ class NetworkReply(Reply):
     total_contributed_trm: int
     total_consumed_trm: int
     total_trades: int
+    trade_volume: int
     total_flop: int
     local_trades: int
     local_volume_trm: int
@@ -126,6 +129,8 @@ class NetworkReply(Reply):
     """Running Σ over all accounts, ISSUANCE and BURN included: always 0."""
     minted: int
     burned: int
+    circulating: int
+    """Minted and not burned."""
     credit_outstanding: int
 
 
@@ -149,3 +154,4 @@ class TransferReply(Reply):
     to: str
     amount: int
     effective_balance: int
+    network_hash: str

@@ -14,6 +14,8 @@ class PolicyEntry(Reply):
     max_cu_per_request: int | None
     max_cu_per_hour: int | None
     max_cu_lifetime: int | None
+    human_approval_threshold: None = None
+    """Approvals come later; ``null`` says that there is none."""
 
 
 class SafetyQuery(Query):

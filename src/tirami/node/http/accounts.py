@@ -45,6 +45,7 @@ def _entry(call: Call, hosted: HostedAccount) -> AccountEntry:
     has = call.parts.ledger.balance(PublicKey(hosted.account))
     return AccountEntry(
         account=hosted.account.hex(),
+        network_hash=call.parts.ledger.network.hash.hex(),
         label=hosted.label,
         created_ms=hosted.created_ms,
         disabled=hosted.disabled,

@@ -68,7 +68,8 @@ def _endpoint(
             return error_reply(error, request_id, forge=forge)
         except Exception:
             _log.exception("internal_error", operation=operation.name)
-            return error_reply(TiramiError("internal error; the log names it by this request id"), request_id)
+            internal = TiramiError("internal error; the log names it by this request id")
+            return error_reply(internal, request_id, forge=forge)
         return json_reply(result) if isinstance(result, BaseModel) else result
 
     return endpoint

@@ -15,7 +15,9 @@ from tirami.ledger import Payer
 from tirami.node.parts import Parts
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = (
+    "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "cf-connecting-ip",
+)  # fmt: skip
 PAYER_HEADER = "x-tirami-node-id"
 
 
@@ -78,7 +80,7 @@ def payer_of(request: Request, caller: Caller, parts: Parts) -> Payer:
         if wanted is not None and wanted != caller.account:
             raise ForeignPayer("this token may not spend for that account", param=PAYER_HEADER)
         return parts.payers.hosted(caller.account)
-    if wanted is None:
+    if wanted is None or wanted == parts.payers.owner.key:
         return parts.payers.owner
     if caller.scope < Scope.ADMIN:
         raise ForeignPayer("billing an account needs that account's token", param=PAYER_HEADER)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -180,29 +180,41 @@ class EventStream(Response):
             raise error
 
     async def _send_all(self, send: Send) -> None:
+        """The slot is free and the bill is booked before the last chunk, which says so, is sent."""
         async with self._stream:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            failure: TiramiError | None = None
             try:
-                async for event in self._events():
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
-                        await send({"type": "http.response.body", "body": event, "more_body": True})
+                await self._answer(send)
             except TiramiError as error:
-                event = error_event(error, self._frame.call.request_id, forge=self._frame.call.forge)
-                await send({"type": "http.response.body", "body": event, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                failure = error
+            settlement = await self._stream.settle()
+        await self._put(send, self._ending(settlement, failure))
+        await self._put(send, b"", more=False)
 
-    async def _events(self) -> AsyncIterator[bytes]:
-        frame = self._frame
-        yield frame.chunk({"role": "assistant", "content": ""}, None)
+    async def _answer(self, send: Send) -> None:
+        await self._stream.hand_over(self._put(send, self._frame.chunk({"role": "assistant", "content": ""}, None)))
         async for chunk in self._stream:
-            yield frame.chunk({"content": chunk.text}, None)
-        settlement = await self._stream.settle()
+            event = self._frame.chunk({"content": chunk.text}, None)
+            if not await self._stream.hand_over(self._put(send, event)):
+                return
+
+    def _ending(self, settlement: Settlement, failure: TiramiError | None) -> bytes:
+        """Reason, cost and, where an answer broke off, the error; then the end mark."""
+        frame = self._frame
         extensions = {name: extension.model_dump() for name, extension in frame.extensions(settlement).items()}
-        yield frame.chunk({}, FINISH[settlement.reason], **extensions)
+        ending = frame.chunk({}, FINISH[settlement.reason], **extensions)
         if self._include_usage:
-            usage = frame.usage(settlement).model_dump()
-            yield frame.event(choices=[], usage=usage, **extensions)
-        yield b"data: [DONE]\n\n"
+            ending += frame.event(choices=[], usage=frame.usage(settlement).model_dump(), **extensions)
+        if failure is not None:
+            ending += error_event(failure, frame.call.request_id, forge=frame.call.forge)
+        return ending + b"data: [DONE]\n\n"
+
+    async def _put(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        """Raises ``TimeoutError`` when the client does not take it."""
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -1,6 +1,5 @@
 """Balances, the network, transfers."""
 
-from tirami.api import Scope
 from tirami.api.schemas import (
     BalanceQuery,
     BalanceReply,
@@ -13,7 +12,6 @@ from tirami.core.errors import AccountNotFound, InsufficientScope
 from tirami.core.keys import PublicKey, parse_node_id
 from tirami.core.units import Trm
 from tirami.ledger import transfer
-from tirami.node.http.caller import CallerKind
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.trades import trade_entries
 from tirami.node.parts import Parts
@@ -28,16 +26,14 @@ def own_account(call: Call) -> PublicKey:
 
 
 def visible_account(call: Call, named: str | None) -> PublicKey:
-    """The account asked for, if the caller may see it: its own; the node's, for its owner; any, for an administrator.
+    """The account asked for. A caller that speaks for an account sees that one; others, who audit, see the whole book.
 
     Raises ``InsufficientScope``.
     """
     if named is None:
         return own_account(call)
     wanted = parse_node_id(named)
-    node = call.parts.key.public_key
-    owner_sees = {node, call.parts.payers.owner.key} if call.caller.kind is CallerKind.OWNER else set()
-    if call.caller.scope >= Scope.ADMIN or wanted == call.caller.account or wanted in owner_sees:
+    if call.caller.account is None or wanted == call.caller.account:
         return wanted
     raise InsufficientScope("this account is not yours to see", param="node")
 
@@ -45,6 +41,7 @@ def visible_account(call: Call, named: str | None) -> PublicKey:
 @handles("balance")
 async def balance(call: Call) -> BalanceReply:
     query: BalanceQuery = call.query
+    await call.parts.ledger.durable()
     account, ledger = visible_account(call, query.node), call.parts.ledger
     has = ledger.balance(account)
     history = trade_entries(call.parts, TradesQuery(limit=query.limit, cursor=query.cursor), account)
@@ -86,6 +83,7 @@ def network_reply(parts: Parts) -> NetworkReply:
         total_contributed_trm=totals.volume,
         total_consumed_trm=totals.volume,
         total_trades=totals.trades,
+        trade_volume=totals.volume,
         total_flop=totals.flop,
         local_trades=local.trades,
         local_volume_trm=local.volume,
@@ -95,6 +93,7 @@ def network_reply(parts: Parts) -> NetworkReply:
         sum_of_accounts=state.book.total,
         minted=state.book.minted,
         burned=state.book.burned,
+        circulating=state.book.minted - state.book.burned,
         credit_outstanding=state.book.drawn,
     )
 
@@ -112,4 +111,5 @@ async def give(call: Call) -> TransferReply:
         to=to.hex(),
         amount=body.amount,
         effective_balance=parts.ledger.balance(to).effective,
+        network_hash=parts.ledger.network.hash.hex(),
     )

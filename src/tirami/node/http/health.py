@@ -39,6 +39,7 @@ async def readyz(call: Call) -> Response:
 @handles("status")
 async def status(call: Call) -> StatusReply:
     parts = call.parts
+    await parts.ledger.durable()
     return StatusReply(
         version=VERSION,
         node_id=parts.key.public_key.hex(),

@@ -15,7 +15,6 @@ from tirami.api.schemas import (
 from tirami.core.errors import InvalidField, InvalidProof, TradeNotFound
 from tirami.core.keys import Digest
 from tirami.ledger import SignedHead, StoredRecord
-from tirami.node.http.caller import CallerKind
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.trades import trade_entries, trade_entry
@@ -25,13 +24,14 @@ from tirami.proto import Trade
 @handles("trades")
 async def trades(call: Call) -> TradesReply:
     query: TradesQuery = call.query
-    own_only = call.caller.kind is CallerKind.TOKEN and call.caller.account is not None
-    party = visible_account(call, query.node) if query.node is not None or own_only else None
+    await call.parts.ledger.durable()
+    party = call.caller.account if query.node is None else visible_account(call, query.node)
     return trade_entries(call.parts, query, party)
 
 
 @handles("trade")
 async def trade(call: Call) -> TradeEntry:
+    await call.parts.ledger.durable()
     stored, body = _visible_trade(call)
     return trade_entry(call.parts, stored, body, signatures=True)
 

@@ -54,8 +54,11 @@ async def read_body(request: Request, limit: int) -> bytes:
 def parse_json(data: bytes) -> Any:
     """Strict JSON: UTF-8, no NaN, no duplicate keys. Raises ``MalformedJson``."""
     try:
-        return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
-    except UnicodeDecodeError as error:
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+        if b"\\u" in data:  # half of a surrogate pair is no character and could not be passed on
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeError as error:
         raise MalformedJson("the body is not valid UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise MalformedJson(f"the body is not valid JSON: {error}") from error

@@ -4,6 +4,7 @@ from typing import TypeGuard
 
 from tirami.api.schemas import TradeEntry, TradesQuery, TradesReply
 from tirami.core.keys import PublicKey
+from tirami.core.units import FLOP_PER_TRM
 from tirami.ledger import LOCAL, StoredRecord
 from tirami.node.parts import Parts
 from tirami.proto import Trade
@@ -23,6 +24,7 @@ def trade_entry(parts: Parts, stored: StoredRecord, trade: Trade, *, signatures:
         timestamp=trade.at_ms,
         model_id=trade.model_digest.hex(),
         flops_estimated=trade.flop,
+        trm_per_gflop=round(trade.amount * FLOP_PER_TRM / trade.flop, 6) if trade.flop else 0.0,
         scope="local" if trade.scope == LOCAL else "network",
         session=trade.session,
         leaf_index=stored.leaf_index,

@@ -1,0 +1,200 @@
+"""Tables of the protocol documents, made from the structs themselves so that no document can disagree with the code.
+
+A document asks for a table with ``<!-- fields: Trade -->`` … ``<!-- end -->``; what stands between is rewritten.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from tirami.ledger import entries
+from tirami.proto import RECORDS, Envelope, Issuer, NetworkFile, Open, Parameters, Receipt, Record, Summary, Voucher
+from tirami.proto.codec import NAME_PATTERN
+
+_DESCRIBED: tuple[type[msgspec.Struct], ...] = (
+    *RECORDS,
+    Open,
+    Envelope,
+    Voucher,
+    Issuer,
+    NetworkFile,
+    Parameters,
+    Receipt,
+    Summary,
+)
+STRUCTS: Mapping[str, type[msgspec.Struct]] = {cls.__name__: cls for cls in _DESCRIBED}
+MARKED = re.compile(r"(<!-- (fields|entries|example): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+MEANINGS: Mapping[str, str] = {
+    # parties and numbers
+    "network": "id of the network file the record belongs to",
+    "scope": "0 network, 1 local (own use of one node)",
+    "provider": "key that serves and is paid",
+    "payer": "key that pays",
+    "issuer": "key of the network file that grants",
+    "node": "key whose log this is",
+    "to": "key that receives",
+    "incarnation": "which life of the payer's counter; 0 is the first",
+    "number": "the payer's number of this debit",
+    "session": "the number its acceptance carries",
+    "settled": "S: everything numbered below that is not in the open list, TRM",
+    "open": "the payer's other open sessions",
+    # what is bought
+    "nonce": "random; keeps the quote's id from being guessed",
+    "model_digest": "SHA-256 of the model file",
+    "tokenizer_digest": "SHA-256 of the model's metadata block, which holds its tokenizer",
+    "prompt_tokens": "tokens read",
+    "prompt_hash": "TIP-04",
+    "max_tokens": "most tokens the provider will write",
+    "seed": "sampling seed",
+    "temperature_ppm": "temperature in millionths",
+    "top_p_ppm": "top-p in millionths",
+    "top_k": "top-k; 0 is off",
+    "price_in": "µTRM a token read",
+    "price_out": "µTRM a token written",
+    "lifetime_ms": "how long the offer stands",
+    "log_size": "size of the provider's newest head; 0 without one",
+    "log_root": "its root; 32 zero bytes without one",
+    "quote_hash": "record id of the quote",
+    "acceptance_hash": "record id of the acceptance",
+    "ceiling": "the most the session can ever cost, TRM",
+    "completion_tokens": "tokens written and received",
+    "amount": "TRM moved",
+    "flop": "useful operations, by formula from model and counts",
+    "running_hash": "TIP-04, over everything delivered",
+    "at_ms": "when it was signed; Unix milliseconds",
+    # lines and heads
+    "limit": "size of the line, TRM",
+    "due_ms": "when the gate stops honouring it; Unix milliseconds",
+    "period": "the calendar day (UTC) whose quota pays: Unix days",
+    "network_hash": "hash of the network file the log is kept under",
+    "log_id": "random name of this log",
+    "size": "number of leaves",
+    "root": "RFC 6962 root over them",
+    # carriers
+    "kind": "`trade`, `grant` or `transfer`",
+    "body": "canonical bytes of the record",
+    "signatures": "over `tag ‖ body`, in the order the kind prescribes",
+    "attachments": "evidence bound by a hash inside the body",
+    "trade_body": "canonical bytes of the trade at this count",
+    "payer_signature": "the payer's, over `tag ‖ trade_body`",
+    "acceptance_body": "canonical bytes of its acceptance",
+    "acceptance_signature": "the payer's, over the acceptance",
+    # network file
+    "format": "fixed text",
+    "id": "name of the network",
+    "parameters": "below",
+    "issuers": "who may grant lines",
+    "witnesses": "witness keys",
+    "seeds": "`PUBLIC_KEY@HOST:PORT` of nodes to ask first",
+    "key": "the issuer's public key",
+    "daily_lines": "lines of the largest size it may grant a day",
+    "quorum": "q: statements count with this many witnesses; must be ⌊w/2⌋ + 1",
+    "unwitnessed_daily_limit": "U: TRM between one payer and one provider in 24 h without a witness",
+    "voucher_tokens": "K: most tokens ahead of the vouchers",
+    "voucher_trm": "K for strangers in TRM, where that is less",
+    "welcome_limit": "largest line, TRM",
+    "welcome_hours": "hours until a line is due",
+    "issuer_daily_lines": "quota of an issuer that names none",
+    "yield_ceiling_ppm": "most yield a year, in millionths of the cap",
+    "acceptance_minutes": "how long a witness counts an unshown acceptance",
+    # receipt
+    "acceptance": "canonical bytes of the acceptance",
+    "leaf_index": "place of the leaf in the log, from 0",
+    "proof": "audit path, leaf side first",
+    "head": "canonical bytes of the head",
+    "head_signature": "the log node's, over the head",
+    "trade": "the readable summary; repeats the body",
+    "amount_trm": "TRM moved",
+}
+SPECIAL: Mapping[tuple[str, str], str] = {
+    ("Open", "number"): "number of the open session",
+    ("Open", "ceiling"): "its ceiling, TRM",
+    ("Grant", "incarnation"): "which life of the issuer's counter; 0 is the first",
+    ("Grant", "number"): "the issuer's number of this debit",
+    ("Grant", "settled"): "S: everything granted below this number out of the same quota, TRM",
+    ("Parameters", "witnesses"): "w: how many witnesses a key has",
+    ("Receipt", "kind"): "fixed text",
+    ("Receipt", "body"): "canonical bytes of the trade",
+    ("Receipt", "signatures"): "payer's, provider's",
+    ("Summary", "id"): "record id of the trade",
+}
+
+
+def type_name(kind: msgspec.inspect.Type) -> str:
+    """How a field's type is called in the documents."""
+    match kind:
+        case msgspec.inspect.IntType(le=None):
+            return "u64" if kind.ge == 0 else "integer"
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return f"{low} … 2⁵³ − 1" if high == 2**53 - 1 else f"{low} … {high}"
+        case msgspec.inspect.BytesType(min_length=low, max_length=high):
+            return f"bytes{low}" if low == high else f"bytes ≤ {high}"
+        case msgspec.inspect.StrType(pattern=pattern) if pattern == NAME_PATTERN:
+            return "name"
+        case msgspec.inspect.StrType(pattern=str() as pattern):
+            digits = re.search(r"\{(\d+)\}\\Z", pattern)
+            return f"hex, {digits[1]} digits" if digits else "hex, whole bytes"
+        case msgspec.inspect.StrType(max_length=high):
+            return "text" if high is None else f"text ≤ {high}"
+        case msgspec.inspect.LiteralType(values=values):
+            return " or ".join(f"`{value}`" for value in values)
+        case msgspec.inspect.VarTupleType(item_type=item, min_length=low, max_length=high):
+            bound = "" if high is None else f"{high} × " if low == high else f"0 … {high} × "
+            return f"list of {bound}{type_name(item)}"
+        case msgspec.inspect.StructType(cls=cls):
+            return cls.__name__
+    raise TypeError(f"no name for {kind}")
+
+
+def fields(name: str) -> list[str]:
+    """The table of one struct; for a record with its tag."""
+    cls = STRUCTS[name]
+    info = msgspec.inspect.type_info(cls)
+    assert isinstance(info, msgspec.inspect.StructType)
+    with_defaults = any(not field.required for field in info.fields)
+    lines = []
+    if issubclass(cls, Record):
+        lines += [f"Tag `{cls.TAG.decode()}`; array of {len(info.fields)}.", ""]
+    elif info.array_like:
+        lines += [f"Array of {len(info.fields)}.", ""]
+    else:
+        lines += ["JSON object; the order of names is RFC 8785's.", ""]
+    rows = [["#", "field", "type", "default", "meaning"], ["---"] * 5]
+    for index, field in enumerate(info.fields):
+        meaning = SPECIAL.get((name, field.name)) or MEANINGS[field.name]
+        rows.append([str(index), f"`{field.name}`", type_name(field.type), _default(field), meaning])
+    shown = [place for place in range(5) if (place or info.array_like) and (place != 3 or with_defaults)]
+    return lines + ["| " + " | ".join(row[place] for place in shown) + " |" for row in rows]
+
+
+def _default(field: msgspec.inspect.Field) -> str:
+    if field.required:
+        return "—"
+    return f"{field.default}" if isinstance(field.default, int) else "empty" if field.default == () else "all defaults"
+
+
+def entry_kinds(union: str) -> list[str]:
+    """Tags and fields, in order, of one kind of journal entry: ``holds`` or ``facts``."""
+    lines = ["| first item | then |", "|---|---|"]
+    for cls in {"holds": entries.Hold, "facts": entries.Fact}[union].__args__:
+        lines.append(f"| `{cls.__struct_config__.tag}` | {', '.join(f'`{name}`' for name in cls.__struct_fields__)} |")
+    return lines
+
+
+def filled(document: str, examples: Mapping[str, Callable[[], list[str]]]) -> str:
+    """``document`` with everything between its markers written anew."""
+
+    def write(found: re.Match[str]) -> str:
+        name = found[3]
+        match found[2]:
+            case "fields":
+                lines = fields(name)
+            case "entries":
+                lines = entry_kinds(name)
+            case _:
+                lines = examples[name]()
+        return found[1] + "\n" + "\n".join(lines) + "\n\n" + found[4]
+
+    return MARKED.sub(write, document)
