@@ -8,6 +8,7 @@ import pytest
 
 ROWS = Path(__file__).resolve().parent.parent / "build" / "rows.json"
 _results: dict[str, dict[str, dict[str, str | None]]] = {}
+_figures: dict[str, str] = {}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -21,6 +22,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     for name, marks in report.user_properties:
+        if name == "figure":
+            _figures[report.nodeid] = str(marks)
         if name != "rows":
             continue
         for row, part in marks:
@@ -28,6 +31,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             known = tests.get(report.nodeid, {"outcome": "passed", "part": part})
             if report.outcome != "passed":
                 known["outcome"] = report.outcome
+            if report.nodeid in _figures:
+                known["figure"] = _figures[report.nodeid]
             tests[report.nodeid] = known
 
 
@@ -35,4 +40,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput") or not _results:
         return
     ROWS.parent.mkdir(exist_ok=True)
-    ROWS.write_text(json.dumps({row: list(tests.values()) for row, tests in sorted(_results.items())}, indent=1) + "\n")
+    known: dict[str, dict[str, dict[str, str | None]]] = {}
+    if _is_partial(session.config) and ROWS.exists():
+        known = json.loads(ROWS.read_text())
+    for row, tests in _results.items():
+        known[row] = {**known.get(row, {}), **tests}
+    ROWS.write_text(json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False) + "\n")
+
+
+def _is_partial(config: pytest.Config) -> bool:
+    """Whether only some tests were asked for: then what an earlier run said of the others stands."""
+    everything = config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.keyword
+    return not everything or config.option.markexpr == "soak"

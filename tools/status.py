@@ -39,7 +39,7 @@ def _line(name: str, counts: Counter[str]) -> str:
 
 def main() -> int:
     results = json.loads(ROWS.read_text()) if ROWS.exists() else {}
-    status = {row: verdict(results.get(row, [])) for row in mission_rows()}
+    status = {row: verdict(list(results.get(row, {}).values())) for row in mission_rows()}
     STATUS.parent.mkdir(exist_ok=True)
     STATUS.write_text(json.dumps(status, indent=1) + "\n")
     sections: dict[str, Counter[str]] = {}

@@ -1,4 +1,4 @@
-"""A real node process on the testing engine, shared by the row tests; each gets an agent of its own."""
+"""Real node processes, one on the testing engine and one on the small model; each test gets an agent of its own."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +28,14 @@ def node(engine: RunningEngine, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     home = tmp_path_factory.mktemp("rows") / "home"
     with NodeProcess(home, "--upstream", engine.url, env=env) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def model_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """A node on the real small model."""
+    home = tmp_path_factory.mktemp("model") / "home"
+    with NodeProcess(home, "--model", "smollm2:135m", env={"TIRAMI_API_RATE_PER_SECOND": "9999"}) as running:
         yield running
 
 

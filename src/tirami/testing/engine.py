@@ -26,6 +26,7 @@ SAYS = {"X-Tirami-Testing": "1"}
 class _Engine:
     def __init__(self) -> None:
         self.busy = 0
+        self.asked = 0
 
     async def models(self, request: web.Request) -> web.Response:
         meta = {"n_params": 10**9, "n_ctx_train": CONTEXT, "n_embd": 1024, "n_layer": 16, "testing": True}
@@ -33,12 +34,13 @@ class _Engine:
         return web.json_response({"object": "list", "data": [entry]}, headers=SAYS)
 
     async def slots(self, request: web.Request) -> web.Response:
-        return web.json_response({"busy": self.busy, "slots": SLOTS}, headers=SAYS)
+        return web.json_response({"busy": self.busy, "slots": SLOTS, "asked": self.asked}, headers=SAYS)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = msgspec.json.decode(await request.read())
         prompt = "\n".join(str(message.get("content", "")) for message in body["messages"])
         directive, read = Directive.read(prompt), count_words(prompt)
+        self.asked += 1
         most = int(body.get("max_tokens") or 16)
         if directive.error is not None:
             return _error(directive.error, "scripted", "a scripted error")
@@ -95,6 +97,9 @@ class _Answer:
         await response.prepare(request)
         for index, piece in enumerate(self._pieces):
             await self._pace(index)
+            if index == self._directive.break_after and request.transport is not None:
+                request.transport.close()
+                return response
             await response.write(self._event({"content": piece}, None, index + 1))
         await response.write(self._event({}, self._finish, len(self._pieces)))
         final = {

@@ -27,8 +27,15 @@ class RunningEngine:
 
     def busy(self) -> int:
         """Answers in progress."""
+        return self._slots()["busy"]
+
+    def asked(self) -> int:
+        """Answers asked for so far."""
+        return self._slots()["asked"]
+
+    def _slots(self) -> dict[str, int]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/slots", timeout=5) as reply:
-            return int(json.load(reply)["busy"])
+            return dict(json.load(reply))
 
     def kill(self) -> None:
         self._process.kill()

@@ -30,7 +30,9 @@ _GLYPHS = tuple("猫犬鳥魚山川日月火水木金土🌱🚀🍰🧮🦊")
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """``[[tokens=40 delay_ms=5 prefill_ms=100 die_after=7 error=500 stall_after=3 script=unicode]]``, all optional.
+    """``[[tokens=40 delay_ms=5 prefill_ms=100 die_after=7 error=500 stall_after=3 break_after=70 script=unicode]]``.
+
+    All optional.
 
     Attributes:
         tokens: length of the answer; as many as allowed when absent.
@@ -38,6 +40,7 @@ class Directive:
         prefill_ms: pause before the first.
         die_after: the process ends after this many tokens.
         stall_after: silence after this many tokens.
+        break_after: the connection breaks after this many tokens.
         error: HTTP status to answer with instead.
         unicode: speak in CJK characters and emoji.
     """
@@ -47,6 +50,7 @@ class Directive:
     prefill_ms: int = 0
     die_after: int | None = None
     stall_after: int | None = None
+    break_after: int | None = None
     error: int | None = None
     unicode: bool = False
 

@@ -67,7 +67,7 @@ MEANINGS: Mapping[str, str] = {
     # lines and heads
     "limit": "size of the line, TRM",
     "due_ms": "when the gate stops honouring it; Unix milliseconds",
-    "period": "the calendar day (UTC) whose quota pays: Unix days",
+    "period": "the calendar day (UTC) of `at_ms`, whose quota pays: Unix days",
     "network_hash": "hash of the network file the log is kept under",
     "log_id": "random name of this log",
     "size": "number of leaves",
@@ -113,7 +113,7 @@ SPECIAL: Mapping[tuple[str, str], str] = {
     ("Open", "ceiling"): "its ceiling, TRM",
     ("Grant", "incarnation"): "which life of the issuer's counter; 0 is the first",
     ("Grant", "number"): "the issuer's number of this debit",
-    ("Grant", "settled"): "S: everything granted below this number out of the same quota, TRM",
+    ("Grant", "settled"): "S: everything granted below this number out of the same day's quota, TRM",
     ("Parameters", "witnesses"): "w: how many witnesses a key has",
     ("Receipt", "kind"): "fixed text",
     ("Receipt", "body"): "canonical bytes of the trade",
@@ -134,6 +134,8 @@ def type_name(kind: msgspec.inspect.Type) -> str:
         case msgspec.inspect.StrType(pattern=pattern) if pattern == NAME_PATTERN:
             return "name"
         case msgspec.inspect.StrType(pattern=str() as pattern):
+            if printable := re.fullmatch(r"\^\[\\x21-\\x7e\]\{(\d+),(\d+)\}\\Z", pattern):
+                return f"{printable[1]} … {printable[2]} of `!` … `~`"
             digits = re.search(r"\{(\d+)\}\\Z", pattern)
             return f"hex, {digits[1]} digits" if digits else "hex, whole bytes"
         case msgspec.inspect.StrType(max_length=high):
@@ -198,3 +200,8 @@ def filled(document: str, examples: Mapping[str, Callable[[], list[str]]]) -> st
         return found[1] + "\n" + "\n".join(lines) + "\n\n" + found[4]
 
     return MARKED.sub(write, document)
+
+
+def fenced(*lines: str) -> list[str]:
+    """Lines that stand in a document as they are."""
+    return ["```text", *lines, "```"]

@@ -1,0 +1,318 @@
+"""Safety: kill switch, budgets, one gate."""
+
+import ast
+import asyncio
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+import tirami
+from tests.node.conftest import Door, door
+from tests.processes import NodeProcess
+from tests.rows.conftest import Agent, make_agent
+from tests.rows.load import Answer, Crowd, crowd, journal_entries, network_file
+from tirami.api import OPERATIONS
+from tirami.api.schemas import (
+    ChatCompletionRequest,
+    KillRequest,
+    PolicyRequest,
+    SafetyQuery,
+    TradesQuery,
+    TransferRequest,
+)
+from tirami.core.errors import BudgetExceeded, KillSwitchActive, SafetyUnknown
+from tirami.ledger import HoldCaptured, HoldOpened, HoldVouched, KillSet
+from tirami.proto import Envelope
+from tirami.testing import RunningEngine
+
+__all__ = ["door"]
+COST = 10
+STILL_PRICES = {"TIRAMI_PRICING_PROMPT_PPM": "0", "TIRAMI_PRICING_FOLLOW_LOAD": "false"}
+
+
+def chat(prompt: str, most: int) -> ChatCompletionRequest:
+    return ChatCompletionRequest.model_validate({"messages": [{"role": "user", "content": prompt}], "max_tokens": most})
+
+
+# --- budgets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("SAF-02")
+@pytest.mark.row("L1-09", part="gate and hold in one step over HTTP; mesh and agent loop come later")
+async def test_two_hundred_parallel_requests_against_an_hourly_budget_for_ten(
+    engine: RunningEngine, tmp_path: Path
+) -> None:
+    with NodeProcess(tmp_path / "home", "--upstream", engine.url, env=STILL_PRICES) as node:
+        agent = make_agent(node)
+        with node.admin() as admin:
+            limits = {"max_cu_per_request": None, "max_cu_per_hour": 10 * COST, "max_cu_lifetime": None}
+            admin.set_policy(PolicyRequest.model_validate({"node_id": agent.account, **limits}))
+        async with crowd(node.url) as people:
+            await asyncio.gather(*(people.ask(agent.token, "hello", COST) for _ in range(200)))
+        paid = {answer.trade for answer in people.answers if answer.status == 200}
+        refused = [answer for answer in people.answers if (answer.status, answer.code) == (403, "budget_exceeded")]
+        assert (len(paid), len(refused)) == (10, 190)
+        check_spent(node, agent, paid)
+        node.kill()
+        node.start()
+        check_spent(node, agent, paid)
+        async with crowd(node.url) as people:
+            assert (await people.ask(agent.token, "hello", COST)).code == "budget_exceeded", "counters survive kill -9"
+        agent.client.close()
+        node.stop()
+    contents = [entry.content for entry in journal_entries(node.data_dir)]
+    captured = [content for content in contents if isinstance(content, HoldCaptured)]
+    assert {(capture.record_id.hex(), capture.amount) for capture in captured} == {(trade, COST) for trade in paid}
+    assert sum(isinstance(content, HoldOpened) for content in contents) == 10
+
+
+def check_spent(node: NodeProcess, agent: Agent, trades: set[str | None]) -> None:
+    with node.client(agent.token) as client:
+        balance, safety = client.balance(), client.safety()
+        assert (balance.consumed, balance.reserved, balance.effective_balance) == (10 * COST, 0, 1000 - 10 * COST)
+        assert (safety.hourly_spend, safety.lifetime_spend, safety.open_sessions) == (10 * COST, 10 * COST, 0)
+        assert {trade.id for trade in client.trades(TradesQuery(limit=100)).trades} == trades
+
+
+@pytest.mark.row("SAF-02")
+@pytest.mark.parametrize(("window", "limit"), [("request", 9), ("hour", 25), ("lifetime", 25)])
+async def test_each_budget_refuses_what_exceeds_it_and_says_which(door: Door, window: str, limit: int) -> None:
+    account, token = await door.agent()
+    names = {"request": "max_cu_per_request", "hour": "max_cu_per_hour", "lifetime": "max_cu_lifetime"}
+    policy = {name: limit if key == window else None for key, name in names.items()}
+    await door.admin("POST", "/v1/tirami/policy", {"node_id": account, **policy})
+    body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 10}
+    replies = [await door.call("POST", "/v1/chat/completions", body, token=token) for _ in range(4)]
+    assert [status for status, _ in replies] == ([403] * 4 if window == "request" else [200, 200, 403, 403])
+    error = replies[-1][1]["error"]
+    assert (error["code"], error["window"], error["limit"]) == ("budget_exceeded", window, limit)
+    assert (await door.call("GET", "/v1/tirami/balance", token=token))[1]["reserved"] == 0
+
+
+@pytest.mark.row("SAF-02")
+def test_a_stream_and_a_transfer_pass_the_same_budgets(node: NodeProcess, agent: Agent) -> None:
+    with node.admin() as admin:
+        admin.set_policy(PolicyRequest(node_id=agent.account, max_cu_per_hour=50))
+        assert sum("x_tirami" in chunk for chunk in agent.client.stream_chat(chat("earn for the node", 40))) == 1
+        with pytest.raises(BudgetExceeded):
+            list(agent.client.stream_chat(chat("once more", 40)))
+        identity = admin.status().node_id
+        admin.set_policy(PolicyRequest(node_id=identity, max_cu_per_request=5))
+        try:
+            with pytest.raises(BudgetExceeded):
+                admin.transfer(TransferRequest(to=agent.account, amount=6))
+            before = admin.safety(SafetyQuery(node=identity)).lifetime_spend
+            assert admin.transfer(TransferRequest(to=agent.account, amount=5)).amount == 5
+            assert admin.safety(SafetyQuery(node=identity)).lifetime_spend == before + 5
+        finally:
+            admin.set_policy(PolicyRequest(node_id=identity))
+
+
+# --- kill switch -------------------------------------------------------------------------------------------------
+
+REQUESTS, WORKERS, STREAMS, BEFORE = 10_000, 64, 8, 1_500
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.row("SAF-01", part="one node; loans, stakes, votes, the bridge and the mesh come later")
+@pytest.mark.row("API-51", part="one node; release by two people comes later")
+async def test_of_ten_thousand_racing_requests_nothing_is_promised_after_the_reply_to_kill(
+    engine: RunningEngine, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    options = ("--upstream", engine.url, "--network", str(network_file(home)), "--log-level", "warning")
+    with NodeProcess(home, *options, env={"TIRAMI_INFER_SLOTS": "32"}) as node:
+        agents = [unlimited(node) for _ in range(4)]
+        async with crowd(node.url) as people:
+            replied, streams = await race(node, people, [agent.token for agent in agents])
+        lateness = [answer.ended - replied for answer in streams]
+        print(f"the last stream ended {max(lateness) * 1000:.0f} ms after the reply")
+        assert [answer.finish for answer in streams] == ["killed"] * STREAMS
+        assert max(lateness) <= 0.2
+        refused = [answer for answer in people.answers if answer.status == 423]
+        assert {answer.status for answer in people.answers} == {200, 423}
+        assert {answer.code for answer in refused} == {"kill_switch_active"}
+        assert len(refused) > REQUESTS // 2
+        node.kill()
+        node.start()
+        with node.client(agents[0].token) as client, pytest.raises(KillSwitchActive):
+            client.chat_completions(chat("after kill -9", 5))
+        with node.admin() as admin:
+            assert admin.safety().kill_switch_active
+            assert all(account.reserved == 0 for account in admin.accounts().accounts)
+            admin.kill(KillRequest(activate=False))
+        with node.client(agents[0].token) as client:
+            assert client.chat_completions(chat("after the release", 5)).x_tirami.trade_id is not None
+        for agent in agents:
+            agent.client.close()
+        node.stop()
+    check_journal(home, people.answers)
+
+
+def unlimited(node: NodeProcess) -> Agent:
+    agent = make_agent(node)
+    with node.admin() as admin:
+        limits = {"max_cu_per_request": None, "max_cu_per_hour": None, "max_cu_lifetime": None}
+        admin.set_policy(PolicyRequest.model_validate({"node_id": agent.account, **limits}))
+    return agent
+
+
+async def race(node: NodeProcess, people: Crowd, tokens: list[str]) -> tuple[float, list[Answer]]:
+    """Ten thousand requests, eight long streams among them; the switch is thrown in their midst.
+
+    Returns the time of the reply to kill and what became of the streams.
+    """
+    rng, left = random.Random(5), iter(range(REQUESTS - STREAMS))
+
+    async def worker() -> None:
+        for _ in left:
+            await people.ask(rng.choice(tokens), "hello", rng.randint(1, 8))
+
+    async def kill() -> float:
+        while len(people.answers) < BEFORE:
+            await asyncio.sleep(0.002)
+        headers = {"authorization": f"Bearer {(node.data_dir / 'admin.token').read_text()}"}
+        body = {"activate": True, "reason": "race", "operator": "test"}
+        async with people.http.post(node.url + "/v1/tirami/kill", json=body, headers=headers) as reply:
+            assert reply.status == 200
+            await reply.read()
+            return time.monotonic()
+
+    async with asyncio.TaskGroup() as group:
+        streams = [
+            group.create_task(people.ask(rng.choice(tokens), "[[delay_ms=20]] a story", 6_000, stream=True))
+            for _ in range(STREAMS)
+        ]
+        await asyncio.sleep(0.5)
+        killed = group.create_task(kill())
+        for _ in range(WORKERS):
+            group.create_task(worker())
+    return killed.result(), [stream.result() for stream in streams]
+
+
+def check_journal(home: Path, answers: list[Answer]) -> None:
+    """Each trade's hold and last voucher stand before the kill, and the clients were told of trades that exist."""
+    entries = journal_entries(home)
+    switches = [entry for entry in entries if isinstance(entry.content, KillSet)]
+    killed, released = switches[0].seq, switches[1].seq
+    opened: dict[bytes, int] = {}
+    vouched: dict[bytes, tuple[int, bytes]] = {}
+    trades: dict[str, bytes] = {}
+    for entry in entries:
+        match entry.content:
+            case HoldOpened():
+                assert not killed < entry.seq < released
+                opened[entry.content.id] = entry.seq
+            case HoldVouched():
+                assert not killed < entry.seq < released
+                vouched[entry.content.id] = entry.seq, entry.content.voucher.trade_body
+            case Envelope(kind="trade"):
+                body = entry.content.body
+            case HoldCaptured():
+                trades[entry.content.record_id.hex()] = body
+                if entry.seq < released:
+                    assert opened[entry.content.id] < killed
+                    assert vouched[entry.content.id] == (vouched[entry.content.id][0], body)
+    told = {answer.trade for answer in answers if answer.trade}
+    assert told <= set(trades)
+    assert len(told) == len([answer for answer in answers if answer.trade])
+
+
+# --- one gate ----------------------------------------------------------------------------------------------------
+
+SOURCE = Path(tirami.__file__).parent
+GATED = {"check", "check_voucher", "check_open", "open_hold"}
+
+
+def calls_of(function: ast.AST) -> set[str]:
+    """Names of the methods and functions called inside."""
+    calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+    return {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
+
+
+def callers(*names: str) -> dict[str, set[str]]:
+    """``module:function`` → what it calls, of every function of the product that calls one of ``names``."""
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and calls_of(function) & set(names):
+                found[f"{path.relative_to(SOURCE).with_suffix('')}:{function.name}"] = calls_of(function)
+    return found
+
+
+@pytest.mark.row("SAF-08")
+def test_whatever_signs_or_books_a_promise_passes_the_gate() -> None:
+    promises = callers("open_hold", "vouch", "book_record")
+    assert set(promises) == {
+        "market/inference:begin_inference",
+        "market/session:_vouch",
+        "ledger/lines:grant_line",
+        "ledger/transfers:transfer",
+    }
+    for name, called in promises.items():
+        assert called & GATED, f"{name} promises money without asking the gate"
+    ledger = callers("open_hold", "vouch") | {"": set()}
+    assert all(not name.startswith("node/") for name in ledger), "no door reaches past the market"
+
+
+@pytest.mark.row("SAF-08")
+def test_balances_change_in_one_place() -> None:
+    """Only the ledger's fold applies records; only its journal writer stores them."""
+    folds = {name for name in callers("add") if name.startswith(("ledger/state", "ledger/book"))}
+    assert folds <= {"ledger/state:_apply_record", "ledger/book:_wake", "ledger/book:add_all", "ledger/book:add"}
+    appends = {name for name in callers("append") if "self._journal.append" in source_of(name)}
+    assert appends == {"ledger/ledger:append"}
+    envelopes = {name for name in callers("Envelope") if not name.startswith("proto/")}
+    assert envelopes == {"ledger/ledger:countersigned", "ledger/lines:grant_line", "ledger/transfers:transfer"}
+
+
+def source_of(name: str) -> str:
+    module, function = name.split(":")
+    text = (SOURCE / module).with_suffix(".py").read_text()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function:
+            return ast.get_source_segment(text, node) or ""
+    raise AssertionError(name)
+
+
+@pytest.mark.row("SAF-08")
+@pytest.mark.row("SAF-06")
+async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    account, _ = await door.agent()
+    ledger = door.parts.ledger
+    before = ledger.state.book.state_bytes()
+
+    def deny(*_: object) -> None:
+        raise SafetyUnknown("the test denies everything")
+
+    for gate in ("check", "check_open", "check_voucher"):
+        monkeypatch.setattr(ledger, gate, deny)
+    bodies = {
+        "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
+        "transfer": {"to": account, "amount": 1},
+        "create_account": {"label": "x"},
+        "kill": {"activate": False},
+        "set_policy": {"node_id": account},
+        "issue_token": {"scope": "inference", "node_id": account},
+        "revoke_token": {"token_hash_hex": "0" * 64},
+        "rotate_token": {"token_hash_hex": "0" * 64},
+    }
+    assert {operation.name for operation in OPERATIONS if operation.body} == set(bodies), (
+        "a new route needs a body here"
+    )
+    for operation in OPERATIONS:
+        path = operation.path.format(id=account, model="scripted")
+        if operation.name == "log_consistency":
+            path += "?first=1&second=1"
+        body = bodies.get(operation.name)
+        async with door.http.request(
+            operation.method, door.url + path, json=body, headers={"authorization": f"Bearer {door.parts.admin_token}"}
+        ) as reply:
+            await reply.read()
+            if operation.name in ("chat_completions", "transfer", "create_account"):
+                assert reply.status == 403, operation.name
+    assert ledger.state.book.state_bytes() == before
+    assert not ledger.state.holds.open
+    assert door.engine.running == 0
