@@ -24,7 +24,8 @@ class NodeProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
-    def start(self) -> Self:
+    def start(self, within: float = START_S) -> Self:
+        """Wait until it serves. Raises ``AssertionError`` with the end of its log when it does not."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         (self.data_dir / "node.json").unlink(missing_ok=True)
         command = [sys.executable, "-m", "tirami.cli", "start", "--data-dir", str(self.data_dir), "--port", "0"]
@@ -32,23 +33,22 @@ class NodeProcess:
             self._process = subprocess.Popen(
                 [*command, *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env
             )
-        self.url = self._announced()
+        self.url = self._announced(within)
         return self
 
-    def _announced(self) -> str:
-        """Wait until the node has said where it answers and is ready to serve."""
-        deadline = time.monotonic() + START_S
+    def _announced(self, within: float) -> str:
+        deadline = time.monotonic() + within
         found = self.data_dir / "node.json"
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the node ended with {self.process.returncode}:\n{self.log()[-3000:]}")
             if found.exists():
-                url = str(json.loads(found.read_bytes())["url"])
-                with Tirami(url) as client:
+                self.url = str(json.loads(found.read_bytes())["url"])
+                with Tirami(self.url) as client:
                     if client.health().model_loaded or "--no-model" in self.options:
-                        return url
+                        return self.url
             time.sleep(0.02)
-        raise AssertionError(f"the node was not ready within {START_S} s:\n{self.log()[-3000:]}")
+        raise AssertionError(f"the node was not ready within {within:.0f} s:\n{self.log()[-3000:]}")
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":

@@ -22,8 +22,8 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from tools.protocol_tables import MARKED, STRUCTS
-from tools.vectors import VECTORS, rendered
+from tools.vectors.documents import VECTORS, rendered
+from tools.vectors.tables import MARKED, STRUCTS
 
 from tests.ledger.oracle import applied
 from tests.proto.samples import Log
@@ -565,6 +565,33 @@ def test_03_07_admission(case: Case) -> None:
         Ed25519PublicKey.from_public_bytes(record[who]).verify(signature, message)
 
 
+def admissible(kind: str, record: dict[str, Any]) -> bool:
+    """Rule 2 of TIP-07, word for word, under the regtest file."""
+    network = json.loads(V[8]["regtest"]["canonical"])
+    if record["network"] != network["id"]:
+        return False
+    if kind == "grant":
+        return (
+            record["issuer"].hex() in {issuer["key"] for issuer in network["issuers"]}
+            and 0 < record["limit"] <= network["parameters"]["welcome_limit"]
+            and record["period"] == record["at_ms"] // 86_400_000
+        )
+    return record["amount"] >= 1 and record["scope"] == 0 and record["payer"] != record["to"]
+
+
+@cases(7, "admission")
+def test_07_admission_by_the_rule(case: Case) -> None:
+    kind, body, signatures, _ = msgspec.msgpack.decode(raw(case["envelope"]))
+    record = read(kind.capitalize(), body)
+    key = Ed25519PublicKey.from_public_bytes(record["issuer" if kind == "grant" else "payer"])
+    try:
+        key.verify(signatures[0], TABLES[kind.capitalize()][0].encode() + body)
+        signed = True
+    except InvalidSignature:
+        signed = False
+    assert (signed and len(signatures) == 1 and admissible(kind, record)) is ("error" not in case)
+
+
 # --- TIP-04 ------------------------------------------------------------------------------------------------------
 
 
@@ -913,6 +940,21 @@ def test_07_real_records(case: Case) -> None:
         assert book.state_hash().hex() == case["expected"]["state_hash"]
 
 
+def numbers_of(history: str) -> list[tuple[str, str, int, int, int]]:
+    case = next(case for case in V[7]["histories"] if case["name"].startswith(history))
+    applied = case["expected"]["applied"]
+    return sorted((*d["account"], d["incarnation"], d["number"]) for d in case["debits"] if d["id"] in applied)
+
+
+def test_07_numbers_are_per_account() -> None:
+    """One owner, one number, twice, and both debits apply."""
+    issuer = V[7]["rules"]["issuer"]
+    shared = numbers_of("numbers are an account's")
+    assert [kind for kind, owner, _, _, number in shared if (owner, number) == (issuer, 1)] == ["key", "quota"]
+    days = numbers_of("every day's quota")
+    assert [day for kind, owner, day, _, number in days if (kind, owner, number) == ("quota", issuer, 1)] == [7, 8]
+
+
 # --- TIP-08 ------------------------------------------------------------------------------------------------------
 
 
@@ -948,6 +990,23 @@ def test_08_every_parameter_counts() -> None:
 @cases(8, "refused")
 def test_08_refused(case: Case) -> None:
     outcome(case, lambda: NetworkFile.parse(case["text"].encode()))
+
+
+def seeds_and_quotas_fit(document: Case) -> bool:
+    """Two rules of TIP-08 by hand."""
+    parameters = document.get("parameters", {})
+    welcome, quota = parameters.get("welcome_limit", 1_000), parameters.get("issuer_daily_lines", 100)
+    return all(
+        isinstance(seed, str) and 1 <= len(seed) <= 256 and all("!" <= character <= "~" for character in seed)
+        for seed in document.get("seeds", [])
+    ) and all(issuer.get("daily_lines", quota) * welcome <= 21 * 10**9 for issuer in document.get("issuers", []))
+
+
+def test_08_seeds_and_quotas_by_hand() -> None:
+    assert all(seeds_and_quotas_fit(json.loads(case["text"])) for case in V[8]["files"])
+    bad = [case for case in V[8]["refused"] if re.search("seed|quota|TRM", case["name"])]
+    assert len(bad) == 15
+    assert not any(seeds_and_quotas_fit(json.loads(case["text"])) for case in bad)
 
 
 def test_08_regtest() -> None:
@@ -996,9 +1055,22 @@ def _schema() -> str:
 
 
 def written(path: Path, case: Case, version: int = 1) -> None:
-    """A journal as TIP-09 describes it, made with nothing but SQLite."""
+    """A journal as TIP-09 describes it, made with nothing but SQLite; ``database`` says how far its making had come."""
+    if case["tip"]:
+        path.with_suffix(".tip").write_bytes(raw(case["tip"]))
+    match case.get("database"):
+        case "none":
+            return
+        case "empty":
+            path.touch()
+            return
     rows = {entry["seq"]: entry for entry in (*V[9]["entries"], *case["changed"])}
     database = sqlite3.connect(path)
+    if case.get("database") == "no schema":
+        database.execute("PRAGMA journal_mode = WAL")
+        database.close()
+        assert path.stat().st_size > 0
+        return
     database.execute(_schema())
     database.execute(f"PRAGMA user_version = {version}")
     for seq in case["present"]:
@@ -1007,22 +1079,24 @@ def written(path: Path, case: Case, version: int = 1) -> None:
         database.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", values)
     database.commit()
     database.close()
-    if case["tip"]:
-        path.with_suffix(".tip").write_bytes(raw(case["tip"]))
 
 
-async def started(path: Path, accept_rollback: bool) -> int:
-    """How many entries a node finds; it does not begin to write."""
+def opened(path: Path, accept_rollback: bool, clock: ManualClock) -> Ledger:
     node = SigningKey.from_seed(raw(V[9]["node_seed"]))
-    ledger = Ledger.open(
+    return Ledger.open(
         path,
         network=NetworkFile.parse(V[9]["network"].encode()),
         node=node,
         local_user=local_user_key(node).public_key,
-        clock=ManualClock(),
+        clock=clock,
         journal_key=JOURNAL_KEY,
         accept_rollback=accept_rollback,
     )
+
+
+async def started(path: Path, accept_rollback: bool) -> int:
+    """How many entries a node finds; it does not begin to write."""
+    ledger = opened(path, accept_rollback, ManualClock())
     found = ledger.seq
     await ledger.close()
     return found
@@ -1039,6 +1113,97 @@ async def test_09_starts(case: Case, tmp_path: Path) -> None:
         await started(path, case["accept_rollback"])
     assert caught.value.code == case["error"]
     assert caught.value.data["entry"] == case["entry"]
+
+
+def on_disk(path: Path) -> list[Case]:
+    database = sqlite3.connect(path)
+    rows = database.execute("SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq").fetchall()
+    database.close()
+    return [
+        {"seq": seq, "kind": kind, "at_ms": at_ms, "body": body.hex(), "chain": chain.hex()}
+        for seq, kind, at_ms, body, chain in rows
+    ]
+
+
+@cases(9, "restarts")
+async def test_09_restarts(case: Case, tmp_path: Path) -> None:
+    """What a started node writes, byte for byte; then the next start, also with either slot torn."""
+    path, tip = tmp_path / "journal.db", tmp_path / "journal.tip"
+    written(path, case)
+    if case["rolled_back"]:
+        with pytest.raises(TiramiError, match="journal") as caught:
+            await started(path, False)
+        assert caught.value.code == "journal_rollback"
+    ledger = opened(path, case["accept_rollback"], ManualClock(case["clock_ms"]))
+    await ledger.start(lambda size: raw(case["random"])[:size])
+    await ledger.close()
+    assert on_disk(path)[len(case["present"]) :] == case["written"]
+    assert tip.read_bytes().ljust(1_024, b"\x00") == raw(case["tip_after"])
+    assert await started(path, False) == case["entries"]
+    for place in (20, 512 + 20):
+        torn = bytearray(raw(case["tip_after"]))
+        torn[place] ^= 1
+        tip.write_bytes(torn)
+        assert await started(path, False) == case["entries"]
+
+
+def tips(data: bytes) -> list[tuple[int, bytes] | None]:
+    """Both slots, by hand; ``None`` for one without a seal."""
+    slots = [data[place : place + 64] for place in (0, 512)]
+    return [
+        (int.from_bytes(slot[8:16]), slot[16:48]) if slot[48:] == hmac_sha(JOURNAL_KEY, slot[:48])[:16] else None
+        for slot in slots
+    ]
+
+
+@cases(9, "restarts")
+def test_09_restarts_by_hand(case: Case) -> None:
+    """Rules 1, 3 and 5 of TIP-09."""
+    known = {entry["seq"]: entry for entry in (*V[9]["entries"], *case["changed"])}
+    found = [known[seq] for seq in case["present"]]
+    before = tips(raw(case["tip"]))
+    last, last_chain = max((tip for tip in before if tip), default=(0, b""))
+    lost = len(found) < last or (not any(before) and bool(found))
+    assert case["rolled_back"] is case["accept_rollback"] is lost
+    assert not 0 < last <= len(found) or raw(found[last - 1]["chain"]) == last_chain
+
+    now = max([case["clock_ms"], *(entry["at_ms"] for entry in found)])
+    facts = [msgspec.msgpack.decode(raw(entry["body"])) for entry in found if entry["kind"] == 2]
+    _, _, incarnation, log_id, _ = next((f for f in facts[::-1] if f[0] == "node_started"), [0, 0, 0, b"", 0])
+    if lost:
+        incarnation = max(incarnation + 1, now)
+    if lost or not log_id:
+        log_id = raw(case["random"])
+    file = sha(V[9]["network"].encode())
+    node = SigningKey.from_seed(raw(V[9]["node_seed"])).public_key
+    bodies = [packed(["node_started", now, incarnation, log_id, file])]
+    if not found:
+        bodies.insert(0, packed(["journal_opened", 1, node, "regtest", file]))
+    assert [raw(entry["body"]) for entry in case["written"]] == bodies
+
+    chain = raw(found[-1]["chain"]) if found else raw(V[9]["genesis"])
+    for seq, entry in enumerate(case["written"], start=len(found) + 1):
+        assert (entry["seq"], entry["kind"], entry["at_ms"]) == (seq, 2, now)
+        numbers = seq.to_bytes(8) + b"\x02" + now.to_bytes(8)
+        chain = hmac_sha(JOURNAL_KEY, chain + numbers + raw(entry["body"]))
+        assert raw(entry["chain"]) == chain
+    assert case["entries"] == len(found) + len(case["written"])
+
+    after, newest = tips(raw(case["tip_after"])), (case["entries"], chain)
+    if lost:
+        assert after == [newest, newest], "nothing of the journal that was given up is left in the tip file"
+    else:
+        older = {newest, (last, last_chain or raw(V[9]["genesis"]))}
+        assert set(after) == older, "the slot of the older tip is the one written"
+
+
+def test_09_every_way_to_lose_entries_is_there() -> None:
+    """Equal and lower tips, both turns, nothing left, both sides of the incarnation's maximum."""
+    lost = [case for case in V[9]["restarts"] if case["rolled_back"] and case["tip"]]
+    places = {(case["entries"] - max(tip for tip in tips(raw(case["tip"])) if tip)[0]) for case in lost}
+    assert {0, -1} <= places
+    assert {tips(raw(case["tip"]))[0] > tips(raw(case["tip"]))[1] for case in lost} == {True, False}  # type: ignore[operator]
+    assert any(not case["present"] for case in lost)
 
 
 async def test_09_a_later_schema_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -54,6 +55,10 @@ class Crowd:
         answer.ended = time.monotonic()
         self.answers.append(answer)
         return answer
+
+    async def status(self) -> dict[str, Any]:
+        async with self.http.get(f"{self.url}/status") as reply:
+            return dict(json.loads(await reply.read()))
 
     async def _streamed(self, reply: aiohttp.ClientResponse) -> Answer:
         answer = Answer(200)

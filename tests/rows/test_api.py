@@ -57,7 +57,11 @@ def test_an_answer_that_breaks_off_says_so_and_what_it_cost_in_its_last_chunk(no
     with httpx2.stream(
         "POST",
         node.url + CHAT,
-        json={"messages": [{"role": "user", "content": "[[break_after=70 delay_ms=3]] x"}], "stream": True, "max_tokens": 100},
+        json={
+            "messages": [{"role": "user", "content": "[[break_after=70 delay_ms=3]] x"}],
+            "stream": True,
+            "max_tokens": 100,
+        },
         headers={"authorization": f"Bearer {agent.token}"},
         trust_env=False,
     ) as reply:

@@ -63,7 +63,7 @@ def _restart(
     if not contents:
         added.insert(0, JournalOpened(1, NODE.public_key, NETWORK.id, NETWORK.hash))
     after = chained([*contents, *((now, content) for content in added)])
-    if after[-1][0] <= last:
+    if rolled_back:
         slots = [after[-1], after[-1]]
     else:
         slots[1 if slots[0][0] == last else 0] = after[-1]

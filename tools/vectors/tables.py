@@ -135,7 +135,7 @@ def type_name(kind: msgspec.inspect.Type) -> str:
             return "name"
         case msgspec.inspect.StrType(pattern=str() as pattern):
             if printable := re.fullmatch(r"\^\[\\x21-\\x7e\]\{(\d+),(\d+)\}\\Z", pattern):
-                return f"{printable[1]} … {printable[2]} of `!` … `~`"
+                return f"text of {printable[1]} … {printable[2]} printable ASCII characters"
             digits = re.search(r"\{(\d+)\}\\Z", pattern)
             return f"hex, {digits[1]} digits" if digits else "hex, whole bytes"
         case msgspec.inspect.StrType(max_length=high):

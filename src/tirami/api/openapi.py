@@ -92,7 +92,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     elif operation.media == "application/json":
         content = {"application/json": {"schema": {"type": "object"}}}
     if operation.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": {"type": "object", "properties": {"data": {"type": "string"}}}}
     responses: dict[str, Any] = {"200": {"description": "Success", "content": content}}
     error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     for status in _statuses(operation):

@@ -4,12 +4,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tirami.api.schemas import AccountEntry, AccountRequest, PolicyRequest, TokenRequest, TransferRequest
+from tirami.cli.ids import whole
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
+from tirami.core.errors import AccountNotFound
+from tirami.sdk import Tirami
 
 commands = typer.Typer(no_args_is_help=True, help="Accounts this node keeps for agents.")
 Label = Annotated[str, typer.Argument(help="A name for people.")]
@@ -72,7 +76,7 @@ def fund(
 ) -> None:
     """Give an account TRM the node has earned. A credit line cannot be given away."""
     with connect(url, token, data_dir, admin=True) as client:
-        given = client.transfer(TransferRequest(to=full_id(account, client.accounts().accounts), amount=amount))
+        given = client.transfer(TransferRequest(to=full_id(account, client), amount=amount))
     shown = {"Given": f"{given.amount} TRM", "To": given.to, "It can spend": f"{given.effective_balance} TRM"}
     Terminal(json_output).show(given.model_dump(), lambda console: fields(console, "", shown))
 
@@ -83,14 +87,13 @@ def disable(
 ) -> None:
     """Stop an account from spending. Its history and income stay."""
     with connect(url, token, data_dir, admin=True) as client:
-        entry = client.disable_account(full_id(account, client.accounts().accounts))
+        entry = client.disable_account(full_id(account, client))
     Terminal(json_output).show(entry.model_dump(), lambda console: _table(console, [entry]))
 
 
-def full_id(start: str, accounts: list[AccountEntry]) -> str:
-    """The one account that begins with ``start``; ``start`` itself when none or several do."""
-    found = [entry.account for entry in accounts if entry.account.startswith(start.lower())]
-    return found[0] if len(found) == 1 else start
+def full_id(start: str, client: Tirami) -> str:
+    """The one account that begins with ``start``. Raises ``AccountNotFound``."""
+    return whole(start, (entry.account for entry in client.accounts().accounts), AccountNotFound)
 
 
 def _table(console: Console, accounts: list[AccountEntry]) -> None:
@@ -98,5 +101,5 @@ def _table(console: Console, accounts: list[AccountEntry]) -> None:
     for entry in accounts:
         state = "disabled" if entry.disabled else ""
         row = (entry.account[:16], entry.label, entry.effective_balance, entry.net_balance, entry.reserved, state)
-        table.add_row(*map(str, row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     console.print(table if accounts else "No accounts yet: tirami agent create NAME")

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 
-import click
 import httpx2
 import typer
 from pydantic import ValidationError
@@ -16,8 +15,9 @@ from tirami.cli.options import Json
 from tirami.cli.receipt import verify
 from tirami.cli.start import node, start
 from tirami.cli.status import status
-from tirami.cli.terminal import ExitCode, Terminal
-from tirami.core.errors import EngineFailed, InvalidField, TiramiError
+from tirami.cli.target import NoNode
+from tirami.cli.terminal import Terminal
+from tirami.core.errors import InvalidField, TiramiError
 
 app = typer.Typer(
     name="tirami",
@@ -46,17 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     terminal = Terminal("--json" in given)
     try:
-        code = app(given, standalone_mode=False)
-    except click.exceptions.Abort:
-        code = ExitCode.ERROR
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        app(given, prog_name="tirami")
     except TiramiError as error:
         code = terminal.fail(error)
     except ValidationError as error:
         first = error.errors()[0]
         code = terminal.fail(InvalidField(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
     except httpx2.TransportError as error:
-        code = terminal.fail(EngineFailed(f"the node cannot be reached: {type(error).__name__}"))
-    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+        code = terminal.fail(NoNode(f"the node cannot be reached: {type(error).__name__}"))
+    except UnicodeEncodeError:
+        code = terminal.fail(InvalidField("an argument holds bytes that are no text"))
+    except OSError as error:
+        code = terminal.fail(TiramiError(f"{error.filename or 'the system'}: {error.strerror or error}"))
+    sys.exit(code)

@@ -54,7 +54,7 @@ class Banner:
         key_file = self._config.data_dir / "node.key"
         if load_or_create_node_key(key_file)[1]:
             self._say(f"🔑 Generated new node key at {key_file}\n")
-        self._console.print(Panel(Text(TAGLINE, justify="center"), box=DOUBLE, width=64))
+        self._console.print(Panel(Text(TAGLINE, justify="center"), box=DOUBLE, width=64), soft_wrap=False)
         infer = self._config.infer
         model = f"{infer.upstream_model or 'any'} at {infer.upstream_url}" if infer.upstream_url else infer.model
         self._say(f"\n   Data dir:  {self._config.data_dir}\n   Model:     {model or 'none'}")

@@ -12,7 +12,6 @@ import typer
 from tirami.api.schemas import ChatCompletionRequest
 from tirami.cli.conversation import Bill, Question, Speaker
 from tirami.cli.download import DownloadBar
-from tirami.cli.host import PrivateNode
 from tirami.cli.options import DEFAULT_MODEL, DataDir, Json, Token, Url
 from tirami.cli.target import connect, data_directory, running_node
 from tirami.cli.terminal import Terminal
@@ -99,6 +98,8 @@ def _speaker(
         with connect(url, token, data_dir) as client:
             yield RemoteNode(client, model)
         return
+    from tirami.cli.host import PrivateNode  # a whole node: only who runs one imports it
+
     flags = {"data_dir": directory, "infer.model": model, "log.file": str(directory / "node.log")}
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     config = load_config(None, {k: v for k, v in os.environ.items() if v.strip()}, flags)
@@ -142,7 +143,7 @@ def _converse(
     terminal.note(f"Tirami · {speaker.model} · quit or Ctrl-D ends")
     while True:
         try:
-            line = input("> ").strip()
+            line = input("" if terminal.json_output else "> ").strip()
         except EOFError:
             return
         if line in ("quit", "exit"):

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from tirami.cli.options import Json
-from tirami.cli.terminal import Terminal
+from tirami.cli.terminal import Terminal, fields
 from tirami.core.keys import parse_node_id
+from tirami.proto.receipt import MAX_RECEIPT
 from tirami.verify import VerifiedReceipt, verify_receipt
 
 File = Annotated[
@@ -29,8 +29,10 @@ def verify(file: File, trust: Trust = None, json_output: Json = False) -> None:
     """Check a receipt offline: signatures, arithmetic, place in the log. Exit 3 when anything is wrong."""
     terminal = Terminal(json_output)
     trusted = frozenset(parse_node_id(key) for key in trust) if trust else None
-    verified = verify_receipt(file.read_bytes(), trusted)
-    terminal.show(_facts(verified), lambda console: _table(console, verified))
+    with file.open("rb") as opened:
+        data = opened.read(MAX_RECEIPT + 1)
+    verified = verify_receipt(data, trusted)
+    terminal.show(_facts(verified), lambda console: _show(console, verified))
 
 
 def _facts(verified: VerifiedReceipt) -> dict[str, object]:
@@ -57,26 +59,31 @@ def _facts(verified: VerifiedReceipt) -> dict[str, object]:
     }
 
 
-def _table(console: Console, verified: VerifiedReceipt) -> None:
+def _when(at_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms after 1970, beyond any calendar"
+
+
+def _show(console: Console, verified: VerifiedReceipt) -> None:
     trade, head = verified.trade, verified.head
-    at = datetime.fromtimestamp(trade.at_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
-    table = Table("What", "Found", title="Receipt verified", title_style="bold green", show_lines=False)
-    for what, found in (
-        ("Trade", verified.record_id.hex()),
-        ("Amount", f"{trade.amount} TRM, at most {verified.acceptance.ceiling} were accepted"),
-        ("Work", f"{trade.prompt_tokens} + {trade.completion_tokens} tokens, {trade.flop:,} FLOP"),
-        ("Model", trade.model_digest.hex()),
-        ("When", at),
-        ("Network", f"{trade.network}, rules {head.network_hash.hex()}"),
-        ("Scope", SCOPES[trade.scope]),
-        ("Payer signed", trade.payer.hex()),
-        ("Provider signed", trade.provider.hex()),
-        ("Acceptance", "signed by the payer; same parties, numbers and quote"),
-        ("Place in log", f"leaf {verified.leaf_index} of {head.size}, root {head.root.hex()}"),
-        ("Log signed by", head.node.hex()),
-    ):
-        table.add_row(what, found)
-    console.print(table)
+    found = {
+        "Trade": verified.record_id.hex(),
+        "Amount": f"{trade.amount} TRM, at most {verified.acceptance.ceiling} were accepted",
+        "Work": f"{trade.prompt_tokens} + {trade.completion_tokens} tokens, {trade.flop:,} FLOP",
+        "Model": trade.model_digest.hex(),
+        "When": _when(trade.at_ms),
+        "Network": f"{trade.network}, rules {head.network_hash.hex()}",
+        "Scope": SCOPES[trade.scope],
+        "Payer signed": trade.payer.hex(),
+        "Provider signed": trade.provider.hex(),
+        "Acceptance": "signed by the payer; same parties, numbers and quote",
+        "Place in log": f"leaf {verified.leaf_index} of {head.size}, root {head.root.hex()}",
+        "Log signed by": head.node.hex(),
+    }
+    console.print("[bold green]Receipt verified[/]")
+    fields(console, "", found)
     if verified.trusted:
         console.print("Provider and log are among the keys you named.")
     else:

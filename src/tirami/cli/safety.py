@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tirami.api.schemas import KillRequest, PolicyRequest, SafetyQuery
+from tirami.cli.agent import full_id
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
@@ -17,7 +18,9 @@ Budget = Annotated[str | None, typer.Option(help="TRM, or 'none' for no limit.  
 
 @commands.command()
 def show(
-    account: Annotated[str | None, typer.Option(help="Account; the caller's own if absent.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Account id, or the start of one; the caller's own if absent.")
+    ] = None,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -25,7 +28,7 @@ def show(
 ) -> None:
     """What is frozen, what an account may spend and has spent."""
     with connect(url, token, data_dir, admin=True) as client:
-        state = client.safety(SafetyQuery(node=account))
+        state = client.safety(SafetyQuery(node=full_id(account, client) if account else None))
     policy = state.policy
     facts = {
         "Kill switch": f"ACTIVE: {state.kill_reason}" if state.kill_switch_active else "off",
@@ -71,7 +74,7 @@ def release(
 
 @commands.command()
 def policy(
-    account: Annotated[str, typer.Argument(help="Account id.")],
+    account: Annotated[str, typer.Argument(help="Account id, or the start of one.")],
     per_request: Budget = None,
     per_hour: Budget = None,
     lifetime: Budget = None,
@@ -84,7 +87,7 @@ def policy(
     named = {"max_cu_per_request": per_request, "max_cu_per_hour": per_hour, "max_cu_lifetime": lifetime}
     budgets = {name: _budget(text) for name, text in named.items() if text is not None}
     with connect(url, token, data_dir, admin=True) as client:
-        result = client.set_policy(PolicyRequest.model_validate({"node_id": account, **budgets}))
+        result = client.set_policy(PolicyRequest.model_validate({"node_id": full_id(account, client), **budgets}))
     shown = {name: _limit(value) for name, value in result.policy.model_dump().items()}
     Terminal(json_output).show(result.model_dump(), lambda console: fields(console, result.status, shown))
 
@@ -92,7 +95,7 @@ def policy(
 def _budget(text: str) -> int | None:
     if text == "none":
         return None
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) <= 16):
         raise typer.BadParameter("a budget is a whole number of TRM, or 'none'")
     return int(text)
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from tirami.cli.banner import Announcer, Banner, JsonLine, PlainLines
-from tirami.cli.host import serve
 from tirami.cli.options import DataDir, Json
 from tirami.cli.terminal import Terminal
 from tirami.core.config import Config, load_config
@@ -89,7 +88,12 @@ def node(
 
 
 def _run(config: Config, announcer: Announcer) -> None:
-    config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"{config.data_dir} cannot be made: {error.strerror}", param="data_dir") from error
+    from tirami.cli.host import serve  # a whole node: only who runs one imports it
+
     announcer.opening()
     serve(config, progress=announcer.progress, ready=announcer.ready)
     announcer.stopped()

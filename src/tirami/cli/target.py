@@ -6,10 +6,12 @@ sent to that very node only: any other URL gets the token that was named, or non
 
 import os
 from pathlib import Path
+from typing import Annotated
 
+import httpx2
 import msgspec
 
-from tirami.core.errors import StartError
+from tirami.core.errors import ConfigError, StartError
 from tirami.core.secretfile import read_secret
 from tirami.sdk import Tirami
 
@@ -23,7 +25,7 @@ class NoNode(StartError):
 class Announcement(msgspec.Struct, frozen=True):
     """Contents of ``node.json``."""
 
-    pid: int
+    pid: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     url: str
 
 
@@ -55,6 +57,7 @@ def connect(url: str | None, token: str | None, data_dir: Path | None, *, admin:
 
     Raises:
         NoNode: nothing runs there.
+        ConfigError: the URL or the token cannot be one.
         KeyFileError: the administrator's token cannot be read.
     """
     directory = data_directory(data_dir)
@@ -65,7 +68,14 @@ def connect(url: str | None, token: str | None, data_dir: Path | None, *, admin:
     right = _given(token, "TIRAMI_API_TOKEN")
     if right is None and admin and announced is not None and announced.url == chosen.rstrip("/"):
         right = read_secret(directory / "admin.token").decode().strip()
-    return Tirami(chosen, token=right)
+    if right is not None and not (right.isascii() and right.isprintable()):
+        raise ConfigError("the token holds characters that no token has", param="token")
+    if not chosen.startswith(("http://", "https://")):
+        raise ConfigError(f"{chosen} is no URL of a node: it begins with http:// or https://", param="url")
+    try:
+        return Tirami(chosen, token=right)
+    except httpx2.InvalidURL as error:
+        raise ConfigError(f"{chosen} is no URL of a node: {error}", param="url") from error
 
 
 def _given(value: str | None, variable: str) -> str | None:

@@ -31,8 +31,8 @@ class Terminal:
 
     def __init__(self, json_output: bool) -> None:
         self.json_output = json_output
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = Console(highlight=False, soft_wrap=True, emoji=False)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def show(self, value: object, render: Render) -> None:
         """The result of a command: ``value`` for machines, ``render`` for people."""

@@ -4,15 +4,20 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tirami.api.schemas import RevokeRequest, RotateRequest, TokenEntry, TokenRequest
+from tirami.cli.agent import full_id
+from tirami.cli.ids import whole
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
+from tirami.core.errors import TokenNotFound
+from tirami.sdk import Tirami
 
 commands = typer.Typer(no_args_is_help=True, help="Who may do what at this node.")
-Hash = Annotated[str, typer.Argument(metavar="HASH", help="Hash of the token, from `token list`.")]
+Hash = Annotated[str, typer.Argument(metavar="HASH", help="Hash of the token from `token list`, or its start.")]
 Ttl = Annotated[int, typer.Option("--ttl-days", min=0, help="Lifetime; 0 is for ever.")]
 DAY_S = 86_400
 
@@ -20,7 +25,9 @@ DAY_S = 86_400
 @commands.command()
 def issue(
     scope: Annotated[str, typer.Option(help="read_only, inference, economy or admin.")] = "inference",
-    account: Annotated[str | None, typer.Option(help="Hosted account it speaks for; else the node.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Hosted account it speaks for, or the start of its id; else the node.")
+    ] = None,
     label: Annotated[str, typer.Option(help="A note for people.")] = "",
     ttl_days: Ttl = 7,
     url: Url = None,
@@ -29,9 +36,9 @@ def issue(
     json_output: Json = False,
 ) -> None:
     """Make a token; it is shown once."""
-    body = TokenRequest(scope=scope, node_id=account, ttl_secs=ttl_days * DAY_S, label=label)
     with connect(url, token, data_dir, admin=True) as client:
-        issued = client.issue_token(body)
+        payer = full_id(account, client) if account is not None else None
+        issued = client.issue_token(TokenRequest(scope=scope, node_id=payer, ttl_secs=ttl_days * DAY_S, label=label))
     shown = {"Token": f"{issued.token}  (shown once)", "Scope": issued.scope, "Hash": issued.token_hash_hex}
     Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", shown))
 
@@ -50,7 +57,7 @@ def revoke(
 ) -> None:
     """End a token at once."""
     with connect(url, token, data_dir, admin=True) as client:
-        result = client.revoke_token(RevokeRequest(token_hash_hex=token_hash))
+        result = client.revoke_token(RevokeRequest(token_hash_hex=_full_hash(token_hash, client)))
     said = "revoked" if result.revoked else "there was no such token"
     Terminal(json_output).show(result.model_dump(), lambda console: console.print(said))
 
@@ -66,15 +73,21 @@ def rotate(
     json_output: Json = False,
 ) -> None:
     """Replace a token by a new one with the same rights."""
-    body = RotateRequest(token_hash_hex=token_hash, grace_secs=grace_secs, ttl_secs=ttl_days * DAY_S)
     with connect(url, token, data_dir, admin=True) as client:
-        issued = client.rotate_token(body)
+        old = _full_hash(token_hash, client)
+        issued = client.rotate_token(
+            RotateRequest(token_hash_hex=old, grace_secs=grace_secs, ttl_secs=ttl_days * DAY_S)
+        )
     shown = {"Token": f"{issued.token}  (shown once)", "Scope": issued.scope, "Hash": issued.token_hash_hex}
     Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", shown))
+
+
+def _full_hash(start: str, client: Tirami) -> str:
+    return whole(start, (entry.token_hash_hex for entry in client.tokens().tokens), TokenNotFound)
 
 
 def _table(console: Console, tokens: list[TokenEntry]) -> None:
     table = Table("Hash", "Scope", "Account", "Label")
     for entry in tokens:
-        table.add_row(entry.token_hash_hex, entry.scope, (entry.node_id or "the node")[:16], entry.label)
+        table.add_row(entry.token_hash_hex[:16], entry.scope, (entry.node_id or "the node")[:16], escape(entry.label))
     console.print(table if tokens else "No tokens.")

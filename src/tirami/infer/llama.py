@@ -83,6 +83,7 @@ class LlamaClient:
         self, port: int, api_key: str, connections: int, stall_timeout_s: float, on_stall: Callable[[], None]
     ) -> None:
         self._on_stall = on_stall
+        self._open: set[aiohttp.ClientResponse] = set()
         self._session = aiohttp.ClientSession(
             f"http://127.0.0.1:{port}",
             headers={"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"},
@@ -93,6 +94,9 @@ class LlamaClient:
         )
 
     async def close(self) -> None:
+        """End every running request; whoever waits for one gets ``EngineFailed``."""
+        for response in tuple(self._open):
+            response.close()  # closing the session alone leaves its reader waiting for ever
         await self._session.close()
 
     async def apply_template(self, messages: Sequence[Mapping[str, object]]) -> str:
@@ -125,7 +129,7 @@ class LlamaClient:
     def complete(self, tokens: Sequence[int], sampling: Sampling, *, cache_prompt: bool) -> "EventStream":
         """The stream of one answer; sent when first iterated."""
         body = _encode(completion_body(tokens, sampling, cache_prompt))
-        return EventStream(self._session, body, self._on_stall)
+        return EventStream(self._session, body, self._open, self._on_stall)
 
     async def _post(self, path: str, body: Mapping[str, object]) -> bytes:
         """The answer to one request. Raises ``InvalidRequest`` where the server refuses, ``EngineFailed``."""
@@ -134,12 +138,20 @@ class LlamaClient:
             raise EngineFailed(GONE)
         try:
             async with self._session.post(path, data=data) as response:
-                answer = await response.read()
+                self._open.add(response)
+                try:
+                    answer = await response.read()
+                finally:
+                    self._open.discard(response)
         except TimeoutError as error:
             self._on_stall()
             raise EngineFailed(SILENT) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise EngineFailed(GONE) from error
+        except RuntimeError as error:
+            if self._session.closed:
+                raise EngineFailed(GONE) from error
+            raise
         if response.status == 200:
             return answer
         raise _refusal(answer)
@@ -154,9 +166,16 @@ class EventStream:
         EngineFailed: the server is gone, silent, or not understood.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, body: bytes, on_stall: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        body: bytes,
+        open_responses: set[aiohttp.ClientResponse],
+        on_stall: Callable[[], None],
+    ) -> None:
         self._session = session
         self._body = body
+        self._open = open_responses
         self._on_stall = on_stall
         self._sending: asyncio.Task[aiohttp.ClientResponse] | None = None
         self._closed = False
@@ -168,6 +187,7 @@ class EventStream:
         self._sending = asyncio.create_task(self._send())
         try:
             response = await self._sending
+            self._open.add(response)
             if response.status != 200:
                 raise _refusal(await response.read())
             rest = b""
@@ -182,6 +202,10 @@ class EventStream:
             raise EngineFailed(SILENT) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise EngineFailed(GONE) from error
+        except RuntimeError as error:
+            if self._session.closed:
+                raise EngineFailed(GONE) from error
+            raise
         except asyncio.CancelledError:
             if self._closed:  # by another task, before the server answered: this task was not cancelled
                 raise EngineFailed(GONE) from None
@@ -199,6 +223,7 @@ class EventStream:
             await asyncio.wait([self._sending])
         if not self._sending.cancelled() and self._sending.exception() is None:
             self._sending.result().close()
+            self._open.discard(self._sending.result())
 
     async def _send(self) -> aiohttp.ClientResponse:
         # The server closes the connection after a stream while promising to keep it.

@@ -105,6 +105,7 @@ class UpstreamEngine:
         self._slots = slots
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._running: set[aiohttp.ClientResponse] = set()
         self._card: ModelCard | None = None
         self._busy = 0
         self._problem = "not started"
@@ -135,6 +136,9 @@ class UpstreamEngine:
         self._problem = ""
 
     async def close(self) -> None:
+        """End every connection; running answers raise ``EngineFailed``. Idempotent."""
+        for response in tuple(self._running):
+            response.close()  # closing the session alone leaves its reader waiting for ever
         if self._session is not None:
             await self._session.close()
             self._problem = "closed"
@@ -152,9 +156,11 @@ class UpstreamEngine:
         try:
             response = await self._ask(prompt, sampling)
             generation = _UpstreamGeneration(response, self.card, self._clock, sent_at)
+            self._running.add(response)
             try:
                 yield generation
             finally:
+                self._running.discard(response)
                 response.close()
                 generation.end(FinishReason.CANCELLED)
         finally:

@@ -17,11 +17,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
+import structlog
+
 from tirami.core.errors import JournalCorrupt, JournalRollback, JournalTooNew, StorageUnavailable
 from tirami.ledger.entries import Content, Entry, decode_content, encode_content, kind_of
 from tirami.ledger.tip import Tip, TipFile
 
 SCHEMA_VERSION = 1
+_log = structlog.get_logger()
 GENESIS = sha256(b"tirami/1/journal").digest()
 _ROWS_A_STATEMENT = 100
 """Each step of a statement hands the interpreter lock over and back; one step for many rows keeps streams flowing."""
@@ -64,6 +67,7 @@ class Journal:
         self._group = _Group([], [])
         self._wake = asyncio.Event()
         self._closing = False
+        self._replaces_tip = False
         self._writing = False
         self._writer: asyncio.Task[None] | None = None
         self._on_failure: Callable[[], None] = lambda: None
@@ -81,7 +85,7 @@ class Journal:
         """Open or create the journal chained under ``key``; call :meth:`replay` before anything else."""
         fresh = not path.exists() or path.stat().st_size == 0
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        tip = TipFile.open(path.with_suffix(".tip"), key, GENESIS, create=fresh or accept_rollback)
+        tip = TipFile.open(path.with_suffix(".tip"), key, GENESIS, create=fresh, replace=accept_rollback)
         if fresh:
             path.touch(mode=0o600)
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -113,7 +117,8 @@ class Journal:
         if seq < tip.seq:
             missing = f"journal entry {seq + 1} is missing: this node wrote {tip.seq} entries, {seq} are here"
             self._roll_back(missing, seq + 1)
-        self.rolled_back = self.rolled_back or (self._tip.lost and seq > 0)
+        self.rolled_back = self.rolled_back or (self._tip.lost and self._accept_rollback)
+        self._replaces_tip = self._replaces_tip or self.rolled_back
         self.seq, self.chain, self.last_ms, self.failed = seq, chain, at_ms, False
 
     def _roll_back(self, reason: str, entry: int) -> None:
@@ -203,7 +208,10 @@ class Journal:
         """Nothing of this group happened, nor of what was chained onto it meanwhile."""
         lost, self._group = self._group, _Group([], [])
         self.failed = True
-        self._on_failure()
+        try:
+            self._on_failure()
+        except Exception:
+            _log.exception("journal_unrecovered")  # it stays failed: nothing is accepted until a restart
         unavailable = StorageUnavailable(f"the journal cannot be written: {error}", retry_after=5)
         _resolve(group, unavailable)
         _resolve(lost, unavailable)
@@ -218,12 +226,13 @@ class Journal:
                 places = ", ".join(["(?, ?, ?, ?, ?)"] * len(part))
                 self._database.execute(f"INSERT INTO entries VALUES {places}", [value for row in part for value in row])
             self._database.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
         with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
-            self._tip.write(Tip(rows[-1][0], rows[-1][4]))
+            self._tip.write(Tip(rows[-1][0], rows[-1][4]), both=self._replaces_tip)
+            self._replaces_tip = False
 
 
 def _configure(database: sqlite3.Connection, fresh: bool) -> None:

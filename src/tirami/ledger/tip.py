@@ -54,8 +54,16 @@ class TipFile:
         """There was no readable tip and a new one was made."""
 
     @classmethod
-    def open(cls, path: Path, key: bytes, genesis: bytes, *, create: bool) -> Self:
-        """Raises ``JournalRollback`` when neither slot can be read and ``create`` is off."""
+    def open(cls, path: Path, key: bytes, genesis: bytes, *, create: bool, replace: bool) -> Self:
+        """Open the tip.
+
+        Args:
+            create: whether a file that is not there is made: for a new journal.
+            replace: whether one that cannot be read is made anew: for an accepted rollback.
+
+        Raises:
+            JournalRollback: there is no tip, or neither slot can be read.
+        """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         data = os.pread(descriptor, 2 * _SLOT, 0)
         first, second = unpack_tip(data[:_SLOT], key), unpack_tip(data[_SLOT:], key)
@@ -63,7 +71,7 @@ class TipFile:
         if known:
             last = max(known, key=lambda tip: tip.seq)
             return cls(descriptor, key, last, turn=1 if last is first else 0, lost=False)
-        if not create:
+        if not replace and (data or not create):
             os.close(descriptor)
             raise JournalRollback(f"{path} is missing or damaged: it says how far the journal had come", entry=0)
         last = Tip(0, genesis)
@@ -72,10 +80,10 @@ class TipFile:
         _sync_directory(path.parent)
         return cls(descriptor, key, last, turn=1, lost=True)
 
-    def write(self, tip: Tip) -> None:
-        """A tip that is not later than the last one (an accepted rollback) takes both slots."""
+    def write(self, tip: Tip, *, both: bool = False) -> None:
+        """``both`` leaves nothing of the tips before: the first one after an accepted rollback."""
         packed = pack_tip(tip, self._key)
-        if tip.seq <= self.last.seq:
+        if both:
             os.pwrite(self._descriptor, packed, (self._turn ^ 1) * _SLOT)
         os.pwrite(self._descriptor, packed, self._turn * _SLOT)
         self._turn ^= 1

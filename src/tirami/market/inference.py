@@ -6,9 +6,17 @@ loop; ``execute`` streams and vouches; settling turns the last voucher into a tr
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from tirami.core.errors import Conflict, ContextLengthExceeded, EngineFailed, InvalidRequest, QueueFull
+from tirami.core.errors import (
+    Conflict,
+    ContextLengthExceeded,
+    EngineFailed,
+    InvalidRequest,
+    QueueFull,
+    StorageUnavailable,
+)
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import MICRO, Trm
@@ -23,6 +31,8 @@ DEFAULT_MAX_TOKENS = 1024
 QUOTE_LIFETIME_MS = 30_000
 STOPPING_S = 10
 """Seconds after which a node that is stopping may be back."""
+LEAVING_S = 5
+"""Seconds a node that is stopping waits for whoever consumes an answer."""
 
 Random = Callable[[int], bytes]
 
@@ -70,8 +80,7 @@ class InferenceMarket:
             QueueFull: the payer has 32 open sessions.
         """
         key = order.payer.key
-        if self._stopping:
-            raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
+        self._check_running()
         if not self._ledger.may_open(key):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
         price = self.load.price(order.engine.card.active_parameters)
@@ -92,8 +101,12 @@ class InferenceMarket:
         return ticket
 
     def execute(self, ticket: Ticket, payer: PublicKey, *, streamed: bool) -> MeteredSession:
-        """Use the ticket up. Raises ``Conflict`` for a second use, a foreign payer or a hold that has expired."""
+        """Use the ticket up.
+
+        Raises ``Conflict`` for a second use, a foreign payer or an expired hold, ``EngineFailed`` while the node stops.
+        """
         self._tickets.take(ticket, payer)
+        self._check_running()
         if ticket.hold_id not in self._ledger.state.holds.open:
             raise Conflict("this ticket has expired")
         return MeteredSession(self._ledger, ticket, self._sessions, streamed=streamed)
@@ -104,12 +117,22 @@ class InferenceMarket:
         return self._tickets.ids | {session.hold_id for session in self._sessions}
 
     async def stop(self) -> None:
-        """Begin nothing more, end what runs, and wait until each session has settled what it delivered."""
+        """Begin nothing more, end what runs, and wait until each session has settled what it delivered.
+
+        Unused tickets are void; a session nobody comes back for is settled at its last voucher after ``LEAVING_S``.
+        """
         self._stopping = True
         self._interrupt(FinishReason.STOPPED)
-        async with asyncio.TaskGroup() as group:
-            for session in list(self._sessions):
-                group.create_task(session.ended.wait())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVING_S):
+                for session in list(self._sessions):
+                    await session.ended.wait()
+        with suppress(StorageUnavailable):  # the next start ends what is left
+            await self._ledger.expire_holds(())
+
+    def _check_running(self) -> None:
+        if self._stopping:
+            raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
 
     def _interrupt(self, reason: FinishReason) -> None:
         for session in list(self._sessions):

@@ -26,6 +26,8 @@ class EngineRoom:
         self._engine: Engine | None = None
         self.problem: str | None = "no model is configured"
         """Why there is no engine."""
+        self.loading = False
+        """Whether there will be one soon."""
 
     @property
     def engine(self) -> Engine | None:
@@ -40,7 +42,7 @@ class EngineRoom:
         infer = self._config.infer
         if not infer.model and not infer.upstream_url:
             return
-        self.problem = "the model is being loaded"
+        self.problem, self.loading = "the model is being loaded", True
         try:
             engine = await self._build(progress)
             await engine.start()
@@ -48,6 +50,8 @@ class EngineRoom:
             self.problem = error.message
             _log.warning("model_unavailable", code=error.code, reason=error.message)
             return
+        finally:
+            self.loading = False
         self.serve(engine)
 
     def serve(self, engine: Engine) -> None:

@@ -8,30 +8,33 @@ from typing import TextIO
 import structlog
 
 from tirami.core.config import LogConfig
-from tirami.core.errors import ConfigError
+
+_SHARED: list[structlog.types.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
 
 
 def configure_logs(config: LogConfig, stream: TextIO | None = None) -> None:
-    """Set up structlog for this process. Writes to ``log.file`` or standard error.
-
-    Raises ``ConfigError`` for an unknown level or format.
-    """
-    level = logging.getLevelNamesMapping().get(config.level.upper())
-    if level is None:
-        raise ConfigError(f"log.level {config.level!r} is unknown", param="log.level")
-    if config.format not in ("json", "text"):
-        raise ConfigError("log.format must be json or text", param="log.format")
+    """Set up logging for this process, libraries included. Writes to ``log.file`` or standard error."""
+    level = logging.getLevelNamesMapping()[config.level.upper()]
     output = stream or (Path(config.file).expanduser().open("a") if config.file else sys.stderr)
-    render = structlog.processors.JSONRenderer() if config.format == "json" else structlog.dev.ConsoleRenderer()
+    render: structlog.types.Processor = (
+        structlog.processors.JSONRenderer() if config.format == "json" else structlog.dev.ConsoleRenderer()
+    )
+    ending: list[structlog.types.Processor] = [structlog.processors.format_exc_info, render]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
+        processors=[*_SHARED, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(output),
         cache_logger_on_first_use=False,
     )
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)

@@ -19,7 +19,7 @@ TIMEOUT_S = 600.0
 
 
 def _settings(url: str | None, token: str | None) -> dict[str, Any]:
-    bearer = token or os.environ.get("TIRAMI_API_TOKEN") or ""
+    bearer = (token or os.environ.get("TIRAMI_API_TOKEN") or "").strip()
     headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
     base = url or os.environ.get("TIRAMI_URL") or DEFAULT_URL
     return {"base_url": base, "headers": headers, "timeout": TIMEOUT_S, "trust_env": False}

@@ -99,8 +99,8 @@ class ProofReply(Reply):
 
 
 class ConsistencyQuery(Query):
-    first: Annotated[int, Field(ge=0, le=MAX_SAFE)]
-    second: Annotated[int, Field(ge=0, le=MAX_SAFE)]
+    first: Annotated[int, Field(ge=1, le=MAX_SAFE)]
+    second: Annotated[int, Field(ge=1, le=MAX_SAFE)]
 
 
 class ConsistencyReply(Reply):

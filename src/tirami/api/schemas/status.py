@@ -25,6 +25,8 @@ class MarketPrice(Reply):
 class EngineReport(Reply):
     model: str | None
     ready: bool
+    loading: bool
+    """A model is on its way: being fetched, or read into memory."""
     slots: int
     busy: int
     waiting: int

@@ -7,24 +7,28 @@ from typing import Annotated
 import typer
 
 from tirami.cli.demo.process import clean_environment, favourite_or_free_port
-from tirami.cli.demo.report import Report
-from tirami.cli.demo.stage import Stage
-from tirami.cli.demo.steps import STEPS
-from tirami.cli.options import DataDir, Json
+from tirami.cli.demo.report import DemoFailed, Report
+from tirami.cli.options import Json
 from tirami.cli.terminal import ExitCode, Terminal
 from tirami.core.errors import TiramiError
 
 MODEL = "smollm2:135m"
+OwnDir = Annotated[Path | None, typer.Option("--data-dir", help="Keep the node's directory here.  [a temporary one]")]
 Upstream = Annotated[str | None, typer.Option("--upstream", metavar="URL", help="An engine instead of the real model.")]
 
 
 def demo(
     model: Annotated[str, typer.Option("--model", "-m", help="Catalogue alias or GGUF file.")] = MODEL,
     upstream: Upstream = None,
-    data_dir: DataDir = None,
+    data_dir: OwnDir = None,
     json_output: Json = False,
 ) -> None:
     """Show, and assert, that a paid request cannot lie: real model, official client, receipt, kill switch, restart."""
+    try:  # the official client is an extra, and slow to import: nobody else waits for it
+        from tirami.cli.demo.stage import Stage
+        from tirami.cli.demo.steps import STEPS
+    except ModuleNotFoundError as error:
+        raise DemoFailed(f"the demo needs {error.name}: pip install 'tirami[demo]'") from error
     terminal = Terminal(json_output)
     report = Report(None if json_output else terminal.out)
     with tempfile.TemporaryDirectory(prefix="tirami-demo-") as scratch:

@@ -57,6 +57,9 @@ class Report:
         except TiramiError as error:
             step.detail = error.message
             raise
+        except Exception as error:
+            step.detail = f"{type(error).__name__}: {error}"
+            raise DemoFailed(step.detail) from error
         finally:
             step.seconds = round(time.monotonic() - began, 3)
             self._print(step)

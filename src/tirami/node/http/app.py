@@ -128,8 +128,10 @@ class RequestIds:
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._app(scope, receive, send_with_id)
-            _log.info("request", method=scope["method"], path=scope["path"], status=status)
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                _log.info("request", method=scope["method"], path=scope["path"], status=status)
 
 
 def _request_id(scope: AsgiScope) -> str:

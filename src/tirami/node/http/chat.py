@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from tirami.api.schemas import (
@@ -181,40 +181,54 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         """The slot is free and the bill is booked before the last chunk, which says so, is sent."""
-        async with self._stream:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            failure: TiramiError | None = None
-            try:
-                await self._answer(send)
-            except TiramiError as error:
-                failure = error
-            settlement = await self._stream.settle()
-        await self._put(send, self._ending(settlement, failure))
-        await self._put(send, b"", more=False)
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        settlement: Settlement | None = None
+        failure: TiramiError | None = None
+        try:
+            async with self._stream:
+                started = await self._stream.hand_over(_put(send, start))
+                try:
+                    if started:
+                        await self._answer(send)
+                except TiramiError as error:
+                    failure = error
+                settlement = await self._stream.settle()
+        except TiramiError as error:
+            failure = error
+        if not started:
+            await _put(send, start)
+        await _put(send, _part(self._ending(settlement, failure)))
+        await _put(send, _part(b"", more=False))
 
     async def _answer(self, send: Send) -> None:
-        await self._stream.hand_over(self._put(send, self._frame.chunk({"role": "assistant", "content": ""}, None)))
+        opening = self._frame.chunk({"role": "assistant", "content": ""}, None)
+        await self._stream.hand_over(_put(send, _part(opening)))
         async for chunk in self._stream:
             event = self._frame.chunk({"content": chunk.text}, None)
-            if not await self._stream.hand_over(self._put(send, event)):
+            if not await self._stream.hand_over(_put(send, _part(event))):
                 return
 
-    def _ending(self, settlement: Settlement, failure: TiramiError | None) -> bytes:
-        """Reason, cost and, where an answer broke off, the error; then the end mark."""
-        frame = self._frame
-        extensions = {name: extension.model_dump() for name, extension in frame.extensions(settlement).items()}
-        ending = frame.chunk({}, FINISH[settlement.reason], **extensions)
-        if self._include_usage:
-            ending += frame.event(choices=[], usage=frame.usage(settlement).model_dump(), **extensions)
+    def _ending(self, settlement: Settlement | None, failure: TiramiError | None) -> bytes:
+        """Reason and cost, once they are known; the error, where an answer broke off; the end mark."""
+        frame, ending = self._frame, b""
+        if settlement is not None:
+            extensions = {name: extension.model_dump() for name, extension in frame.extensions(settlement).items()}
+            ending += frame.chunk({}, FINISH[settlement.reason], **extensions)
+            if self._include_usage:
+                ending += frame.event(choices=[], usage=frame.usage(settlement).model_dump(), **extensions)
         if failure is not None:
             ending += error_event(failure, frame.call.request_id, forge=frame.call.forge)
         return ending + b"data: [DONE]\n\n"
 
-    async def _put(self, send: Send, body: bytes, *, more: bool = True) -> None:
-        """Raises ``TimeoutError`` when the client does not take it."""
-        async with asyncio.timeout(SEND_TIMEOUT_S):
-            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+def _part(body: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+async def _put(send: Send, message: Message) -> None:
+    """Raises ``TimeoutError`` when the client does not take it."""
+    async with asyncio.timeout(SEND_TIMEOUT_S):
+        await send(message)
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

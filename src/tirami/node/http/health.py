@@ -58,12 +58,20 @@ def _engine(parts: Parts) -> EngineReport:
     engine, room = parts.engines.engine, parts.room
     if engine is None:
         return EngineReport(
-            model=None, ready=False, slots=0, busy=0, waiting=0, restarts=0, problem=parts.engines.problem
+            model=None,
+            ready=False,
+            loading=parts.engines.loading,
+            slots=0,
+            busy=0,
+            waiting=0,
+            restarts=0,
+            problem=parts.engines.problem,
         )
     now = engine.status()
     return EngineReport(
         model=engine.card.name,
         ready=now.ready,
+        loading=False,
         slots=now.slots,
         busy=now.busy,
         waiting=room.waiting,

@@ -25,7 +25,7 @@ class HttpServer:
 
     def __init__(self, app: ASGIApp, bind: str, port: int) -> None:
         self._app = app
-        self._bind = bind
+        self._bind = bind.strip("[]")
         self._port = port
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None

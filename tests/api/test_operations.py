@@ -1,0 +1,61 @@
+"""The table of operations is complete and is what the router serves, no more and no less."""
+
+from collections import Counter
+
+from starlette.routing import Route
+
+from tests.node.conftest import Door, door
+from tirami.api import BY_NAME, OPERATIONS, Dialect, Scope
+from tirami.node.http import build_app
+
+__all__ = ["door"]
+NOT_AN_OPERATION = {("GET", "/openapi.json")}
+
+
+async def test_the_router_serves_exactly_the_table(door: Door) -> None:
+    routes = build_app(door.parts)._app.routes  # type: ignore[attr-defined]
+    served = Counter(
+        (method, route.path) for route in routes if isinstance(route, Route) for method in (route.methods or ())
+    )
+    declared = {(operation.method, operation.path) for operation in OPERATIONS} | NOT_AN_OPERATION
+    assert {pair for pair in served if pair[0] != "HEAD"} == declared
+    assert {path for method, path in served if method == "HEAD"} <= {
+        path for method, path in declared if method == "GET"
+    }
+    assert set(served.values()) == {1}
+    assert len(routes) == len(declared)
+
+
+def test_names_and_routes_are_unique() -> None:
+    assert len(BY_NAME) == len(OPERATIONS) == len({(operation.method, operation.path) for operation in OPERATIONS})
+
+
+def test_whatever_changes_money_or_rights_needs_an_administrator() -> None:
+    changing = {operation.name for operation in OPERATIONS if operation.method != "GET"}
+    assert {operation.name for operation in OPERATIONS if operation.scope is Scope.ADMIN} >= changing - {
+        "chat_completions"
+    }
+    assert BY_NAME["chat_completions"].scope is Scope.INFERENCE
+    assert BY_NAME["tokens"].scope is BY_NAME["accounts"].scope is Scope.ADMIN
+
+
+def test_only_health_is_public() -> None:
+    assert {o.name for o in OPERATIONS if o.scope is Scope.PUBLIC} == {"health", "healthz", "readyz"}
+
+
+def test_the_dialect_follows_the_path() -> None:
+    for operation in OPERATIONS:
+        ours = operation.path.startswith("/v1/tirami/") or not operation.path.startswith("/v1/")
+        assert operation.dialect is (Dialect.TIRAMI if ours else Dialect.OPENAI), operation.name
+
+
+def test_parameters_come_from_the_path() -> None:
+    assert BY_NAME["trade_receipt"].parameters == ("id",)
+    assert BY_NAME["model"].parameters == ("model",)
+    assert BY_NAME["status"].parameters == ()
+
+
+def test_every_summary_is_one_sentence() -> None:
+    for operation in OPERATIONS:
+        assert operation.summary.endswith("."), operation.name
+        assert len(operation.summary) < 100

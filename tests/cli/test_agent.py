@@ -1,0 +1,116 @@
+"""``tirami agent`` against a running node."""
+
+import pytest
+
+from tests.cli.running import Shell
+
+
+def created(shell: Shell, *options: str) -> dict[str, object]:
+    ended = shell.run("agent", "create", "crawler", *options, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    made: dict[str, object] = ended.json
+    return made
+
+
+def test_a_new_agent_can_spend_its_welcome_line_with_its_own_token(shell: Shell) -> None:
+    made = created(shell)
+    assert made["label"] == "crawler"
+    assert made["effective_balance"] == 1000
+    assert made["disabled"] is False
+    assert int(str(made["token_expires_at_ms"])) > int(str(made["created_ms"])) + 6 * 86_400_000
+    shown = shell.run("safety", "show", "--token", str(made["token"]), "--json").json
+    assert shown["node_id"] == made["account"]
+    answer = shell.run("chat", "hi", "-n", "4", "--token", str(made["token"]), "--json").json
+    assert answer["effective_balance"] == 1000 - answer["trm_cost"]
+
+
+def test_what_a_person_sees(shell: Shell) -> None:
+    ended = shell.run("agent", "create", "seen by a person")
+    assert ended.code == 0
+    for title in ("Account:", "Label:", "Balance:", "Token:"):
+        assert title in ended.out
+    assert "seen by a person" in ended.out
+    assert "1000 TRM" in ended.out
+    assert "(shown once)" in ended.out
+
+
+def test_budgets_and_lifetime_are_what_was_said(shell: Shell) -> None:
+    options = ("--budget-hourly", "500", "--budget-request", "0", "--ttl-days", "0")
+    made = created(shell, *options)
+    policy = shell.run("safety", "show", "--account", str(made["account"]), "--json").json["policy"]
+    assert policy.items() >= {"max_cu_per_request": 0, "max_cu_per_hour": 500, "max_cu_lifetime": 1_000_000}.items()
+    assert made["token_expires_at_ms"] == 0
+    refused = shell.run("chat", "hi", "--token", str(made["token"]), "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (1, "budget_exceeded")
+
+
+def test_the_list_names_every_account(shell: Shell) -> None:
+    made = created(shell)
+    listed = shell.run("agent", "list", "--json").json
+    mine = [entry for entry in listed if entry["account"] == made["account"]]
+    assert len(mine) == 1
+    assert "token" not in mine[0]
+    table = shell.run("agent", "list").out
+    assert str(made["account"])[:16] in table
+    assert "Can spend" in table
+
+
+def test_an_empty_list_says_how_to_begin(shell: Shell) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from tirami.cli.agent import _table
+
+    console = Console(file=StringIO())
+    _table(console, [])
+    assert "tirami agent create" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("label", ["[/x]", "[bold]loud[/bold]", ":rocket:", "猫 🌱", "back\\", "", "x" * 128])
+def test_a_label_is_shown_as_it_is(shell: Shell, label: str) -> None:
+    made = shell.run("agent", "create", "--json", "--", label).json
+    assert made["label"] == label
+    assert label in shell.run("agent", "create", "--", label).out
+    for command in ("agent", "token"):
+        listed = shell.run(command, "list", COLUMNS="300")
+        assert listed.code == 0
+        assert label in listed.out
+
+
+def test_a_credit_line_cannot_be_given_away(shell: Shell) -> None:
+    ended = shell.run("agent", "fund", str(created(shell)["account"]), "3999", "--json")
+    assert (ended.code, ended.json["error"]["code"]) == (1, "insufficient_funds")
+
+
+def test_what_the_node_earned_can_be_given(shell: Shell) -> None:
+    payer, receiver = created(shell), created(shell)
+    earned = shell.run("chat", "hi", "-n", "9", "--token", str(payer["token"]), "--json").json["trm_cost"]
+    assert earned >= 9
+    ended = shell.run("agent", "fund", str(receiver["account"])[:20], "5", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert (ended.json["amount"], ended.json["to"]) == (5, receiver["account"])
+    assert ended.json["effective_balance"] == 1005
+    ended = shell.run("agent", "fund", str(receiver["account"]), "1")
+    assert (ended.code, ended.err) == (0, "")
+    assert "It can spend:" in ended.out
+    assert "1006 TRM" in ended.out
+
+
+def test_a_disabled_agent_spends_nothing_more(shell: Shell) -> None:
+    made = created(shell)
+    ended = shell.run("agent", "disable", str(made["account"])[:20], "--json")
+    assert (ended.code, ended.json["disabled"]) == (0, True)
+    refused = shell.run("chat", "hi", "--token", str(made["token"]), "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (1, "account_disabled")
+    assert "disabled" in shell.run("agent", "disable", str(made["account"])).out
+
+
+@pytest.mark.parametrize("start", ["", " ", "zz", "../kill", "ab?cd", "%2e%2e"])
+@pytest.mark.parametrize("command", [("agent", "disable"), ("agent", "fund"), ("safety", "policy")], ids=" ".join)
+def test_an_id_that_names_nobody_changes_nothing(shell: Shell, command: tuple[str, ...], start: str) -> None:
+    before = shell.run("agent", "list", "--json").json
+    amount = ("5",) if command[1] == "fund" else ()
+    ended = shell.run(*command, start, *amount, "--json")
+    assert (ended.code, ended.json["error"]["code"]) == (1, "account_not_found")
+    assert shell.run("agent", "list", "--json").json == before

@@ -1,0 +1,78 @@
+"""``tirami safety`` against a running node."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.running import Shell
+from tests.processes import NodeProcess
+
+
+@pytest.fixture(autouse=True)
+def _released(shell: Shell) -> Iterator[None]:
+    yield
+    shell.run("safety", "release")
+
+
+@pytest.mark.row("DEMO-10", part="by the command line")
+def test_the_kill_switch_freezes_and_releases(shell: Shell) -> None:
+    ended = shell.run("safety", "kill", "--reason", "odd [/spending]")
+    assert (ended.code, ended.err) == (0, "")
+    assert "→ KILL SWITCH ACTIVATED" in ended.out
+    assert "→ All TRM transactions frozen. No agent can spend." in ended.out
+    refused = shell.run("chat", "hi", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (1, "kill_switch_active")
+    shown = shell.run("safety", "show")
+    assert "ACTIVE: odd [/spending]" in shown.out
+    state = shell.run("safety", "show", "--json").json
+    assert (state["kill_switch_active"], state["kill_operator"]) == (True, "tester"), "USER says who"
+    ended = shell.run("safety", "release")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("→ ")
+    assert shell.run("chat", "hi", "-n", "2").code == 0
+    assert "off" in shell.run("safety", "show").out
+
+
+def test_kill_and_release_as_json(shell: Shell) -> None:
+    killed = shell.run("safety", "kill", "--reason", "why", "--operator", "who", "--json").json
+    assert (killed["active"], killed["reason"], killed["operator"]) == (True, "why", "who")
+    released = shell.run("safety", "release", "--json").json
+    assert released["active"] is False
+    assert released["position"] > killed["position"]
+
+
+def test_the_switch_needs_an_administrator(shell: Shell, node: NodeProcess) -> None:
+    ended = shell.run("safety", "kill", "--data-dir", str(shell.home / "empty"), "--url", node.url, "--json")
+    assert (ended.code, ended.json["error"]["code"]) == (1, "insufficient_scope")
+    assert shell.run("safety", "show", "--json").json["kill_switch_active"] is False
+
+
+def test_the_owner_has_no_budgets(shell: Shell) -> None:
+    assert shell.run("safety", "show", "--json").json["policy"] is None
+    assert "no limit" in shell.run("safety", "show").out
+
+
+def test_budgets_are_set_kept_or_switched_off(shell: Shell) -> None:
+    account = shell.run("agent", "create", "x", "--json").json["account"]
+    ended = shell.run("safety", "policy", account[:24], "--per-request", "7", "--lifetime", "none", "--json")
+    assert (ended.code, ended.json["node_id"]) == (0, account)
+    wanted = {"max_cu_per_request": 7, "max_cu_per_hour": 10_000, "max_cu_lifetime": None}
+    assert ended.json["policy"].items() >= wanted.items()
+    ended = shell.run("safety", "policy", account, "--per-hour", "0")
+    assert (ended.code, ended.err) == (0, "")
+    assert "policy set" in ended.out
+    shown = shell.run("safety", "show", "--account", account[:24])
+    assert "Per request:" in shown.out
+    assert "0 of 0 TRM" in shown.out
+
+
+@pytest.mark.parametrize("budget", ["-1", "1.5", "", "ten", "1e3", "0x10", "१", "9" * 17])
+def test_a_budget_is_a_whole_number_or_none(shell: Shell, budget: str) -> None:
+    ended = shell.run("safety", "policy", "ab" * 32, f"--per-hour={budget}")
+    assert (ended.code, ended.out) == (2, "")
+
+
+def test_a_budget_beyond_what_json_carries_is_refused(shell: Shell) -> None:
+    ended = shell.run("safety", "policy", "ab" * 32, "--per-hour", str(2**53))
+    assert (ended.code, ended.out) == (1, "")
+    assert "(invalid_field)" in ended.err

@@ -1,0 +1,32 @@
+"""The public names of the room, pinned."""
+
+import tirami.infer
+
+
+def test_public_names() -> None:
+    assert tirami.infer.__all__ == [
+        "CATALOGUE",
+        "ChildEngine",
+        "Chunk",
+        "CountedBy",
+        "Engine",
+        "EngineStatus",
+        "FinishReason",
+        "Generation",
+        "LocalModel",
+        "Message",
+        "ModelCard",
+        "Prompt",
+        "Reading",
+        "Sampling",
+        "Source",
+        "SourceKind",
+        "UpstreamEngine",
+        "available",
+        "default_models_dir",
+        "flop",
+        "read_card",
+        "resolve",
+    ]
+    for name in tirami.infer.__all__:
+        assert getattr(tirami.infer, name) is not None
