@@ -21,7 +21,7 @@ def values(text: str) -> list[Any]:
     return found
 
 
-@pytest.mark.row("CLI-05", part="a running node, the testing engine")
+@pytest.mark.row("CLI-05")
 def test_one_question(shell: Shell) -> None:
     ended = shell.run("chat", "What is gravity?", "-n", "6")
     assert ended.code == 0
@@ -30,7 +30,7 @@ def test_one_question(shell: Shell) -> None:
     assert "TRM · 6 tokens in" in ended.err
 
 
-@pytest.mark.row("CLI-05", part="--json")
+@pytest.mark.row("CLI-05")
 def test_one_question_as_json(shell: Shell, node: NodeProcess) -> None:
     ended = shell.run("chat", "What is gravity?", "-n", "6", "--json")
     assert (ended.code, ended.err) == (0, "")
@@ -52,7 +52,7 @@ def test_one_question_as_json(shell: Shell, node: NodeProcess) -> None:
         assert client.trade(answer["trade_id"]).trm_amount == answer["trm_cost"]
 
 
-@pytest.mark.row("CLI-05", part="streaming")
+@pytest.mark.row("CLI-05")
 def test_the_answer_is_printed_while_it_comes(shell: Shell, tmp_path: Path) -> None:
     here = Shell(tmp_path, TIRAMI_DATA_DIR=str(shell.home / ".tirami"))
     with Foreground(here, "chat", "[[delay_ms=40]] go on", "-n", "60") as chatting:
@@ -94,7 +94,7 @@ def test_text_reaches_the_terminal_unchanged(shell: Shell, monkeypatch: pytest.M
     assert shell.run("chat", "hi").out == "[bold]:rocket: [/x] \\[y] 猫\n"
 
 
-@pytest.mark.row("CLI-05", part="a conversation")
+@pytest.mark.row("CLI-05")
 @pytest.mark.parametrize("ending", ["quit\n", "exit\n", "quit", ""])
 def test_a_conversation_remembers_and_ends(shell: Shell, ending: str) -> None:
     ended = shell.run("chat", "-n", "3", "--json", stdin=f"first question\n\n   \nsecond question\n{ending}")
@@ -121,7 +121,7 @@ def test_a_refused_question_does_not_end_a_conversation(shell: Shell) -> None:
     assert answered["prompt_tokens"] == 1, "what was not answered is not remembered"
 
 
-@pytest.mark.row("CLI-05", part="a private node, the testing engine")
+@pytest.mark.row("CLI-05")
 def test_without_a_node_a_private_one_answers_and_keeps_the_book(nowhere: Shell, engine: RunningEngine) -> None:
     environment = {"TIRAMI_INFER_UPSTREAM_URL": engine.url}
     first = nowhere.process("chat", "hi there", "-m", "", "-n", "5", "--json", **environment)

@@ -21,8 +21,8 @@ def paced() -> Iterator[str]:
         process.stdin.close()
 
 
-@pytest.mark.row("DEMO-01", part="on the testing engine")
-@pytest.mark.row("DEMO-05", part="--json")
+@pytest.mark.row("DEMO-01")
+@pytest.mark.row("DEMO-05")
 def test_the_demo_passes_on_the_testing_engine(nowhere: Shell, paced: str) -> None:
     users = nowhere.home / "users"
     ended = nowhere.process("demo", "--upstream", paced, "--json", TIRAMI_DATA_DIR=str(users), TIRAMI_API_PORT="1")

@@ -34,7 +34,6 @@ def file(receipts: list[bytes], tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.row("BEY-10", part="the command")
 def test_a_good_receipt(nowhere: Shell, file: Path) -> None:
     facts = json.loads(file.read_bytes())
     ended = nowhere.run("verify", str(file), "--json")
@@ -85,7 +84,6 @@ def test_it_needs_no_home_no_node_and_no_network(file: Path, tmp_path: Path) -> 
     assert json.loads(ended.stdout)["verified"] is True
 
 
-@pytest.mark.row("BEY-10", part="every single byte")
 @pytest.mark.parametrize("which", range(4))
 def test_every_changed_byte_is_refused(receipts: list[bytes], which: int) -> None:
     """By the function that the command uses."""

@@ -14,7 +14,7 @@ def _released(shell: Shell) -> Iterator[None]:
     shell.run("safety", "release")
 
 
-@pytest.mark.row("DEMO-10", part="by the command line")
+@pytest.mark.row("DEMO-10")
 def test_the_kill_switch_freezes_and_releases(shell: Shell) -> None:
     ended = shell.run("safety", "kill", "--reason", "odd [/spending]")
     assert (ended.code, ended.err) == (0, "")

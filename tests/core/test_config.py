@@ -16,6 +16,7 @@ DEFAULTS = {
     "api.compat": "none",
     "api.rate_per_second": 30,
     "auth.loopback_owner": True,
+    "infer.engine": "embedded",
     "infer.model": "qwen2.5:0.5b",
     "infer.slots": 8,
     "infer.context": 2048,
@@ -28,6 +29,7 @@ DEFAULTS = {
     "infer.offline": False,
     "infer.models_dir": "",
     "infer.queue": 256,
+    "infer.memory_limit_mib": 0,
     "infer.start_timeout_s": 120,
     "pricing.prompt_ppm": 250_000,
     "pricing.follow_load": True,
@@ -88,7 +90,7 @@ def test_every_key_can_be_set_from_every_place(tmp_path: Path, key: str) -> None
         other = {"infer.slots": 4, "infer.threads": 4}.get(key, 2_000)
         text = str(other)
     else:
-        choices = {"log.level": "debug", "log.format": "text", "api.compat": "forge"}
+        choices = {"log.level": "debug", "log.format": "text", "api.compat": "forge", "infer.engine": "llama-server"}
         other = choices.get(key, "/x")
         text = str(other)
     written = text if isinstance(default, int) else f'"{text}"'

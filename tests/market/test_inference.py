@@ -1,6 +1,7 @@
 """Begin, execute, settle against a scripted engine: what is billed, what is held, what is refused."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -77,6 +78,7 @@ async def test_engine_dies_and_only_what_was_delivered_is_billed(house: House) -
     assert nothing_is_held(house)
 
 
+@pytest.mark.row("L1-12")
 async def test_a_ticket_is_single_use_and_bound_to_its_payer(house: House) -> None:
     other = await house.hosted()
     ticket = await house.market.begin_inference(await order(house))
@@ -87,6 +89,29 @@ async def test_a_ticket_is_single_use_and_bound_to_its_payer(house: House) -> No
             pass
     with pytest.raises(Conflict):
         house.market.execute(ticket, house.agent.key, streamed=True)
+
+
+@pytest.mark.row("L1-12")
+async def test_a_ticket_expires_with_its_hold(house: House) -> None:
+    ticket = await house.market.begin_inference(await order(house))
+    assert await house.ledger.expire_holds(()) == 1
+    with pytest.raises(Conflict, match="expired"):
+        house.market.execute(ticket, house.agent.key, streamed=True)
+    assert nothing_is_held(house)
+
+
+@pytest.mark.row("L1-12")
+async def test_tickets_cannot_be_guessed(house: House) -> None:
+    """128 random bits each; a made-up ticket with everything else right is refused."""
+    tickets = [await house.market.begin_inference(await order(house, max_tokens=1)) for _ in range(20)]
+    assert {len(ticket.hold_id) for ticket in tickets} == {16}
+    assert len({ticket.hold_id for ticket in tickets}) == 20
+    for ticket in tickets:
+        forged = replace(ticket, hold_id=bytes(16))
+        with pytest.raises(Conflict):
+            house.market.execute(forged, house.agent.key, streamed=True)
+        await house.market.cancel(ticket)
+    assert nothing_is_held(house)
 
 
 async def test_default_ceiling_shrinks_and_an_explicit_one_is_refused(house: House) -> None:

@@ -1,6 +1,8 @@
 """The one place of the command line that builds a node in this process; everything else speaks HTTP to one."""
 
 import asyncio
+import os
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -55,6 +57,8 @@ def _signals(stop: asyncio.Event) -> Iterator[set["asyncio.Task[None]"]]:
     waiting = {task}
 
     def end() -> None:
+        if stop.is_set():  # asked twice: what is acknowledged is durable, so leaving at once loses nothing
+            os._exit(128 + signal.SIGINT)
         stop.set()
         for opening in waiting:
             opening.cancel()
@@ -129,7 +133,7 @@ class PrivateNode:
             top_p=1.0,
             top_k=0,
             seed=None,
-            request_id="chat",
+            request_id=f"chat-{secrets.token_hex(8)}",
         )
         async with await parts.chat.stream(call) as stream:
             async for chunk in stream:

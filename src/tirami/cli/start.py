@@ -45,7 +45,53 @@ def start(
     json_output: Json = False,
 ) -> None:
     """Run a node with everything it needs, made at the first start. Ctrl-C saves and ends."""
-    flags = {
+    config = load_config(config_file, _environment(), _flags(**locals()))
+    terminal = Terminal(json_output)
+    if terminal.err.is_terminal and not config.log.file:  # a log between the lines of the banner helps nobody
+        config = config.with_flags({"log.file": str(config.data_dir / "node.log")})
+    _run(config, JsonLine() if json_output else Banner(config, terminal.out, config.log.file))
+
+
+def node(
+    model: ModelChoice = None,
+    no_model: NoModel = False,
+    port: Port = None,
+    bind: Bind = None,
+    network: Network = None,
+    offline: Offline = False,
+    ledger: Ledger = None,
+    upstream: Upstream = None,
+    config_file: ConfigFile = None,
+    accept_rollback: AcceptRollback = False,
+    log_level: LogLevel = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Run a node with plain output: an API in the foreground."""
+    if ledger is not None:
+        data_dir = _ledger_directory(ledger)
+    config = load_config(config_file, _environment(), _flags(**locals()))
+    if config.origin("log.format") == "default":
+        config = config.with_flags({"log.format": "text"})
+    _run(config, JsonLine() if json_output else PlainLines(config, Terminal(json_output).out))
+
+
+def _flags(
+    *,
+    data_dir: Path | None,
+    model: str | None,
+    no_model: bool,
+    offline: bool,
+    upstream: str | None,
+    port: int | None,
+    bind: str | None,
+    network: Path | None,
+    accept_rollback: bool,
+    log_level: str | None,
+    **_: object,
+) -> dict[str, object]:
+    """What the options of a command say, by setting."""
+    return {
         "data_dir": data_dir,
         "infer.model": "" if no_model else model,
         "infer.offline": offline or None,
@@ -56,35 +102,6 @@ def start(
         "journal.accept_rollback": accept_rollback or None,
         "log.level": log_level,
     }
-    config = load_config(config_file, _environment(), flags)
-    terminal = Terminal(json_output)
-    if terminal.err.is_terminal and not config.log.file:  # a log between the lines of the banner helps nobody
-        config = config.with_flags({"log.file": str(config.data_dir / "node.log")})
-    _run(config, JsonLine() if json_output else Banner(config, terminal.out, config.log.file))
-
-
-def node(
-    model: ModelChoice = None,
-    port: Port = None,
-    bind: Bind = None,
-    ledger: Ledger = None,
-    upstream: Upstream = None,
-    config_file: ConfigFile = None,
-    data_dir: DataDir = None,
-    json_output: Json = False,
-) -> None:
-    """Run a node with plain output: an API in the foreground."""
-    flags = {
-        "data_dir": _ledger_directory(ledger) if ledger else data_dir,
-        "infer.model": model,
-        "infer.upstream_url": upstream,
-        "api.port": port,
-        "api.bind": bind,
-    }
-    config = load_config(config_file, _environment(), flags)
-    if config.origin("log.format") == "default":
-        config = config.with_flags({"log.format": "text"})
-    _run(config, JsonLine() if json_output else PlainLines(config, Terminal(json_output).out))
 
 
 def _run(config: Config, announcer: Announcer) -> None:

@@ -67,6 +67,8 @@ class AuthConfig:
 class InferConfig:
     """The engine."""
 
+    engine: str = _choice("embedded", "embedded", "llama-server")
+    """``llama-server`` takes the one on PATH: a native or GPU build of llama.cpp."""
     model: str = "qwen2.5:0.5b"
     """Catalogue name or path; empty for none."""
     slots: int = _count(8, 1, 1_024)
@@ -89,6 +91,8 @@ class InferConfig:
     """Where models are cached; empty for the data directory."""
     queue: int = _count(256, 0, 1 << 20)
     """Requests waiting for a slot."""
+    memory_limit_mib: int = _count(0, 0, 1 << 24)
+    """Address space of the engine process; a model that does not fit then fails to load. 0 for no limit."""
     start_timeout_s: int = _count(120, 1, 86_400)
     """Seconds until a loading engine is given up."""
 

@@ -279,6 +279,7 @@ class NoModel(EngineError):
 
 class EngineFailed(EngineError):
     code = "engine_failed"
+    default_retry_after = 5
 
 
 class ModelLoadError(EngineError):

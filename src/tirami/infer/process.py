@@ -41,6 +41,7 @@ class WorkerSettings:
         context: tokens of one slot.
         threads: compute threads; 0 lets llama.cpp choose.
         connections: HTTP threads of the child, each holding one connection.
+        binary: a ``llama-server`` to run instead of the wheel's; empty for none.
         memory_limit_bytes: address space limit of the child, 0 for none. A model that does not fit then fails
         to
             load instead of driving the machine into its OOM killer.
@@ -52,6 +53,7 @@ class WorkerSettings:
     threads: int
     connections: int
     memory_limit_bytes: int
+    binary: str = ""
 
 
 class WorkerProcess:

@@ -42,6 +42,8 @@ from tirami.infer.flop import flop
 MAX_LINE = 1 << 20
 """Longest line of a stream, bytes."""
 DEFAULT_CONTEXT = 4096
+SILENCE_S = 300
+"""An upstream that says nothing for this long is gone."""
 PROBES, PROBE_PAUSE_S = 3, 1.5
 PER_MESSAGE, PER_PROMPT = 16, 16
 """Upper bound of what a chat template adds, tokens."""
@@ -126,7 +128,7 @@ class UpstreamEngine:
     async def start(self) -> None:
         """Ask for the model list. Raises ``ModelLoadError`` when it cannot be had or says too little."""
         connector = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE_S)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
         try:
             self._card = self._described(await self._models())

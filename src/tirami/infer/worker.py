@@ -1,5 +1,8 @@
 """The engine child: llama.cpp's own server on a loopback port, and nothing of the node.
 
+Either the server inside the ``xllamacpp`` wheel, or, when a ``binary`` is named, a ``llama-server`` of this machine (a
+native or GPU build), into which this process turns itself: same process, same client.
+
 Started by path (not as ``tirami.infer.worker``), so that the child imports none of the node's packages: it is
 up 0.5 s earlier and 25 MB smaller. The conversation with the parent:
 
@@ -12,18 +15,23 @@ up 0.5 s earlier and 25 MB smaller. The conversation with the parent:
 """
 
 import ctypes
+import http.client
 import importlib
 import json
 import os
 import resource
 import signal
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
 LOG_ERRORS: Final = 1
 """llama.cpp verbosity at which only errors are written."""
+HEALTH_EVERY_S: Final = 0.05
 PREFILL_BATCH: Final = 64
 """Prompt tokens computed between two looks at the connection; larger values delay cancellation, not prefill."""
 
@@ -73,6 +81,92 @@ def _parameters(llama: Any, config: dict[str, Any]) -> Any:
     return parameters
 
 
+def _become(config: dict[str, Any], answer: int) -> None:
+    """Turn this process into the ``llama-server`` of ``config``; a herald that stays behind tells when it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    complaints, voice = os.pipe()
+    if os.fork() == 0:
+        os.close(voice)
+        _herald(complaints, answer, port)
+    os.dup2(voice, 1)
+    os.dup2(voice, 2)
+    os.closerange(3, voice + 1)
+    environment = {**os.environ, "LLAMA_API_KEY": config["api_key"]}
+    os.execve(config["binary"], _arguments(config, port), environment)
+
+
+def _arguments(config: dict[str, Any], port: int) -> list[str]:
+    """The command line of llama.cpp's own server for what :func:`_parameters` says to the library."""
+    options = {
+        "--model": config["model"],
+        "--parallel": config["slots"],
+        "--ctx-size": config["slots"] * config["context"],
+        "--batch-size": PREFILL_BATCH,
+        "--ubatch-size": PREFILL_BATCH,
+        "--cache-ram": 0,
+        "--threads-http": config["connections"],
+        "--host": "127.0.0.1",
+        "--port": port,
+    }
+    if config["threads"]:
+        options |= {"--threads": config["threads"], "--threads-batch": config["threads"]}
+    words = [str(word) for option in options.items() for word in option]
+    return [
+        config["binary"],
+        *words,
+        "--no-context-shift",
+        "--no-kv-unified",
+        "--cont-batching",
+        "--slots",
+        "--offline",
+    ]
+
+
+def _herald(complaints: int, answer: int, port: int) -> None:
+    """Pass on what the server says until it answers, then drop it; end with it, and end it with the node."""
+    server = os.getppid()
+    threading.Thread(target=_pass_on, args=(complaints,), daemon=True).start()
+    threading.Thread(target=_outlive_no_node, args=(server,), daemon=True).start()
+    while os.getppid() == server:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                break
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(HEALTH_EVERY_S)
+    else:
+        os._exit(1)
+    _hush()
+    _say(answer, {"port": port})
+    threading.Event().wait()
+
+
+def _pass_on(complaints: int) -> None:
+    while block := os.read(complaints, 4096):
+        os.write(2, block)
+    os._exit(0)
+
+
+def _outlive_no_node(server: int) -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(server, signal.SIGKILL)
+    os._exit(0)
+
+
+def _hush() -> None:
+    """Later lines may hold prompt text."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+
+
 def _say(descriptor: int, message: dict[str, object]) -> None:
     os.write(descriptor, json.dumps(message).encode() + b"\n")
     os.close(descriptor)
@@ -89,6 +183,8 @@ def main() -> None:
     os.dup2(2, 1)
     try:
         _isolate(config["memory_limit_bytes"])
+        if config["binary"]:
+            _become(config, answer)
         llama = importlib.import_module("xllamacpp")
         server = llama.Server(_parameters(llama, config))
     except MemoryError:
@@ -97,9 +193,7 @@ def main() -> None:
     except Exception as error:
         _say(answer, {"error": str(error)})
         os._exit(1)
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
+    _hush()
     _say(answer, {"port": int(server.listening_address.rpartition(":")[2])})
     while os.read(0, 4096):
         pass

@@ -309,9 +309,15 @@ class Ledger:
             for stop in self._on_kill:
                 stop()
         before = self._unsaved_kill
-        written = self.append([fact])
-        seq = self.seq
-        await written
+        try:
+            written = self.append([fact])
+            seq = self.seq
+            await written
+        except StorageUnavailable as error:
+            if active:
+                message = "spending is frozen, but that could not be saved: a restart would lift it"
+                raise StorageUnavailable(message, retry_after=error.retry_after) from error
+            raise
         if self._unsaved_kill is before:
             self._unsaved_kill = None
         return seq

@@ -1,6 +1,8 @@
 """The engine of a node: chosen by configuration, started, and its absence explained."""
 
 import asyncio
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +10,8 @@ import structlog
 
 from tirami.core.clock import Clock
 from tirami.core.config import Config
-from tirami.core.errors import ModelNotFound, NoModel, TiramiError
-from tirami.infer import ChildEngine, Engine, UpstreamEngine, default_models_dir, resolve
+from tirami.core.errors import ModelLoadError, ModelNotFound, NoModel, TiramiError
+from tirami.infer import ChildEngine, Engine, LocalModel, UpstreamEngine, default_models_dir, resolve
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) while a model is fetched."""
@@ -86,10 +88,7 @@ class EngineRoom:
                 clock=self._clock,
             )
         models = Path(infer.models_dir) if infer.models_dir else default_models_dir()
-        pins = self._config.data_dir / "pins.json"
-        model = await asyncio.to_thread(
-            resolve, infer.model, models, offline=infer.offline, progress=progress, pins=pins
-        )
+        model = await self._resolved(models, progress)
         return ChildEngine(
             model.path,
             name=model.name,
@@ -99,4 +98,33 @@ class EngineRoom:
             digest=model.digest,
             models_dir=models,
             start_timeout_s=infer.start_timeout_s,
+            memory_limit_bytes=infer.memory_limit_mib << 20,
+            binary=_llama_server() if infer.engine == "llama-server" else None,
         )
+
+    async def _resolved(self, models: Path, progress: Progress | None) -> LocalModel:
+        """The model's file, fetched when it must be; a node that stops meanwhile does not wait for the rest."""
+        infer, given_up = self._config.infer, threading.Event()
+
+        def watched(done: int, total: int) -> None:
+            if given_up.is_set():
+                raise ModelLoadError("the node is stopping")
+            if progress is not None:
+                progress(done, total)
+
+        pins = self._config.data_dir / "pins.json"
+        try:
+            return await asyncio.to_thread(
+                resolve, infer.model, models, offline=infer.offline, progress=watched, pins=pins
+            )
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+
+def _llama_server() -> Path:
+    """Raises ``ModelLoadError``."""
+    found = shutil.which("llama-server")
+    if found is None:
+        raise ModelLoadError("infer.engine is llama-server, but there is none on PATH")
+    return Path(found)
