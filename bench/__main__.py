@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import os
 import pkgutil
 import sys
 from dataclasses import asdict
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import bench
 from bench.result import Result
+from tirami.cli.host import event_loop
+from tirami.core.config import LogConfig
+from tirami.node import configure_logs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,4 +52,6 @@ async def main(only: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    with open(os.devnull, "w") as nowhere, asyncio.Runner(loop_factory=event_loop()) as runner:
+        configure_logs(LogConfig(), nowhere)  # written as a node writes them, and dropped
+        runner.run(main(sys.argv[1:]))

@@ -9,10 +9,11 @@ from statistics import quantiles
 import aiohttp
 from tests.processes import NodeProcess
 
+from bench.pairs import PAIRS
 from bench.result import Result, measured
 from tirami.testing import EngineProcess
 
-RATE, SECONDS, ROUNDS = 50, 4, 3
+RATE, SECONDS = 50, 4
 
 
 async def first_token(session: aiohttp.ClientSession, url: str) -> float:
@@ -44,13 +45,17 @@ async def series(url: str) -> list[float]:
 
 
 async def run() -> list[Result]:
-    """Differences of percentiles, node minus direct, in interleaved rounds."""
+    """Differences of percentiles, node minus direct, in interleaved pairs of series."""
     p50, p99 = [], []
     with EngineProcess() as engine, tempfile.TemporaryDirectory() as home:
         env = {"TIRAMI_API_RATE_PER_SECOND": "100000"}
         with NodeProcess(Path(home) / "node", "--upstream", engine.url, "--log-level", "warning", env=env) as node:
-            for _ in range(ROUNDS + 1):
-                direct, through = await series(engine.url), await series(node.url + "/v1")
+            for pair in range(PAIRS + 1):
+                urls = [engine.url, node.url + "/v1"]
+                if pair % 2:
+                    through, direct = [await series(url) for url in reversed(urls)]
+                else:
+                    direct, through = [await series(url) for url in urls]
                 cuts = quantiles(direct, n=100), quantiles(through, n=100)
                 p50.append(cuts[1][49] - cuts[0][49])
                 p99.append(cuts[1][98] - cuts[0][98])

@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.ledger.promises import Promises
 from tests.market.scripted import ScriptedEngine
 from tirami.core.errors import SpendDenied, TiramiError
 from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key
@@ -48,7 +49,7 @@ class StillClock:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Invariants I-01…I-05, I-08, I-15…I-17, I-19, I-22 after every step."""
+    """Invariants I-01…I-05, I-08, I-15…I-17, I-19, I-22 and the verdict of B8 after every step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +62,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.running: list[tuple[Ticket, MeteredSession]] = []
         self.spent: dict[bytes, list[tuple[int, int]]] = {}
         self.heads_seen: list[tuple[int, bytes]] = []
+        self.promises, self.promises_until = Promises(), 0
 
     @initialize()
     def start(self) -> None:
@@ -228,6 +230,13 @@ class LedgerMachine(RuleBasedStateMachine):
         for size, root in self.heads_seen[-3:]:
             assert log is not None
             verify_consistency(size, log.size, root, log.root(), log.consistency(size, log.size))
+
+    @invariant()
+    def nobody_can_be_convicted(self) -> None:
+        if hasattr(self, "ledger"):
+            self.loop.run_until_complete(self.ledger.durable())
+            self.promises_until = self.promises.read(self.ledger, self.promises_until)
+            assert not self.promises.verdicts()
 
     def teardown(self) -> None:
         if hasattr(self, "ledger"):

@@ -3,13 +3,17 @@
 import os
 import random
 import shutil
+import sqlite3
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tirami.core.errors import JournalCorrupt, JournalRollback, StartError, StorageUnavailable
 from tirami.ledger import Journal, KillSet
 from tirami.ledger.entries import Entry
+from tirami.ledger.journal import GENESIS
+from tirami.ledger.tip import TipFile
 
 KEY = b"k" * 32
 
@@ -174,3 +178,106 @@ async def test_files_are_private(tmp_path: Path) -> None:
     await journal.close()
     for file in ("journal.db", "journal.tip"):
         assert os.stat(tmp_path / "home" / file).st_mode & 0o077 == 0
+
+
+async def test_a_crash_before_the_schema_is_a_fresh_journal(tmp_path: Path) -> None:
+    """Killed after the files were made: tip and an empty database, or one with nothing but SQLite's own header."""
+    for name in ("empty", "header"):
+        path = tmp_path / name / "journal.db"
+        path.parent.mkdir()
+        TipFile.open(path.with_suffix(".tip"), KEY, GENESIS, create=True, replace=False).close()
+        database = sqlite3.connect(path)
+        if name == "header":
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA user_version = 0")
+        database.close()
+        assert (path.stat().st_size > 0) == (name == "header")
+        assert read(path) == []
+        await (await written(path, 3)).close()
+        assert len(read(path)) == 3
+
+
+async def test_a_schema_lost_later_is_no_fresh_journal(tmp_path: Path) -> None:
+    await (await written(tmp_path / "journal.db", 3)).close()
+    database = sqlite3.connect(tmp_path / "journal.db")
+    database.execute("DROP TABLE entries")
+    database.close()
+    with pytest.raises(JournalRollback, match="entry 1 is missing"):
+        read(tmp_path / "journal.db")
+
+
+async def test_a_tip_that_cannot_be_written_fails_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = await written(tmp_path / "journal.db", 2)
+    failures: list[int] = []
+    journal._on_failure = lambda: failures.append(1)
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", refuses)
+        await journal.append([fact(3)], 1)
+    await journal.append([fact(4)], 1)
+    await journal.close()
+    assert not failures
+    assert [entry.content for entry in read(tmp_path / "journal.db")][-2:] == [fact(3), fact(4)]
+
+
+async def test_a_tip_left_behind_is_merely_weaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = await written(tmp_path / "journal.db", 2)
+    monkeypatch.setattr(os, "pwrite", refuses)
+    await journal.append([fact(3)], 1)
+    await journal.close()
+    monkeypatch.undo()
+    assert len(read(tmp_path / "journal.db")) == 3
+
+
+def refuses(*_: object) -> int:
+    raise OSError("input/output error")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), OverflowError("too large"), MemoryError(), OSError("disk")])
+async def test_an_unexpected_error_halfway_fails_the_group_and_not_the_writer(tmp_path: Path, error: Exception) -> None:
+    journal = await written(tmp_path / "journal.db", 2)
+    recovered: list[int] = []
+    journal._on_failure = lambda: recovered.append(len(list(journal.replay())))
+    real = journal._database
+    journal._database = cast(sqlite3.Connection, Breaking(real, error))
+    with pytest.raises(StorageUnavailable):
+        await journal.append([fact(3)], 1)
+    journal._database = real
+    assert recovered == [2], "nothing of the group is seen, not even by the connection that wrote half of it"
+    assert not real.in_transaction
+    await journal.append([fact(4)], 1)
+    await journal.close()
+    assert [entry.content for entry in read(tmp_path / "journal.db")] == [fact(0), fact(1), fact(4)]
+
+
+class Breaking:
+    """A connection that breaks between the insertion of rows and their commit."""
+
+    def __init__(self, database: sqlite3.Connection, error: Exception) -> None:
+        self._database = database
+        self._error = error
+
+    def execute(self, statement: str, *values: object) -> object:
+        if statement == "COMMIT":
+            raise self._error
+        return self._database.execute(statement, *values)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._database.in_transaction
+
+
+async def test_a_recovery_that_fails_leaves_a_journal_that_says_so(tmp_path: Path) -> None:
+    journal = await written(tmp_path / "journal.db", 2)
+    journal._on_failure = lambda: (_ for _ in ()).throw(RuntimeError("bug"))
+    real = journal._database
+    journal._database = cast(sqlite3.Connection, Breaking(real, OSError("disk")))
+    doomed, chained = journal.append([fact(3)], 1), journal.append([fact(4)], 1)
+    for future in (doomed, chained):
+        with pytest.raises(StorageUnavailable):
+            await future
+    journal._database = real
+    with pytest.raises(StorageUnavailable):
+        journal.append([fact(5)], 1)
+    await journal.barrier()
+    await journal.close()
+    assert len(read(tmp_path / "journal.db")) == 2

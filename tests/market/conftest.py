@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.market.scripted import ScriptedEngine
-from tirami.core.clock import SystemClock
+from tirami.core.clock import Clock, SystemClock
 from tirami.core.keys import SigningKey, journal_key, local_user_key
 from tirami.core.units import Ppm
 from tirami.ledger import NETWORK, AccountCreated, Heads, Ledger, Payer, PolicySet, grant_line
@@ -27,33 +29,54 @@ class House:
     node: SigningKey
     agent: Payer
 
-    async def hosted(self, budgets: tuple[int | None, int | None, int | None] = UNLIMITED) -> Payer:
-        key = SigningKey.generate()
+    async def hosted(
+        self, budgets: tuple[int | None, int | None, int | None] = UNLIMITED, key: SigningKey | None = None
+    ) -> Payer:
+        key = key or SigningKey.generate()
         await self.ledger.record_facts(
             AccountCreated(key.public_key, "agent", b""), PolicySet(key.public_key, *budgets)
         )
         granted = grant_line(self.ledger, self.node, key.public_key)
-        assert granted is not None
-        await granted
+        if granted is not None:
+            await granted
         return Payer(key.public_key, key, NETWORK)
 
 
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    node = SigningKey.generate()
+@asynccontextmanager
+async def opened_house(
+    home: Path,
+    *,
+    clock: Clock | None = None,
+    node: SigningKey | None = None,
+    accept_rollback: bool = False,
+    **parameters: int,
+) -> AsyncIterator[House]:
+    """A house under the built-in network with other ``parameters``; an existing ``node`` finds its journal again."""
+    node, known = node or SigningKey.generate(), node
+    regtest = NetworkFile.regtest(node.public_key)
     ledger = Ledger.open(
-        tmp_path / "journal.db",
-        network=NetworkFile.regtest(node.public_key),
+        home / "journal.db",
+        network=msgspec.structs.replace(regtest, parameters=msgspec.structs.replace(regtest.parameters, **parameters)),
         node=node,
         local_user=local_user_key(node).public_key,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         journal_key=journal_key(node),
+        accept_rollback=accept_rollback,
     )
     await ledger.start(os.urandom)
     heads = Heads(ledger, node)
     load = Load(follow=False, half_life_ms=1_800_000, prompt_ppm=Ppm(0))
     market = InferenceMarket(ledger, heads, node, load, os.urandom)
     result = House(ledger, heads, market, ScriptedEngine(), node, None)  # type: ignore[arg-type]
-    result.agent = await result.hosted()
-    yield result
-    await ledger.close()
+    if known is None:
+        result.agent = await result.hosted()
+    try:
+        yield result
+    finally:
+        await ledger.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with opened_house(tmp_path) as result:
+        yield result

@@ -36,7 +36,7 @@ class ScriptedGeneration:
             if self._engine.fail_after is not None and i >= self._engine.fail_after:
                 raise EngineFailed("scripted failure")
             if self._engine.stall_after is not None and i >= self._engine.stall_after:
-                await asyncio.Event().wait()
+                await self._engine.stall()
             await asyncio.sleep(self._engine.delay)
             self._count += 1
             yield Chunk(f"{i} ", (i,), TokenCount(self._count))
@@ -58,14 +58,20 @@ class ScriptedGeneration:
 
 
 class ScriptedEngine:
-    """``length`` tokens an answer; ``fail_after`` raises, ``stall_after`` hangs."""
+    """``length`` tokens an answer; ``fail_after`` raises, ``stall_after`` sets ``stalled`` and waits for ``resume``.
+
+    ``opened`` counts answers begun, ``running`` those not ended, ``waiting`` those that stall.
+    """
 
     def __init__(self, length: int = 10) -> None:
         self.length = length
         self.delay = 0.0
         self.fail_after: int | None = None
         self.stall_after: int | None = None
+        self.stalled, self.resume = asyncio.Event(), asyncio.Event()
+        self.opened = 0
         self.running = 0
+        self.waiting = 0
         self.card = CARD
         self.slots = 8
 
@@ -76,6 +82,14 @@ class ScriptedEngine:
     def status(self) -> EngineStatus:
         return EngineStatus(True, self.slots, self.running, 0, "scripted")
 
+    async def stall(self) -> None:
+        self.stalled.set()
+        self.waiting += 1
+        try:
+            await self.resume.wait()
+        finally:
+            self.waiting -= 1
+
     async def prepare(self, messages: Sequence[Message]) -> Prompt:
         text = " ".join(str(message["content"]) for message in messages)
         ids = tuple(range(len(text.split())))
@@ -83,6 +97,7 @@ class ScriptedEngine:
 
     @asynccontextmanager
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[ScriptedGeneration]:
+        self.opened += 1
         self.running += 1
         try:
             yield ScriptedGeneration(self, prompt, sampling)

@@ -33,7 +33,17 @@ def serve(config: Config, *, progress: Progress | None, ready: Callable[[Running
         StartError: the node does not start.
     """
     configure_logs(config.log)
-    asyncio.run(_serve(config, progress, ready))
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
+        runner.run(_serve(config, progress, ready))
+
+
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The fastest event loop this platform has; ``None`` for the standard library's."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _serve(config: Config, progress: Progress | None, ready: Callable[[Running], None]) -> None:

@@ -3,6 +3,7 @@
 from tirami.ledger.accounts import BURN, ISSUANCE, LINES, Account, AccountKind, Posting, key_account, local_account
 from tirami.ledger.admission import LOCAL, NETWORK, Admitted, admit, allowance_rule
 from tirami.ledger.book import Book, Demand
+from tirami.ledger.countersigner import countersigned
 from tirami.ledger.debits import Debit, Debits
 from tirami.ledger.entries import (
     AccountCreated,
@@ -22,7 +23,7 @@ from tirami.ledger.entries import (
 from tirami.ledger.heads import Heads, Inclusion, SignedHead
 from tirami.ledger.holds import MAX_OPEN, Holds, PayerBooks
 from tirami.ledger.journal import Journal
-from tirami.ledger.ledger import HOLD_LIFETIME_MS, Balance, Ledger, Payer, countersigned
+from tirami.ledger.ledger import HOLD_LIFETIME_MS, Balance, Ledger, Payer
 from tirami.ledger.lines import grant_line, is_issuer
 from tirami.ledger.log import MerkleLog
 from tirami.ledger.pricing import UNITY, Price, Tier, price, raw_demand, smoothed, tier_of

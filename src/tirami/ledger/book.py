@@ -155,15 +155,8 @@ class Book:
             debits = self._debits.get(account)
             if debits is None or not debits.waiting:
                 continue
-            income, credit = self.income(account), self._credit(account)
-            uncovered = []
-            for order in debits.waiting:
-                if not debits.funded(order, income, credit):
-                    uncovered.append(order)
-                    continue
-                debits.applied.add(order)
-                accounts.append(self._post(account, debits.by_order[order], postings))
-            debits.waiting = uncovered
+            for debit in debits.take_funded(self.income(account), self._credit(account)):
+                accounts.append(self._post(account, debit, postings))
         return postings
 
     def _post(self, account: Account, debit: Debit, postings: list[Posting]) -> Account:

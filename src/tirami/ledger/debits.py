@@ -76,6 +76,28 @@ class Debits:
         means = income + credit if debit.on_credit else income
         return means >= max(debit.declared, self.below(order)) + debit.amount
 
+    def take_funded(self, income: Trm, credit: Trm) -> list[Debit]:
+        """Mark every waiting debit that is covered now as applied and return them in order. O(1) for one, else O(n)."""
+        if len(self.waiting) == 1:
+            funded = [order for order in self.waiting if self.funded(order, income, credit)]
+        else:
+            funded = self._funded_of_many(income, credit)
+        self.applied.update(funded)
+        if funded:
+            self.waiting = [order for order in self.waiting if order not in self.applied]
+        return [self.by_order[order] for order in funded]
+
+    def _funded_of_many(self, income: Trm, credit: Trm) -> list[Order]:
+        funded, below, waiting = [], Trm(0), set(self.waiting)
+        for order in self.orders:
+            debit = self.by_order[order]
+            if order in waiting:
+                means = income + credit if debit.on_credit else income
+                if means >= max(debit.declared, below) + debit.amount:
+                    funded.append(order)
+            below = Trm(below + debit.amount)
+        return funded
+
     def raised_by(self, order: Order) -> bool:
         """Whether the debit at ``order``, just inserted, raised what a later applied debit needs. O(k), as above.
 

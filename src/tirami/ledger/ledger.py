@@ -5,13 +5,13 @@ between a gate and the hold it admits happens in one step of the event loop, so 
 spend a budget twice (I-19). Callers await durability before they tell anybody.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
+
+import structlog
 
 from tirami.core.clock import Clock
 from tirami.core.errors import (
@@ -30,6 +30,7 @@ from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import Admitted, admit
+from tirami.ledger.countersigner import Countersigner
 from tirami.ledger.entries import (
     Content,
     Entry,
@@ -47,8 +48,10 @@ from tirami.ledger.holds import MAX_OPEN, OpenHold, PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
 from tirami.ledger.safety import OWNER_POLICY, Means, Policy, headroom, refusal
 from tirami.ledger.state import State
-from tirami.proto import Envelope, Head, NetworkFile, Trade, Voucher, decode
+from tirami.proto import Envelope, Head, NetworkFile, Voucher, decode
 
+T = TypeVar("T")
+_log = structlog.get_logger()
 HOLD_LIFETIME_MS = 600_000
 """A local hold expires ten minutes after its last token (RULINGS, Journal)."""
 
@@ -85,7 +88,7 @@ class Ledger:
         self._clock = clock
         self._node = node
         self._local_user = local_user
-        self._checker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="signatures")
+        self._countersigner = Countersigner(node, network)
         self._unsaved_kill: KillSet | None = None
         self._degraded = False
         self._on_kill: list[Callable[[], None]] = []
@@ -137,7 +140,7 @@ class Ledger:
 
     async def close(self) -> None:
         await self._journal.close()
-        self._checker.shutdown()
+        self._countersigner.close()
 
     # --- time, journal -----------------------------------------------------------------------------------------
 
@@ -274,7 +277,7 @@ class Ledger:
 
     def check(self, account: bytes, amount: Trm) -> None:
         """The gate: raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial."""
-        with _deny_on_fault():
+        with _deny_on_fault:
             self._check_halted()
             denied = refusal(self.kill, self.means(account), self.state.holds.books(account), amount, self.now())
         if denied is not None:
@@ -282,7 +285,7 @@ class Ledger:
 
     def check_open(self) -> None:
         """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
-        with _deny_on_fault():
+        with _deny_on_fault:
             self._check_halted()
             denied = refusal(self.kill, Means(None, OWNER_POLICY, disabled=False), PayerBooks(), Trm(0), self.now())
         if denied is not None:
@@ -290,7 +293,7 @@ class Ledger:
 
     def headroom(self, account: bytes) -> Trm | None:
         """The most the gate would let this account promise now; ``None`` without bound. Raises ``SafetyUnknown``."""
-        with _deny_on_fault():
+        with _deny_on_fault:
             return headroom(self.means(account), self.state.holds.books(account), self.now())
 
     def _check_halted(self) -> None:
@@ -332,17 +335,29 @@ class Ledger:
         return self.state.holds.books(account)
 
     def may_open(self, account: bytes) -> bool:
-        return len(self.books(account).open) < MAX_OPEN
+        """Whether another session fits into an acceptance. Raises ``SafetyUnknown``."""
+        with _deny_on_fault:
+            return len(self.books(account).open) < MAX_OPEN
 
-    def open_hold(self, hold: HoldOpened) -> Awaitable[None]:
-        """Gate and hold in one transaction. Raises ``SpendDenied``, ``StorageUnavailable``."""
-        self.check(hold.account, Trm(hold.ceiling))
-        return self.append([hold])
+    def open_hold(
+        self, account: bytes, ceiling: Trm, sign: Callable[[], tuple[HoldOpened, T]]
+    ) -> tuple[T, Awaitable[None]]:
+        """Gate, signatures and hold in one transaction: ``sign`` is called when the gate has let the ceiling pass.
 
-    def vouch(self, hold_id: bytes, amount: Trm, voucher: Voucher) -> Awaitable[None]:
-        """Journal a running total the payer signed. Gated again (B13). ``StorageUnavailable`` for a lost hold."""
+        Returns what ``sign`` made beside the hold. Raises ``SpendDenied``, ``StorageUnavailable``.
+        """
+        self.check(account, ceiling)
+        hold, promise = sign()
+        return promise, self.append([hold])
+
+    def vouch(self, hold_id: bytes, sign: Callable[[], tuple[Trm, Voucher]]) -> Awaitable[None]:
+        """Journal a running total; the payer signs it in ``sign``, behind the gate (B13).
+
+        Raises ``SpendDenied``, ``StorageUnavailable``, the latter also for a hold that was lost.
+        """
         hold = self._session(hold_id)
         self.check_voucher(hold_id)
+        amount, voucher = sign()
         if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
             raise SafetyUnknown("a voucher never falls and never exceeds its ceiling")
         return self.append([HoldVouched(hold_id, amount, voucher, self.now() + HOLD_LIFETIME_MS)])
@@ -356,7 +371,7 @@ class Ledger:
         """Whether another voucher of this session may be signed now: the ceiling is held, so only the switches."""
         hold = self._session(hold_id)
         self.check_open()
-        with _deny_on_fault():
+        with _deny_on_fault:
             disabled = self.means(hold.opened.account).disabled
         if disabled:
             raise AccountDisabled("this account is disabled")
@@ -364,14 +379,12 @@ class Ledger:
     async def capture(self, hold_id: bytes, voucher: Voucher) -> Admitted:
         """Countersign a session's last voucher, book the trade, close the hold: one group, durable on return.
 
-        Never gated (B13). Signatures are made and checked in a thread of their own: the library lets go of the
-        interpreter meanwhile, and other streams go on.
+        Never gated (B13).
         """
         vouched = self._session(hold_id).vouched
         if vouched is None or vouched.voucher != voucher:
             raise SafetyUnknown("a hold is captured at its last voucher only")
-        loop = asyncio.get_running_loop()
-        admitted = await loop.run_in_executor(self._checker, _settled, voucher, self._node, self.network)
+        admitted = await self._countersigner.countersign(voucher)
         if self._session(hold_id).vouched != vouched:
             raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
@@ -403,8 +416,15 @@ class Ledger:
         for hold_id, hold in list(self.state.holds.open.items()):
             if hold_id in live and hold.expires_ms > self.now():
                 continue
-            if hold_id in self.state.holds.open:
+            if hold_id not in self.state.holds.open:
+                continue
+            try:
                 await self.end_session(hold_id, "expired")
+            except StorageUnavailable:
+                raise
+            except TiramiError as error:
+                _log.warning("hold_not_ended", hold=hold_id.hex(), code=error.code, reason=error.message)
+            else:
                 ended += 1
         return ended
 
@@ -434,26 +454,15 @@ class Ledger:
         return imbalance
 
 
-@contextmanager
-def _deny_on_fault() -> Iterator[None]:
+class _DenyOnFault:
     """Whatever goes wrong inside the gate is a denial (SAF-06)."""
-    try:
-        yield
-    except SpendDenied:
-        raise
-    except Exception as error:
-        raise SafetyUnknown("the gate could not decide, so it denies") from error
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, SpendDenied):
+            raise SafetyUnknown("the gate could not decide, so it denies") from error
 
 
-def countersigned(voucher: Voucher, provider: Signer) -> Envelope:
-    """A voucher becomes a trade when the provider signs the same body."""
-    return Envelope(
-        kind="trade",
-        body=voucher.trade_body,
-        signatures=(voucher.payer_signature, provider.sign(Trade.TAG + voucher.trade_body)),
-        attachments=(voucher.acceptance_body, voucher.acceptance_signature),
-    )
-
-
-def _settled(voucher: Voucher, provider: Signer, network: NetworkFile) -> Admitted:
-    return admit(countersigned(voucher, provider), network, own_acceptance=True)
+_deny_on_fault = _DenyOnFault()

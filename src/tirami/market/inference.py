@@ -86,9 +86,8 @@ class InferenceMarket:
         price = self.load.price(order.engine.card.active_parameters)
         sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price))
         ceiling = amount_due(price.prompt, price.completion, order.prompt.count, sampling.max_tokens)
-        self._ledger.check(key, ceiling)
-        ticket, hold = self._sign(replace(order, sampling=sampling), price, ceiling)
-        opened = self._ledger.open_hold(hold)
+        wanted = replace(order, sampling=sampling)
+        ticket, opened = self._ledger.open_hold(key, ceiling, lambda: self._sign(wanted, price, ceiling))
         self._tickets.issue(ticket)
         try:
             await opened
@@ -167,7 +166,7 @@ class InferenceMarket:
             return most
         return max(1, min(most, price.tokens_within(headroom, order.prompt.count)))
 
-    def _sign(self, order: Order, price: Price, ceiling: Trm) -> tuple[Ticket, HoldOpened]:
+    def _sign(self, order: Order, price: Price, ceiling: Trm) -> tuple[HoldOpened, Ticket]:
         """Quote by the provider, acceptance by the payer: the same two records a mesh session starts with."""
         ledger, payer, card, now = self._ledger, order.payer, order.engine.card, self._ledger.now()
         drawn = self._random(96)  # one draw: the system call costs more than the bytes
@@ -244,4 +243,4 @@ class InferenceMarket:
             secret=secret,
             request_id=order.request_id,
         )
-        return ticket, hold
+        return hold, ticket

@@ -226,7 +226,11 @@ class MeteredSession:
 
     def _vouch(self) -> Awaitable[None]:
         """The payer signs the running total of what was delivered; await it before anything more is delivered."""
-        self._ledger.check_voucher(self.hold_id)
+        written = self._ledger.vouch(self.hold_id, self._sign)
+        self._vouched = self._delivered
+        return written
+
+    def _sign(self) -> tuple[Trm, Voucher]:
         trade, ticket = self._trade(), self._ticket
         half = signed(trade, ticket.payer.signer)
         voucher = Voucher(
@@ -235,9 +239,7 @@ class MeteredSession:
             acceptance_body=ticket.acceptance_body,
             acceptance_signature=ticket.acceptance_signature,
         )
-        written = self._ledger.vouch(self.hold_id, Trm(trade.amount), voucher)
-        self._vouched = self._delivered
-        return written
+        return Trm(trade.amount), voucher
 
     def _left(self) -> None:
         self._running.discard(self)

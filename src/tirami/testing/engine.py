@@ -50,6 +50,8 @@ class _Engine:
         try:
             answer = _Answer(body, prompt, directive, read, most)
             return await (answer.stream(request) if body.get("stream") else answer.whole())
+        except ConnectionResetError:
+            raise asyncio.CancelledError from None  # the client left; aiohttp has nothing to answer
         finally:
             self.busy -= 1
 

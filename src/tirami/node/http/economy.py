@@ -68,6 +68,7 @@ async def balance(call: Call) -> BalanceReply:
 
 @handles("network")
 async def network(call: Call) -> NetworkReply:
+    await call.parts.ledger.durable()
     return network_reply(call.parts)
 
 

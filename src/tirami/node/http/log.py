@@ -73,6 +73,7 @@ async def log_consistency(call: Call) -> ConsistencyReply:
 @handles("log_state")
 async def log_state(call: Call) -> StateReply:
     ledger = call.parts.ledger
+    await ledger.durable()
     book = ledger.state.book
     return StateReply(
         network_hash=ledger.network.hash.hex(),

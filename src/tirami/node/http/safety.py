@@ -20,6 +20,7 @@ from tirami.node.http.handlers import Call, handles
 async def safety(call: Call) -> SafetyReply:
     query: SafetyQuery = call.query
     ledger, account = call.parts.ledger, visible_account(call, query.node)
+    await ledger.durable()
     kill, books = ledger.kill, ledger.books(account)
     active = kill is not None and kill.active
     policy = ledger.policy(account) if account != call.parts.payers.owner.key else None

@@ -1,0 +1,5 @@
+"""The market's house, for tests of the ledger under a market."""
+
+from tests.market.conftest import house
+
+__all__ = ["house"]

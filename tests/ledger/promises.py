@@ -1,0 +1,51 @@
+"""What a node's payers have signed, read from its journal for the oracle of PROTOCOL B8."""
+
+from collections import defaultdict
+
+from tests.ledger.oracle import Acceptance, Promise, convicts
+from tirami.ledger import HoldOpened, HoldVouched, Ledger
+from tirami.ledger.entries import decode_content
+from tirami.proto import Acceptance as Accepted
+from tirami.proto import Envelope, Trade, Transfer, decode
+
+
+class Promises:
+    """Acceptances, vouchers and transfers by payer; :meth:`read` adds what is new in a journal."""
+
+    def __init__(self) -> None:
+        self._accepted: dict[bytes, list[Acceptance]] = defaultdict(list)
+        self._vouched: dict[bytes, list[Promise]] = defaultdict(list)
+
+    def read(self, ledger: Ledger, after: int = 0) -> int:
+        """Take in the durable entries after position ``after``; returns the last position read."""
+        select = "SELECT seq, kind, body FROM entries WHERE seq > ? ORDER BY seq"
+        for seq, kind, body in ledger._journal._database.execute(select, (after,)):
+            self._take(decode_content(kind, body))
+            after = seq
+        return after
+
+    def _take(self, content: object) -> None:
+        match content:
+            case HoldOpened(acceptance=body):
+                signed = decode(Accepted, body)
+                opened = {entry.number: entry.ceiling for entry in signed.open}
+                numbered = Acceptance(signed.incarnation, signed.number, signed.settled, opened, body)
+                self._accepted[signed.payer].append(numbered)
+            case HoldVouched(voucher=voucher):
+                trade = decode(Trade, voucher.trade_body)
+                self._vouched[trade.payer].append(Promise(trade.incarnation, trade.session, trade.amount))
+            case Envelope(kind="transfer", body=body):
+                moved = decode(Transfer, body)
+                opened = {entry.number: entry.ceiling for entry in moved.open}
+                numbered = Acceptance(moved.incarnation, moved.number, moved.settled, opened, body)
+                self._accepted[moved.payer].append(numbered)
+                self._vouched[moved.payer].append(Promise(moved.incarnation, moved.number, moved.amount))
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self._accepted.values())) + sum(map(len, self._vouched.values()))
+
+    def verdicts(self) -> set[str]:
+        """What any payer can be convicted of; empty for honest ones."""
+        found = {convicts(accepted, self._vouched[payer]) for payer, accepted in self._accepted.items()}
+        return {verdict for verdict in found if verdict is not None}
