@@ -21,6 +21,8 @@ from typing import Final, Self
 from tirami.core.errors import ModelLoadError
 
 WORKER: Final = Path(__file__).with_name("worker.py")
+LAST_WORDS_S: Final = 2.0
+"""How long a child that failed is listened to."""
 TAIL_BYTES: Final = 16_384
 """How much of what the child says while loading is kept, for the reason of a failure."""
 _SECRET_NAME: Final = re.compile(r"TIRAMI|TOKEN|SECRET|PASS|KEY|CREDENTIAL", re.IGNORECASE)
@@ -134,24 +136,26 @@ async def _introduce(process: asyncio.subprocess.Process, settings: WorkerSettin
     process.stdin.write(json.dumps(config).encode() + b"\n")
     with contextlib.suppress(ConnectionError):
         await process.stdin.drain()
-    async with asyncio.TaskGroup() as group:
-        complaints = group.create_task(_tail(process.stderr))
-        answer = group.create_task(process.stdout.readline())
-    if answer.result():
-        said: dict[str, object] = json.loads(answer.result())
+    complaints = bytearray()
+    listening = asyncio.create_task(_listen(process.stderr, complaints), name="engine complaints")
+    try:
+        answer = await process.stdout.readline()
+        said: dict[str, object] = json.loads(answer) if answer else {"error": _ending(await process.wait())}
         port = said.get("port")
         if isinstance(port, int):
             return port
-        raise _load_error(settings, _reason(str(said.get("error")), complaints.result()))
-    raise _load_error(settings, _reason(_ending(await process.wait()), complaints.result()))
+        await asyncio.wait((listening,), timeout=LAST_WORDS_S)
+    finally:  # not every event loop tells the end of a pipe while the child lives
+        listening.cancel()
+        await asyncio.wait((listening,))
+    raise _load_error(settings, _reason(str(said.get("error")), complaints.decode(errors="replace")))
 
 
-async def _tail(stream: asyncio.StreamReader) -> str:
-    """The last of what comes out of ``stream`` until its end; the rest is dropped."""
-    tail = b""
+async def _listen(stream: asyncio.StreamReader, heard: bytearray) -> None:
+    """Keep the last of what comes out of ``stream`` until its end."""
     while block := await stream.read(4096):
-        tail = (tail + block)[-TAIL_BYTES:]
-    return tail.decode(errors="replace")
+        heard += block
+        del heard[:-TAIL_BYTES]
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
