@@ -105,7 +105,7 @@ def test_a_llama_server_on_path_is_the_same_child(tmp_path: Path) -> None:
     env = {"TIRAMI_INFER_ENGINE": "llama-server", "PATH": f"{binary.parent}:{os.environ['PATH']}"}
     with NodeProcess(tmp_path / "home", "--model", "smollm2:135m", env=env) as node, node.client() as owner:
         assert (tmp_path / "bin" / "was-run").exists()
-        answer = owner.chat_completions(chat("Say hello.", 8))
+        answer = owner.chat_completions(chat("Say hello.", 8, temperature=0.0, seed=1))
         assert answer.x_tirami.counted_by == "engine"
         assert answer.x_tirami.ids_complete
         assert answer.x_tirami.peak_memory_bytes > 50_000_000
@@ -176,8 +176,9 @@ def test_one_flag_fetches_a_model_shows_its_bytes_and_works_offline_from_then_on
 def test_every_call_has_a_meter_reading(model_node: NodeProcess) -> None:
     with model_node.client() as owner:
         card = owner.models().data[0]
-        whole = owner.chat_completions(chat("Count to five.", 24))
-        streamed = list(owner.stream_chat(chat("Count to five.", 24)))[-1]["x_tirami"]
+        question = chat("Count to five.", 24, temperature=0.0, seed=1)
+        whole = owner.chat_completions(question)
+        streamed = list(owner.stream_chat(question))[-1]["x_tirami"]
         for reading in (whole.x_tirami.model_dump(), streamed):
             assert reading["counted_by"] == "engine"
             assert reading["ids_complete"] is True

@@ -32,8 +32,9 @@ COST = 10
 STILL_PRICES = {"TIRAMI_PRICING_PROMPT_PPM": "0", "TIRAMI_PRICING_FOLLOW_LOAD": "false"}
 
 
-def chat(prompt: str, most: int) -> ChatCompletionRequest:
-    return ChatCompletionRequest.model_validate({"messages": [{"role": "user", "content": prompt}], "max_tokens": most})
+def chat(prompt: str, most: int, **more: object) -> ChatCompletionRequest:
+    body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": most, **more}
+    return ChatCompletionRequest.model_validate(body)
 
 
 # --- budgets -----------------------------------------------------------------------------------------------------
