@@ -6,24 +6,26 @@ import pytest
 
 from tests.market.conftest import House
 from tests.market.test_inference import nothing_is_held, order, serve
+from tirami.core.clock import SystemClock
 from tirami.core.errors import BudgetExceeded, InsufficientFunds, KillSwitchActive, SafetyUnknown, SpendDenied
 from tirami.core.keys import SigningKey
 from tirami.core.units import Trm
-from tirami.ledger import AccountDisabled, Book, Ledger, PayerBooks, PolicySet
-from tirami.ledger import ledger as ledger_module
+from tirami.ledger import AccountDisabled, Book, PayerBooks, PolicySet
+from tirami.ledger import gate as gate_module
 from tirami.ledger import safety as safety_module
+from tirami.ledger.gate import Gate
 
 PLACES: dict[str, tuple[object, str]] = {
-    "the kill switch": (Ledger, "kill"),
-    "the halt": (Ledger, "_check_halted"),
-    "the clock": (Ledger, "now"),
-    "the policy": (Ledger, "policy"),
-    "the means": (Ledger, "means"),
-    "the credit line": (Ledger, "_line"),
+    "the kill switch": (Gate, "kill"),
+    "the halt": (Gate, "_check_halted"),
+    "the clock": (SystemClock, "now_ms"),
+    "the policy": (Gate, "policy"),
+    "the means": (Gate, "means"),
+    "the credit line": (Gate, "line"),
     "the income": (Book, "income"),
     "the holds": (PayerBooks, "held"),
     "the sliding hour": (PayerBooks, "spent_in_hour"),
-    "the decision": (ledger_module, "refusal"),
+    "the decision": (gate_module, "refusal"),
     "the budgets": (safety_module, "_budgets"),
 }
 SWITCHES_ONLY = {"the kill switch", "the halt", "the decision"}
@@ -62,7 +64,7 @@ async def test_a_fault_inside_the_gate_is_a_denial(
                 session._vouch()
             if place not in SWITCHES_ONLY:
                 with pytest.raises(SafetyUnknown):
-                    house.ledger.headroom(house.agent.key)
+                    house.ledger.gate.headroom(house.agent.key)
         assert house.ledger.seq == entries, "nothing was signed and nothing is held"
         assert set(house.ledger.state.holds.open) == {ticket.hold_id}
         assert (await session.settle()).cost == 1
@@ -87,7 +89,7 @@ async def test_headroom_is_the_least_of_funds_and_budgets(house: House) -> None:
 
     async def headroom(*budgets: int | None) -> Trm | None:
         await ledger.record_facts(PolicySet(house.agent.key, *budgets))
-        return ledger.headroom(house.agent.key)
+        return ledger.gate.headroom(house.agent.key)
 
     await serve(house)
     assert await headroom(None, None, None) == 990
@@ -97,32 +99,32 @@ async def test_headroom_is_the_least_of_funds_and_budgets(house: House) -> None:
     assert await headroom(None, None, 5) == 0
     payer = await house.hosted((None, 100, None))
     ticket = await house.market.begin_inference(await order(house, payer, max_tokens=60))
-    assert ledger.headroom(ticket.payer.key) == 40
+    assert ledger.gate.headroom(ticket.payer.key) == 40
     await house.market.cancel(ticket)
-    assert ledger.headroom(ticket.payer.key) == 100
-    assert ledger.headroom(house.ledger._local_user) is None
+    assert ledger.gate.headroom(ticket.payer.key) == 100
+    assert ledger.gate.headroom(house.ledger._local_user) is None
 
 
 @pytest.mark.parametrize("amount", [0, 1, 289, 290])
 async def test_what_fits_into_the_headroom_passes_the_gate(house: House, amount: int) -> None:
     payer = await house.hosted((None, 290, None))
-    house.ledger.check(payer.key, Trm(amount))
+    house.ledger.gate.check(payer.key, Trm(amount))
     with pytest.raises(BudgetExceeded):
-        house.ledger.check(payer.key, Trm(291))
+        house.ledger.gate.check(payer.key, Trm(291))
 
 
 async def test_the_first_reason_wins(house: House) -> None:
     ledger, poor = house.ledger, await house.hosted((10, 20, 30))
     with pytest.raises(BudgetExceeded) as denied:
-        ledger.check(poor.key, Trm(5_000))
+        ledger.gate.check(poor.key, Trm(5_000))
     assert denied.value.data == {"limit": 10, "window": "request", "spent": 0}
     with pytest.raises(InsufficientFunds):
-        ledger.check(house.agent.key, Trm(1_001))
+        ledger.gate.check(house.agent.key, Trm(1_001))
     await ledger.record_facts(AccountDisabled(poor.key))
     with pytest.raises(SpendDenied, match="disabled"):
-        ledger.check(poor.key, Trm(5_000))
+        ledger.gate.check(poor.key, Trm(5_000))
     with pytest.raises(SafetyUnknown, match="policy"):
-        ledger.check(SigningKey.generate().public_key, Trm(1))
+        ledger.gate.check(SigningKey.generate().public_key, Trm(1))
     await ledger.set_kill(True, "", "nobody")
     with pytest.raises(KillSwitchActive):
-        ledger.check(poor.key, Trm(5_000))
+        ledger.gate.check(poor.key, Trm(5_000))

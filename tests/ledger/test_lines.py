@@ -28,9 +28,9 @@ async def test_welcome_limit_is_the_size_of_a_line(tmp_path: Path, limit: int) -
     async with opened_house(tmp_path, welcome_limit=limit) as house:
         assert newest_grant(house).limit == limit
         assert house.ledger.balance(house.agent.key).effective == limit
-        house.ledger.check(house.agent.key, Trm(limit))
+        house.ledger.gate.check(house.agent.key, Trm(limit))
         with pytest.raises(InsufficientFunds):
-            house.ledger.check(house.agent.key, Trm(limit + 1))
+            house.ledger.gate.check(house.agent.key, Trm(limit + 1))
 
 
 async def test_a_welcome_limit_of_nothing_grants_nothing(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ async def test_welcome_hours_is_how_long_a_line_is_honoured(tmp_path: Path, hour
         clock.advance(0.001)
         assert house.ledger.balance(house.agent.key).effective == 0
         with pytest.raises(InsufficientFunds):
-            house.ledger.check(house.agent.key, Trm(1))
+            house.ledger.gate.check(house.agent.key, Trm(1))
 
 
 async def test_a_line_that_is_due_at_once_is_worth_nothing(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ async def test_two_hundred_requests_against_a_budget_for_ten(house: House, reque
     payer = await house.hosted((None, 100, None))
 
     async def one() -> bool:
-        while not house.ledger.may_open(payer.key):
+        while not house.ledger.gate.may_open(payer.key):
             await asyncio.sleep(0)
         try:
             return (await serve(house, payer=payer, max_tokens=10)).cost == 10

@@ -64,8 +64,8 @@ async def test_a_killed_node_starts_and_stays_killed(tmp_path: Path) -> None:
     async with open_parts(configured(home), SystemClock()) as parts:
         await parts.ledger.set_kill(True, "test", "nobody")
     async with open_parts(configured(home), SystemClock()) as parts:
-        assert parts.ledger.kill is not None
-        assert parts.ledger.kill.active
+        assert parts.ledger.gate.kill is not None
+        assert parts.ledger.gate.kill.active
 
 
 async def test_a_network_file_that_forbids_what_was_granted_refuses_the_start(tmp_path: Path) -> None:

@@ -72,12 +72,12 @@ async def test_and_again_every_minute(kept: Kept) -> None:
 async def test_a_book_out_of_balance_stops_all_spending_at_once(kept: Kept) -> None:
     await kept.round()
     house = kept.house
-    house.ledger.check(house.agent.key, Trm(1))
+    house.ledger.gate.check(house.agent.key, Trm(1))
     house.ledger.state.book._income[key_account(house.agent.key)] = Trm(1)
     kept.clock.advance(WATCH_EVERY_S)
     await kept.round()
     with pytest.raises(SafetyUnknown, match="out of balance by 1 TRM"):
-        house.ledger.check(house.agent.key, Trm(1))
+        house.ledger.gate.check(house.agent.key, Trm(1))
 
 
 async def test_an_abandoned_hold_ends_and_a_live_one_stays(kept: Kept) -> None:

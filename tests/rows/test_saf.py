@@ -256,7 +256,7 @@ def test_whatever_signs_or_books_a_promise_passes_the_gate() -> None:
     assert all(asks[name] for name in ("ledger/lines:grant_line", "ledger/transfers:transfer"))
     for promise in ("open_hold", "vouch"):  # the others sign in a callback that the ledger calls behind its gate
         source = source_of(f"ledger/ledger:{promise}")
-        gate, signature = source.index("self.check"), source.index("= sign()")
+        gate, signature = source.index("self.gate.check"), source.index("= sign()")
         assert gate < signature < source.index("self.append(")
 
 
@@ -291,7 +291,7 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
         raise SafetyUnknown("the test denies everything")
 
     for gate in ("check", "check_open", "check_voucher"):
-        monkeypatch.setattr(ledger, gate, deny)
+        monkeypatch.setattr(ledger.gate, gate, deny)
     bodies = {
         "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
         "transfer": {"to": account, "amount": 1},

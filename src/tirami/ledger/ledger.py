@@ -15,13 +15,11 @@ import structlog
 
 from tirami.core.clock import Clock
 from tirami.core.errors import (
-    AccountDisabled,
     InvalidProof,
     InvalidSignature,
     JournalCorrupt,
     NetworkFileError,
     SafetyUnknown,
-    SpendDenied,
     StartError,
     StorageUnavailable,
     TiramiError,
@@ -44,9 +42,9 @@ from tirami.ledger.entries import (
     KillSet,
     NodeStarted,
 )
-from tirami.ledger.holds import MAX_OPEN, OpenHold, PayerBooks
+from tirami.ledger.gate import Gate
+from tirami.ledger.holds import OpenHold, PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
-from tirami.ledger.safety import OWNER_POLICY, Means, Policy, headroom, refusal
 from tirami.ledger.state import State
 from tirami.proto import Envelope, Head, NetworkFile, Voucher, decode
 
@@ -89,13 +87,11 @@ class Ledger:
         self._node = node
         self._local_user = local_user
         self._countersigner = Countersigner(node, network)
-        self._unsaved_kill: KillSet | None = None
         self._degraded = False
         self._on_kill: list[Callable[[], None]] = []
         self.network = network
         self.state = State(network)
-        self.halted: str | None = None
-        """Why this node stopped spending by itself (Σ ≠ 0), or ``None``."""
+        self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user)
         self.checked_ms = UnixMs(0)
         """When Σ was last added up anew."""
 
@@ -191,7 +187,7 @@ class Ledger:
         try:
             self._replay()
         except StartError as error:
-            self.halted = error.message
+            self.gate.halted = error.message
 
     def _replay(self) -> None:
         state = State(self.network)
@@ -240,7 +236,7 @@ class Ledger:
     def _balance(self, account: PublicKey, *, local: bool) -> Balance:
         book = self.state.book
         net = self.state.net(account, local=local)
-        limit = Trm(0) if local else self._line(account)
+        limit = Trm(0) if local else self.gate.line(account)
         held = self.state.holds.held(account)
         income = Trm(0) if local else book.income(key_account(account))
         if local:
@@ -248,57 +244,7 @@ class Ledger:
         spent = book.spent(key_account(account))
         return Balance(income, spent, net, held, limit, Trm(max(0, -net)), Trm(net + limit - held))
 
-    def _line(self, account: bytes) -> Trm:
-        """The part of a credit line the gate still honours: nothing after its due date (B4)."""
-        due = self.state.line_due.get(account, UnixMs(0))
-        return self.state.book.limit(account) if self.now() < due else Trm(0)
-
-    # --- the gate ----------------------------------------------------------------------------------------------
-
-    @property
-    def kill(self) -> KillSet | None:
-        return self._unsaved_kill or self.state.settings.kill
-
-    def policy(self, account: bytes) -> Policy | None:
-        """Budgets of an account of this node; ``None`` for anybody else, whom the gate denies."""
-        if account == self._local_user:
-            return OWNER_POLICY
-        known = account == self._node.public_key or account in self.state.settings.accounts
-        return self.state.settings.policies.get(account, Policy()) if known else None
-
-    def means(self, account: bytes) -> Means:
-        hosted = self.state.settings.accounts.get(account)
-        if account == self._local_user:
-            return Means(None, OWNER_POLICY, disabled=False)
-        books = self.state.holds.books(account)
-        cover = self.state.book.income(key_account(account)) + self._line(account)
-        available = Trm(cover - books.settled - books.held)
-        return Means(available, self.policy(account), hosted is not None and hosted.disabled)
-
-    def check(self, account: bytes, amount: Trm) -> None:
-        """The gate: raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial."""
-        with _deny_on_fault:
-            self._check_halted()
-            denied = refusal(self.kill, self.means(account), self.state.holds.books(account), amount, self.now())
-        if denied is not None:
-            raise denied
-
-    def check_open(self) -> None:
-        """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
-        with _deny_on_fault:
-            self._check_halted()
-            denied = refusal(self.kill, Means(None, OWNER_POLICY, disabled=False), PayerBooks(), Trm(0), self.now())
-        if denied is not None:
-            raise denied
-
-    def headroom(self, account: bytes) -> Trm | None:
-        """The most the gate would let this account promise now; ``None`` without bound. Raises ``SafetyUnknown``."""
-        with _deny_on_fault:
-            return headroom(self.means(account), self.state.holds.books(account), self.now())
-
-    def _check_halted(self) -> None:
-        if self.halted is not None:
-            raise SafetyUnknown(f"spending is halted: {self.halted}")
+    # --- the kill switch ---------------------------------------------------------------------------------------
 
     async def set_kill(self, active: bool, reason: str, operator: str) -> int:
         """Throw or release the kill switch; returns its journal position once durable.
@@ -308,10 +254,10 @@ class Ledger:
         """
         fact = KillSet(active, reason, operator)
         if active:
-            self._unsaved_kill = fact
+            self.gate.thrown = fact
             for stop in self._on_kill:
                 stop()
-        before = self._unsaved_kill
+        before = self.gate.thrown
         try:
             written = self.append([fact])
             seq = self.seq
@@ -321,8 +267,8 @@ class Ledger:
                 message = "spending is frozen, but that could not be saved: a restart would lift it"
                 raise StorageUnavailable(message, retry_after=error.retry_after) from error
             raise
-        if self._unsaved_kill is before:
-            self._unsaved_kill = None
+        if self.gate.thrown is before:
+            self.gate.thrown = None
         return seq
 
     def on_kill(self, stop: Callable[[], None]) -> None:
@@ -334,11 +280,6 @@ class Ledger:
     def books(self, account: bytes) -> PayerBooks:
         return self.state.holds.books(account)
 
-    def may_open(self, account: bytes) -> bool:
-        """Whether another session fits into an acceptance. Raises ``SafetyUnknown``."""
-        with _deny_on_fault:
-            return len(self.books(account).open) < MAX_OPEN
-
     def open_hold(
         self, account: bytes, ceiling: Trm, sign: Callable[[], tuple[HoldOpened, T]]
     ) -> tuple[T, Awaitable[None]]:
@@ -346,7 +287,7 @@ class Ledger:
 
         Returns what ``sign`` made beside the hold. Raises ``SpendDenied``, ``StorageUnavailable``.
         """
-        self.check(account, ceiling)
+        self.gate.check(account, ceiling)
         hold, promise = sign()
         return promise, self.append([hold])
 
@@ -356,7 +297,7 @@ class Ledger:
         Raises ``SpendDenied``, ``StorageUnavailable``, the latter also for a hold that was lost.
         """
         hold = self._session(hold_id)
-        self.check_voucher(hold_id)
+        self.gate.check_voucher(hold.opened.account)
         amount, voucher = sign()
         if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
             raise SafetyUnknown("a voucher never falls and never exceeds its ceiling")
@@ -368,13 +309,8 @@ class Ledger:
         hold.expires_ms = UnixMs(self.now() + HOLD_LIFETIME_MS)
 
     def check_voucher(self, hold_id: bytes) -> None:
-        """Whether another voucher of this session may be signed now: the ceiling is held, so only the switches."""
-        hold = self._session(hold_id)
-        self.check_open()
-        with _deny_on_fault:
-            disabled = self.means(hold.opened.account).disabled
-        if disabled:
-            raise AccountDisabled("this account is disabled")
+        """Whether another voucher of this session may be signed now. Raises ``SpendDenied``, ``StorageUnavailable``."""
+        self.gate.check_voucher(self._session(hold_id).opened.account)
 
     async def capture(self, hold_id: bytes, voucher: Voucher) -> Admitted:
         """Countersign a session's last voucher, book the trade, close the hold: one group, durable on return.
@@ -450,19 +386,5 @@ class Ledger:
         imbalance = self.state.book.imbalance()
         self.checked_ms = self.now()
         if imbalance != 0:
-            self.halted = f"the book is out of balance by {imbalance} TRM"
+            self.gate.halted = f"the book is out of balance by {imbalance} TRM"
         return imbalance
-
-
-class _DenyOnFault:
-    """Whatever goes wrong inside the gate is a denial (SAF-06)."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, SpendDenied):
-            raise SafetyUnknown("the gate could not decide, so it denies") from error
-
-
-_deny_on_fault = _DenyOnFault()

@@ -28,7 +28,7 @@ def grant_line(ledger: Ledger, issuer: Signer, to: PublicKey) -> Awaitable[None]
     book, parameters = ledger.state.book, ledger.network.parameters
     if book.limit(to) or not parameters.welcome_limit:
         return None
-    ledger.check_open()
+    ledger.gate.check_open()
     now = ledger.now()
     period = now // DAY_MS
     used = book.known(quota_account(issuer.public_key, period))

@@ -23,7 +23,7 @@ def transfer(ledger: Ledger, payer: Signer, to: PublicKey, amount: Trm) -> tuple
     Raises ``SpendDenied`` with the first reason; ``InsufficientFunds`` when the key does not own that much.
     """
     key = payer.public_key
-    ledger.check(key, amount)
+    ledger.gate.check(key, amount)
     owned = transferable(ledger, key)
     if amount > owned:
         raise InsufficientFunds(

@@ -69,7 +69,7 @@ class InferenceMarket:
 
     def check(self, payer: Payer) -> None:
         """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine."""
-        self._ledger.check(payer.key, Trm(1))
+        self._ledger.gate.check(payer.key, Trm(1))
 
     async def begin_inference(self, order: Order) -> Ticket:
         """Price, gate, hold. Durable when it returns.
@@ -81,7 +81,7 @@ class InferenceMarket:
         """
         key = order.payer.key
         self._check_running()
-        if not self._ledger.may_open(key):
+        if not self._ledger.gate.may_open(key):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
         price = self.load.price(order.engine.card.active_parameters)
         sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price))
@@ -161,7 +161,7 @@ class InferenceMarket:
         return order.max_tokens
 
     def _default_tokens(self, order: Order, price: Price, most: int) -> int:
-        headroom = self._ledger.headroom(order.payer.key)
+        headroom = self._ledger.gate.headroom(order.payer.key)
         if headroom is None:
             return most
         return max(1, min(most, price.tokens_within(headroom, order.prompt.count)))

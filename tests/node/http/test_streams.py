@@ -70,7 +70,7 @@ async def test_a_kill_while_the_hold_is_written_reaches_no_engine(
     asked = asyncio.create_task(narrow.call("POST", CHAT, {**HELLO, "stream": stream}, token=token))
     await disk.writing.wait()
     kill = asyncio.create_task(narrow.admin("POST", "/v1/tirami/kill", KILL))
-    await until(lambda: narrow.parts.ledger.kill is not None)
+    await until(lambda: narrow.parts.ledger.gate.kill is not None)
     disk.release()
     status, reply = await asked
     assert (status, reply["error"]["code"]) == (423, "kill_switch_active")

@@ -18,7 +18,7 @@ async def create_account(call: Call) -> AccountEntry:
     """A new key, sealed, with a welcome line while today's quota lasts. Refused while spending is frozen."""
     body: AccountRequest = call.body
     parts, key = call.parts, SigningKey.generate()
-    parts.ledger.check_open()
+    parts.ledger.gate.check_open()
     await parts.ledger.record_facts(AccountCreated(key.public_key, body.label, parts.keystore.seal(key)))
     if is_issuer(parts.ledger, parts.key.public_key):
         try:

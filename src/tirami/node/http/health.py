@@ -29,7 +29,7 @@ async def healthz(call: Call) -> Response:
 async def readyz(call: Call) -> Response:
     components = {
         "engine": call.parts.engines.ready,
-        "ledger": call.parts.ledger.halted is None,
+        "ledger": call.parts.ledger.gate.halted is None,
         "storage": call.parts.ledger.writable,
     }
     ready = all(components.values())

@@ -21,16 +21,16 @@ async def safety(call: Call) -> SafetyReply:
     query: SafetyQuery = call.query
     ledger, account = call.parts.ledger, visible_account(call, query.node)
     await ledger.durable()
-    kill, books = ledger.kill, ledger.books(account)
+    kill, books = ledger.gate.kill, ledger.books(account)
     active = kill is not None and kill.active
-    policy = ledger.policy(account) if account != call.parts.payers.owner.key else None
+    policy = ledger.gate.policy(account) if account != call.parts.payers.owner.key else None
     return SafetyReply(
         node_id=account.hex(),
         kill_switch_active=active,
         kill_reason=kill.reason if kill and active else None,
         kill_operator=kill.operator if kill and active else None,
         kill_position=ledger.state.settings.kill_seq,
-        halted=ledger.halted,
+        halted=ledger.gate.halted,
         book_checked_ms=ledger.checked_ms,
         hourly_spend=books.spent_in_hour(ledger.now()),
         lifetime_spend=books.lifetime,
