@@ -1,6 +1,7 @@
 """Tokens a second through the node against directly to its child, at 1, 4 and 8 streams, interleaved."""
 
 import asyncio
+import json
 import os
 import tempfile
 import time
@@ -17,7 +18,7 @@ from tirami.infer import Engine, Sampling
 from tirami.node.http import HttpServer, build_app
 from tirami.node.parts import open_parts
 
-TOKENS = 96
+TOKENS = 128
 GOALS = {1: 0.97, 4: 0.93, 8: 0.93}
 MESSAGES = [{"role": "user", "content": "Tell me a long story about the sea."}]
 
@@ -46,13 +47,11 @@ async def through(session: aiohttp.ClientSession, url: str, seed: int) -> int:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    count = 0
     async with session.post(f"{url}/v1/chat/completions", json=body) as reply:
         reply.raise_for_status()
-        async for line in reply.content:
-            if b'"completion_tokens":' in line:
-                count = int(line.split(b'"completion_tokens":')[1].split(b",")[0].strip(b" }"))
-    return count
+        events = await reply.read()
+    usage = next(json.loads(line[6:])["usage"] for line in events.splitlines() if b'"completion_tokens":' in line)
+    return int(usage["completion_tokens"])
 
 
 async def run() -> list[Result]:
