@@ -31,8 +31,8 @@ class Promises:
                 opened = {entry.number: entry.ceiling for entry in signed.open}
                 numbered = Acceptance(signed.incarnation, signed.number, signed.settled, opened, body)
                 self._accepted[signed.payer].append(numbered)
-            case HoldVouched(voucher=voucher):
-                trade = decode(Trade, voucher.trade_body)
+            case HoldVouched(trade_body=body):
+                trade = decode(Trade, body)
                 self._vouched[trade.payer].append(Promise(trade.incarnation, trade.session, trade.amount))
             case Envelope(kind="transfer", body=body):
                 moved = decode(Transfer, body)

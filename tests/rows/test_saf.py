@@ -208,7 +208,7 @@ def check_journal(home: Path, answers: list[Answer]) -> None:
                 opened[entry.content.id] = entry.seq
             case HoldVouched():
                 assert not killed < entry.seq < released
-                vouched[entry.content.id] = entry.seq, entry.content.voucher.trade_body
+                vouched[entry.content.id] = entry.seq, entry.content.trade_body
             case Envelope(kind="trade"):
                 body = entry.content.body
             case HoldCaptured():

@@ -20,7 +20,7 @@ from tirami.ledger.entries import (
 )
 from tirami.ledger.journal import GENESIS, chain_hash
 from tirami.ledger.tip import Tip, pack_tip
-from tirami.proto import Head, Voucher, encode, leaf, record_id, sign
+from tirami.proto import Head, encode, leaf, record_id, sign
 from tirami.verify import leaf_hash
 from tools.vectors.case import Case, replaced
 
@@ -42,7 +42,6 @@ def chained(contents: Sequence[tuple[int, Content]], key: bytes = JOURNAL_KEY) -
 def journal_contents(head: Head | None = None, signer: SigningKey = NODE) -> list[tuple[int, Content]]:
     """A small life of one node; the head it signed is over its one record."""
     envelope = samples.trade_envelope()
-    voucher = Voucher(envelope.body, envelope.signatures[0], *envelope.attachments)
     head = head or replaced(samples.HEAD, size=1, root=leaf_hash(leaf(envelope)))
     hold_id, accepted = b"\x0e" * 16, ACCEPTANCE
     opened = HoldOpened(
@@ -64,7 +63,7 @@ def journal_contents(head: Head | None = None, signer: SigningKey = NODE) -> lis
         (AT, JournalOpened(1, NODE.public_key, NETWORK.id, NETWORK.hash)),
         (AT, NodeStarted(AT, 0, head.log_id, NETWORK.hash)),
         (AT + 2, opened),
-        (AT + 900, HoldVouched(hold_id, TRADE.amount, voucher, AT + 600_900)),
+        (AT + 900, HoldVouched(hold_id, TRADE.amount, envelope.body, envelope.signatures[0], AT + 600_900)),
         (AT + 901, envelope),
         (AT + 901, HoldCaptured(hold_id, record_id(TRADE), TRADE.amount)),
         (AT + 1_000, HeadPublished(encode(head), sign(head, signer))),

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
-from tirami.proto import Envelope, Voucher
+from tirami.proto import Envelope
 
 
 class EntryKind(IntEnum):
@@ -50,11 +50,15 @@ class HoldOpened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
 
 
 class HoldVouched(msgspec.Struct, frozen=True, array_like=True, tag="vouched"):
-    """The payer signed a running total; from now on it owes at least ``amount``."""
+    """The payer signed a running total; from now on it owes at least ``amount``.
+
+    ``trade_body`` and its signature are the voucher; its acceptance is in the entry that opened the hold.
+    """
 
     id: bytes
     amount: int
-    voucher: Voucher
+    trade_body: bytes
+    payer_signature: bytes
     expires_ms: int
 
 

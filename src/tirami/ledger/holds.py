@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.entries import Hold, HoldCaptured, HoldOpened, HoldReleased, HoldVouched
-from tirami.proto import Open
+from tirami.proto import Open, Voucher
 
 HOUR_MS = 3_600_000
 MAX_OPEN = 32
@@ -24,6 +24,18 @@ class OpenHold:
     opened_ms: UnixMs
     expires_ms: UnixMs
     vouched: HoldVouched | None = None
+
+    @property
+    def voucher(self) -> Voucher | None:
+        """The newest voucher with the acceptance it stands under."""
+        if self.vouched is None:
+            return None
+        return Voucher(
+            trade_body=self.vouched.trade_body,
+            payer_signature=self.vouched.payer_signature,
+            acceptance_body=self.opened.acceptance,
+            acceptance_signature=self.opened.acceptance_signature,
+        )
 
 
 @dataclass(slots=True)

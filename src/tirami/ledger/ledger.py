@@ -46,7 +46,7 @@ from tirami.ledger.gate import Gate
 from tirami.ledger.holds import OpenHold, PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
 from tirami.ledger.state import State
-from tirami.proto import Envelope, Head, NetworkFile, Voucher, decode
+from tirami.proto import Envelope, Head, NetworkFile, Signed, decode
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -291,17 +291,17 @@ class Ledger:
         hold, promise = sign()
         return promise, self.append([hold])
 
-    def vouch(self, hold_id: bytes, sign: Callable[[], tuple[Trm, Voucher]]) -> Awaitable[None]:
-        """Journal a running total; the payer signs it in ``sign``, behind the gate (B13).
+    def vouch(self, hold_id: bytes, sign: Callable[[], tuple[Trm, Signed]]) -> Awaitable[None]:
+        """Journal a running total; the payer signs the trade at that point in ``sign``, behind the gate (B13).
 
         Raises ``SpendDenied``, ``StorageUnavailable``, the latter also for a hold that was lost.
         """
         hold = self._session(hold_id)
         self.gate.check_voucher(hold.opened.account)
-        amount, voucher = sign()
+        amount, half = sign()
         if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
             raise SafetyUnknown("a voucher never falls and never exceeds its ceiling")
-        return self.append([HoldVouched(hold_id, amount, voucher, self.now() + HOLD_LIFETIME_MS)])
+        return self.append([HoldVouched(hold_id, amount, half.body, half.signature, self.now() + HOLD_LIFETIME_MS)])
 
     def keep(self, hold_id: bytes) -> None:
         """A token of this session was made: its hold lives ten minutes more. Not journaled: a restart ends it."""
@@ -312,35 +312,21 @@ class Ledger:
         """Whether another voucher of this session may be signed now. Raises ``SpendDenied``, ``StorageUnavailable``."""
         self.gate.check_voucher(self._session(hold_id).opened.account)
 
-    async def capture(self, hold_id: bytes, voucher: Voucher) -> Admitted:
-        """Countersign a session's last voucher, book the trade, close the hold: one group, durable on return.
+    async def end_session(self, hold_id: bytes, reason: str) -> Admitted | None:
+        """Close a hold: countersign its last voucher and book the trade, or release it when it has none.
 
-        Never gated (B13).
+        One group of the journal, durable on return. Never gated: what was vouched for is owed (B13).
         """
-        vouched = self._session(hold_id).vouched
-        if vouched is None or vouched.voucher != voucher:
-            raise SafetyUnknown("a hold is captured at its last voucher only")
+        voucher = self._session(hold_id).voucher
+        if voucher is None:
+            await self.append([HoldReleased(hold_id, reason)])
+            return None
         admitted = await self._countersigner.countersign(voucher)
-        if self._session(hold_id).vouched != vouched:
+        if self._session(hold_id).voucher != voucher:
             raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
         await self.append([admitted.envelope, captured], admitted)
         return admitted
-
-    def release(self, hold_id: bytes, reason: str) -> Awaitable[None]:
-        """Close a hold on which nothing is owed."""
-        hold = self._session(hold_id)
-        if hold.vouched is not None:
-            raise SafetyUnknown("what was vouched for is owed; it is captured, not released")
-        return self.append([HoldReleased(hold_id, reason)])
-
-    async def end_session(self, hold_id: bytes, reason: str) -> Admitted | None:
-        """Capture a hold at the last voucher this book has of it, or release it when it has none."""
-        vouched = self._session(hold_id).vouched
-        if vouched is not None:
-            return await self.capture(hold_id, vouched.voucher)
-        await self.release(hold_id, reason)
-        return None
 
     async def expire_holds(self, live: Collection[bytes]) -> int:
         """End every hold whose last token is ten minutes old, and every one that is nobody's; returns how many.

@@ -140,7 +140,7 @@ class InferenceMarket:
     async def cancel(self, ticket: Ticket) -> None:
         """Give an unused ticket back; its hold is released."""
         if self._tickets.forget(ticket.hold_id) is not None:
-            await self._ledger.release(ticket.hold_id, "cancelled")
+            await self._ledger.end_session(ticket.hold_id, "cancelled")
 
     def _most_tokens(self, order: Order, price: Price) -> int:
         context, prompt = order.engine.card.context_length, order.prompt
@@ -238,8 +238,6 @@ class InferenceMarket:
             quote_hash=offered.record_id,
             acceptance_hash=accepted.record_id,
             acceptance=acceptance,
-            acceptance_body=accepted.body,
-            acceptance_signature=accepted.signature,
             secret=secret,
             request_id=order.request_id,
         )

@@ -21,7 +21,7 @@ from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
 from tirami.ledger import Ledger
 from tirami.market.tickets import Ticket
-from tirami.proto import RunningHash, Trade, Voucher, amount_due, signed
+from tirami.proto import RunningHash, Signed, Trade, amount_due, signed
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -230,16 +230,9 @@ class MeteredSession:
         self._vouched = self._delivered
         return written
 
-    def _sign(self) -> tuple[Trm, Voucher]:
-        trade, ticket = self._trade(), self._ticket
-        half = signed(trade, ticket.payer.signer)
-        voucher = Voucher(
-            trade_body=half.body,
-            payer_signature=half.signature,
-            acceptance_body=ticket.acceptance_body,
-            acceptance_signature=ticket.acceptance_signature,
-        )
-        return Trm(trade.amount), voucher
+    def _sign(self) -> tuple[Trm, Signed]:
+        trade = self._trade()
+        return Trm(trade.amount), signed(trade, self._ticket.payer.signer)
 
     def _left(self) -> None:
         self._running.discard(self)

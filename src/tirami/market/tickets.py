@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tirami.core.errors import Conflict
-from tirami.core.keys import Digest, PublicKey, Signature
+from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
 from tirami.infer import Engine, Prompt, Sampling
 from tirami.ledger import Payer, Price
@@ -17,7 +17,7 @@ class Ticket:
     Attributes:
         hold_id: 16 random bytes; the journaled hold behind this ticket.
         payer, provider: both keys of the trade to come.
-        acceptance, acceptance_body, acceptance_signature: what the payer signed.
+        acceptance: what the payer signed.
         quote_hash, acceptance_hash: record ids of both.
         secret: start of the running hash (PROTOCOL B12); never stored.
         request_id: the id that runs through HTTP, engine and journal.
@@ -34,8 +34,6 @@ class Ticket:
     quote_hash: Digest
     acceptance_hash: Digest
     acceptance: Acceptance
-    acceptance_body: bytes
-    acceptance_signature: Signature
     secret: bytes
     request_id: str
 
