@@ -1,5 +1,6 @@
 """Which node a command talks to, and whom it shows its tokens."""
 
+import fcntl
 import json
 import os
 import threading
@@ -142,13 +143,28 @@ def test_no_token_is_ever_printed_in_an_error(shell: Shell) -> None:
     assert "very-secret" not in ended.out + ended.err
 
 
+def test_an_announcement_without_its_node_counts_for_nothing(nowhere: Shell, stranger: Stranger) -> None:
+    """The process number lives, the port answers, but neither is the node's: it would be sent the admin token."""
+    home = nowhere.home / ".tirami"
+    home.mkdir(0o700)
+    (home / "lock").touch()
+    (home / "node.json").write_text(json.dumps({"pid": os.getpid(), "url": stranger.url}))
+    (home / "admin.token").write_text("00" * 32)
+    (home / "admin.token").chmod(0o600)
+    ended = nowhere.run("status")
+    assert (ended.code, stranger.told) == (1, [])
+    assert "no_node" in ended.err
+
+
 def test_an_open_admin_token_is_not_used(nowhere: Shell, stranger: Stranger) -> None:
     home = nowhere.home / ".tirami"
     home.mkdir(0o700)
     (home / "node.json").write_text(json.dumps({"pid": os.getpid(), "url": stranger.url}))
     (home / "admin.token").write_text("00" * 32)
     (home / "admin.token").chmod(0o640)
-    ended = nowhere.run("status")
+    with (home / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = nowhere.run("status")
     assert ended.code == 1
     assert str(home / "admin.token") in ended.err
     assert not stranger.told

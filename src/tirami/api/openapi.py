@@ -107,6 +107,7 @@ _MEANING = {
     403: "Not allowed, or beyond a budget",
     404: "No such thing",
     405: "Wrong method",
+    408: "The body did not arrive in time",
     409: "In conflict with what is",
     413: "Body too large",
     415: "Not JSON",
@@ -124,7 +125,7 @@ def _statuses(operation: Operation) -> list[int]:
     if operation.parameters or operation.query is not None or operation.body is not None:
         statuses |= {404, 422 if operation.dialect is Dialect.TIRAMI else 400}
     if operation.body is not None:
-        statuses |= {413, 415}
+        statuses |= {408, 413, 415}
     if operation.name in ("chat_completions", "transfer"):
         statuses |= {402, 423, 409}
     return sorted(statuses)

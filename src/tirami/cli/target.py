@@ -4,6 +4,7 @@ The running node of a data directory announces itself in ``node.json``. The admi
 sent to that very node only: any other URL gets the token that was named, or none.
 """
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Annotated
@@ -35,15 +36,19 @@ def data_directory(named: Path | None) -> Path:
 
 
 def running_node(data_dir: Path) -> Announcement | None:
-    """What the node of this directory announced, if its process lives."""
+    """What the node of this directory announced, if it still holds the directory's lock.
+
+    A process number alone would not do: after a crash somebody else may have it, and the port.
+    """
     try:
         announced = msgspec.json.decode((data_dir / "node.json").read_bytes(), type=Announcement)
-        os.kill(announced.pid, 0)
-    except PermissionError:
+        with (data_dir / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return announced
     except (OSError, msgspec.MsgspecError):
         return None
-    return announced
+    return None
 
 
 def connect(url: str | None, token: str | None, data_dir: Path | None, *, admin: bool = False) -> Tirami:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +11,8 @@ import msgspec
 
 from tirami.core.errors import DataDirLocked
 from tirami.core.secretfile import read_secret, write_secret
+
+TRIES, PAUSE_S = 3, 0.02
 
 
 class Home:
@@ -29,7 +32,7 @@ class Home:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(lock)
         except OSError as error:
             pid = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(lock)
@@ -64,3 +67,14 @@ class Home:
         (self.path / "node.json").unlink(missing_ok=True)
         os.ftruncate(self._lock, 0)
         os.close(self._lock)
+
+
+def _lock(descriptor: int) -> None:
+    """Take the lock for good. Whoever merely looks whether a node runs holds it for a moment, so ask a few times."""
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(PAUSE_S)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
