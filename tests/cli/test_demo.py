@@ -1,12 +1,10 @@
 """``tirami demo``: every step is asserted, and a step that fails fails the demo."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
+from tests.cli.paced_engine import paced_engine
 from tests.cli.running import Shell
 from tirami.cli.demo.report import DemoFailed, Report, expect
 from tirami.cli.demo.steps import STEPS
@@ -14,11 +12,8 @@ from tirami.cli.demo.steps import STEPS
 
 @pytest.fixture(scope="module")
 def paced() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.cli.paced_engine", "5"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None and process.stdout is not None
-        yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}/v1"
-        process.stdin.close()
+    with paced_engine(5) as url:
+        yield url
 
 
 @pytest.mark.row("DEMO-01")

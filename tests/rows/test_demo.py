@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.cli.paced_engine import paced_engine
 from tests.processes import NodeProcess
 from tests.rows.conftest import Agent
 from tests.rows.test_l1 import wait_until
@@ -105,13 +106,22 @@ def test_a_cached_model_that_was_changed_is_not_served(tmp_path: Path, model: Lo
 
 
 @pytest.mark.row("DEMO-05")
-def test_on_a_terminal_the_summary_is_coloured(engine: RunningEngine) -> None:
-    """Run behind a pseudo-terminal, as a person would."""
+def test_on_a_terminal_the_summary_is_coloured() -> None:
+    """Run behind a pseudo-terminal, as a person would; the testing engine at the speed of a small model."""
+    with paced_engine(5) as url:
+        code, shown = watched([*DEMO, "--upstream", url])
+    assert code == 0, shown.decode(errors="replace")[-3000:]
+    assert b"\x1b[1;32m" in shown or b"\x1b[32m" in shown
+    assert "Tirami demo" in shown.decode(errors="replace")
+
+
+def watched(command: list[str]) -> tuple[int, bytes]:
+    """Exit code and everything a command shows on a terminal."""
     master, slave = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     env.pop("NO_COLOR", None)
     shown = b""
-    with subprocess.Popen([*DEMO, "--upstream", engine.url], stdout=slave, stderr=slave, env=env) as demo:
+    with subprocess.Popen(command, stdout=slave, stderr=slave, env=env) as demo:
         os.close(slave)
         while True:
             try:
@@ -120,9 +130,7 @@ def test_on_a_terminal_the_summary_is_coloured(engine: RunningEngine) -> None:
                 break
             shown += block
     os.close(master)
-    assert demo.returncode == 0, shown.decode(errors="replace")[-3000:]
-    assert b"\x1b[1;32m" in shown or b"\x1b[32m" in shown
-    assert "Tirami demo" in shown.decode(errors="replace")
+    return demo.returncode, shown
 
 
 @pytest.mark.row("DEMO-05")
