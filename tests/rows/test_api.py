@@ -11,7 +11,6 @@ import pytest
 
 from tests.processes import NodeProcess
 from tests.rows.conftest import Agent, make_agent
-from tests.rows.load import crowd
 from tests.rows.test_saf import chat
 from tirami.api.schemas import BalanceQuery, TradesQuery
 from tirami.core.errors import ForeignPayer, InsufficientFunds, InsufficientScope
@@ -176,15 +175,13 @@ async def test_the_networks_totals_cost_the_same_however_long_the_history(
     """Constant work by construction (running sums, remembered root); the times are printed, not asserted."""
     client = agent.client
     before, few = client.network(), timed(client)
-    async with crowd(node.url) as people:
 
-        async def owner() -> None:
-            async with AsyncTirami(node.url) as mine:
-                for _ in range(50):
-                    await mine.chat_completions(chat("x", 1))
+    async def owner() -> None:
+        async with AsyncTirami(node.url) as mine:
+            for _ in range(50):
+                await mine.chat_completions(chat("x", 1))
 
-        await asyncio.gather(*(owner() for _ in range(8)))
-        del people
+    await asyncio.gather(*(owner() for _ in range(8)))
     after, many = client.network(), timed(client)
     assert after.local_trades == before.local_trades + 400
     assert after.merkle_root == client.log_head().root

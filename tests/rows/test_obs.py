@@ -10,8 +10,6 @@ import pytest
 from tests.processes import NodeProcess
 from tests.rows.conftest import Agent, make_agent
 from tests.rows.load import crowd, journal_entries
-from tests.rows.test_saf import chat
-from tirami.core.errors import TiramiError
 from tirami.ledger import HoldCaptured, HoldOpened
 from tirami.testing import RunningEngine
 
@@ -92,7 +90,14 @@ def files_with(home: Path, words: list[str]) -> set[tuple[str, str]]:
 
 
 @pytest.mark.row("OBS-07")
-def test_a_failed_answer_leaves_its_lines_too(node: NodeProcess, agent: Agent) -> None:
-    with pytest.raises(TiramiError):
-        agent.client.chat_completions(chat("[[error=500]] x", 5))
+def test_a_failed_answer_leaves_its_line_too(node: NodeProcess, agent: Agent) -> None:
+    reply = httpx2.post(
+        node.url + "/v1/chat/completions",
+        json={"messages": [{"role": "user", "content": "[[error=500]] x"}]},
+        headers={"authorization": f"Bearer {agent.token}", "x-tirami-request-id": "failed-1"},
+        trust_env=False,
+    )
+    assert reply.status_code == 503
+    told = [json.loads(line) for line in node.log().splitlines() if '"failed-1"' in line]
+    assert [(line["event"], line["status"]) for line in told] == [("request", 503)]
     assert agent.client.balance().reserved == 0

