@@ -7,8 +7,8 @@ Started by path (not as ``tirami.infer.worker``), so that the child imports none
 up 0.5 s earlier and 25 MB smaller. The conversation with the parent:
 
 * stdin: one line of JSON, a :class:`~tirami.infer.process.WorkerSettings` plus ``api_key`` and ``parent``; then it
-  stays open, and its end means that the parent died. Nothing secret is on the command line or in the environment, but for a
-  ``binary``'s key, which llama.cpp reads from the environment: only the same user can see it there.
+  stays open, and its end means that the parent died. Nothing secret is on the command line or in the environment,
+  but for a ``binary``'s key, which llama.cpp reads from the environment: only the same user can see it there.
 * stdout: one line of JSON, ``{"port": 12345}`` or ``{"error": "reason"}``.
 * stderr: what llama.cpp says while loading; silenced once ready, because later lines may hold prompt text.
 """
