@@ -25,9 +25,9 @@ CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "say hello now"}]
 
 
-def chat_call(node: Node, engine: ScriptedEngine) -> ChatCall:
+def chat_call(node: Node) -> ChatCall:
     owner = node.parts.payers.owner
-    return ChatCall(owner, engine, MESSAGES, None, 0.7, 1.0, 0, 1, "req-1")
+    return ChatCall(owner, None, MESSAGES, None, 0.7, 1.0, 0, 1, "req-1")
 
 
 async def streamed(http: aiohttp.ClientSession, url: str) -> tuple[int, list[object]]:
@@ -44,7 +44,7 @@ async def whole(http: aiohttp.ClientSession, url: str) -> tuple[int, dict[str, o
 
 
 async def in_process(node: Node, engine: ScriptedEngine) -> Settlement:
-    async with await node.parts.chat.stream(chat_call(node, engine)) as stream:
+    async with await node.parts.chat.stream(chat_call(node)) as stream:
         async for _ in stream:
             pass
         return await stream.settle()
@@ -80,9 +80,9 @@ async def test_a_node_that_stops_settles_what_runs_and_refuses_what_waits(tmp_pa
             stream = asyncio.create_task(streamed(http, node.url))
             door = asyncio.create_task(in_process(node, engine))
             answer = asyncio.create_task(whole(http, node.url))
-            await until(lambda: node.parts.room.running == 3)
+            await until(lambda: node.parts.engines.room.running == 3)
             queued = [asyncio.create_task(whole(http, node.url)) for _ in range(3)]
-            await until(lambda: engine.running == 3 and node.parts.room.waiting == 3)
+            await until(lambda: engine.running == 3 and node.parts.engines.room.waiting == 3)
             await until(lambda: engine.waiting == 3)
         for status, reply in [await answer, *await asyncio.gather(*queued)]:
             assert (status, reply["error"]["code"]) == (503, "engine_failed")
@@ -112,7 +112,7 @@ async def test_a_consumer_that_never_comes_back_does_not_keep_a_node_open(
     engine = ScriptedEngine(length=500)
     async with asyncio.timeout(10), Node.open(config, serve=False) as node:
         node.parts.engines.serve(engine)
-        stream = await node.parts.chat.stream(chat_call(node, engine))
+        stream = await node.parts.chat.stream(chat_call(node))
         chunks = aiter(stream)
         for _ in range(100):
             await anext(chunks)

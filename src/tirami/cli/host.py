@@ -136,7 +136,7 @@ class PrivateNode:
         parts = self._node.parts
         call = ChatCall(
             payer=parts.payers.owner,
-            engine=parts.engines.find(None),
+            model=None,
             messages=question.messages,
             max_tokens=question.max_tokens,
             temperature=question.temperature,

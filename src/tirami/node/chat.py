@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
-from tirami.infer import Chunk, Engine, FinishReason, Message, Sampling
+from tirami.infer import Chunk, FinishReason, Message, ModelCard, Sampling
 from tirami.ledger import LOCAL, Payer
 from tirami.market import (
     STOPPING_S,
@@ -16,8 +16,8 @@ from tirami.market import (
     MeteredSession,
     Order,
     Settlement,
-    WaitingRoom,
 )
+from tirami.node.engines import EngineRoom
 
 Random = Callable[[int], bytes]
 
@@ -26,11 +26,12 @@ Random = Callable[[int], bytes]
 class ChatCall:
     """A chat request whose payer is known.
 
+    ``model`` ``None`` takes any, and so does ``any_name``, whatever is named.
     ``max_tokens`` ``None`` takes the default, ``seed`` ``None`` a random one (it stands in the signed quote).
     """
 
     payer: Payer
-    engine: Engine
+    model: str | None
     messages: Sequence[Message]
     max_tokens: int | None
     temperature: float
@@ -38,22 +39,24 @@ class ChatCall:
     top_k: int
     seed: int | None
     request_id: str
+    any_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer and how it was settled."""
+    """A whole answer, who gave it, and how it was settled."""
 
+    card: ModelCard
     text: str
     settlement: Settlement
 
 
 class Chat:
-    """Serves chat calls on one engine through the market."""
+    """Serves chat calls on this node's engines through the market."""
 
-    def __init__(self, market: InferenceMarket, room: WaitingRoom, random: Random) -> None:
+    def __init__(self, market: InferenceMarket, engines: EngineRoom, random: Random) -> None:
         self._market = market
-        self._room = room
+        self._engines = engines
         self._random = random
 
     async def answer(self, call: ChatCall) -> Answer:
@@ -63,7 +66,7 @@ class Chat:
         ``EngineError``, ``QueueFull``, ``StorageUnavailable``.
         """
         async with AsyncExitStack() as stack:
-            session = await self._begin(stack, call, streamed=False)
+            card, session = await self._begin(stack, call, streamed=False)
             text = "".join([chunk.text async for chunk in session])
             if session.interrupted is not None:
                 raise _interruption(session.interrupted)
@@ -71,13 +74,13 @@ class Chat:
             settlement = await session.settle()
             if settlement.denied is not None and settlement.trade is None:
                 raise settlement.denied
-            return Answer(text, settlement)
+            return Answer(card, text, settlement)
 
     async def stream(self, call: ChatCall) -> "ChatStream":
         """Begin a streamed answer; errors up to the first token are raised here, before any byte is sent."""
         stack = AsyncExitStack()
         try:
-            session = await self._begin(stack, call, streamed=True)
+            card, session = await self._begin(stack, call, streamed=True)
             first = await anext(session, None)
         except BaseException:
             await stack.aclose()
@@ -85,12 +88,15 @@ class Chat:
         if session.interrupted is not None:
             await stack.aclose()
             raise _interruption(session.interrupted)
-        return ChatStream(stack, session, first)
+        return ChatStream(card, stack, session, first)
 
-    async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> MeteredSession:
+    async def _begin(
+        self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool
+    ) -> tuple[ModelCard, MeteredSession]:
         self._market.check(call.payer)
-        await stack.enter_async_context(self._room.place(call.payer.key, owner=call.payer.scope == LOCAL))
-        prompt = await call.engine.prepare(call.messages)
+        served = await stack.enter_async_context(self._engines.use(call.model, any_name=call.any_name))
+        await stack.enter_async_context(served.room.place(call.payer.key, owner=call.payer.scope == LOCAL))
+        prompt = await served.engine.prepare(call.messages)
         seed = int.from_bytes(self._random(4)) if call.seed is None else call.seed
         sampling = Sampling(
             max_tokens=call.max_tokens or 0,
@@ -99,11 +105,11 @@ class Chat:
             top_p=call.top_p,
             top_k=call.top_k,
         )
-        order = Order(call.payer, call.engine, prompt, sampling, call.max_tokens, call.request_id)
+        order = Order(call.payer, served.engine, prompt, sampling, call.max_tokens, call.request_id)
         ticket = await self._market.begin_inference(order)
         session = self._market.execute(ticket, call.payer.key, streamed=streamed)
         try:
-            return await stack.enter_async_context(session)
+            return served.engine.card, await stack.enter_async_context(session)
         except Interrupted as error:
             assert session.interrupted is not None
             raise _interruption(session.interrupted) from error
@@ -118,7 +124,8 @@ def _interruption(reason: FinishReason) -> TiramiError:
 class ChatStream:
     """A running answer: iterate for chunks, then :meth:`settle`. ``aclose`` gives up and bills what was delivered."""
 
-    def __init__(self, stack: AsyncExitStack, session: MeteredSession, first: Chunk | None) -> None:
+    def __init__(self, card: ModelCard, stack: AsyncExitStack, session: MeteredSession, first: Chunk | None) -> None:
+        self.card = card
         self._stack = stack
         self._session = session
         self._first = first

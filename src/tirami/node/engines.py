@@ -3,7 +3,9 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -12,11 +14,20 @@ from tirami.core.clock import Clock
 from tirami.core.config import Config
 from tirami.core.errors import ModelLoadError, ModelNotFound, NoModel, TiramiError
 from tirami.infer import ChildEngine, Engine, LocalModel, UpstreamEngine, default_models_dir, resolve
+from tirami.market import WaitingRoom
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) while a model is fetched."""
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model in use: its engine, and the waiting room before it."""
+
+    engine: Engine
+    room: WaitingRoom
 
 
 class EngineRoom:
@@ -25,6 +36,7 @@ class EngineRoom:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
+        self.room = WaitingRoom(config.infer.slots, config.infer.queue, clock)
         self._engine: Engine | None = None
         self.problem: str | None = "no model is configured"
         """Why there is no engine."""
@@ -59,6 +71,14 @@ class EngineRoom:
     def serve(self, engine: Engine) -> None:
         """Put a started engine to work; :meth:`close` will close it."""
         self._engine, self.problem = engine, None
+
+    @asynccontextmanager
+    async def use(self, model: str | None, *, any_name: bool = False) -> AsyncIterator[Served]:
+        """Keep the engine that serves ``model`` in use (any, when not named, or with ``any_name``).
+
+        Raises ``NoModel``, ``ModelNotFound``.
+        """
+        yield Served(self.find(model, any_name=any_name), self.room)
 
     def find(self, model: str | None, *, any_name: bool = False) -> Engine:
         """The engine that serves ``model`` (any, when not named, or with ``any_name``).

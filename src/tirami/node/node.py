@@ -43,7 +43,7 @@ class Node:
         """
         async with open_parts(config, clock or SystemClock()) as parts, AsyncExitStack() as stack:
             upkeep = asyncio.create_task(
-                Upkeep(parts.ledger, parts.heads, parts.market, parts.room, parts.clock).run(), name="upkeep"
+                Upkeep(parts.ledger, parts.heads, parts.market, parts.engines.room, parts.clock).run(), name="upkeep"
             )
             stack.push_async_callback(_ended, upkeep)
             stack.push_async_callback(parts.engines.close)

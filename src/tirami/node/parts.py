@@ -14,7 +14,7 @@ from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key
 from tirami.core.keystore import Keystore
 from tirami.core.units import Ppm, UnixMs
 from tirami.ledger import Heads, Ledger, grant_line, is_issuer
-from tirami.market import InferenceMarket, Load, WaitingRoom
+from tirami.market import InferenceMarket, Load
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
 from tirami.node.home import Home
@@ -36,7 +36,6 @@ class Parts:
     heads: Heads
     load: Load
     market: InferenceMarket
-    room: WaitingRoom
     engines: EngineRoom
     payers: Payers
     chat: Chat
@@ -67,7 +66,7 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         payers = Payers(ledger, keystore, key)
         load = _load(config, ledger)
         market = InferenceMarket(ledger, heads, key, load, os.urandom)
-        room = WaitingRoom(config.infer.slots, config.infer.queue, clock)
+        engines = EngineRoom(config, clock)
         await _welcome(ledger, key)
         yield Parts(
             config=config,
@@ -80,10 +79,9 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             heads=heads,
             load=load,
             market=market,
-            room=room,
-            engines=EngineRoom(config, clock),
+            engines=engines,
             payers=payers,
-            chat=Chat(market, room, os.urandom),
+            chat=Chat(market, engines, os.urandom),
             admin_token=home.admin_token(),
             started_ms=ledger.now(),
         )

@@ -41,7 +41,9 @@ def says(text: bytes) -> Callable[[Message], bool]:
 def free(door: Door) -> bool:
     """Nobody keeps a place at the engine, a hold or a session."""
     parts = door.parts
-    return not (parts.room.running or parts.room.waiting or parts.ledger.state.holds.open or parts.market.live)
+    return not (
+        parts.engines.room.running or parts.engines.room.waiting or parts.ledger.state.holds.open or parts.market.live
+    )
 
 
 async def killed(door: Door) -> float:
@@ -88,7 +90,7 @@ async def test_a_kill_reaches_whoever_waits_for_the_first_token_and_whoever_is_q
     body = {**HELLO, "stream": stream, "max_tokens": 10}
     asked = [asyncio.create_task(narrow.call("POST", CHAT, body, token=token)) for _ in range(5)]
     await narrow.engine.stalled.wait()
-    await until(lambda: narrow.parts.room.waiting == 4)
+    await until(lambda: narrow.parts.engines.room.waiting == 4)
     assert await killed(narrow) < 0.2
     for status, reply in await asyncio.gather(*asked):
         assert (status, reply["error"]["code"]) == (423, "kill_switch_active")
@@ -104,7 +106,7 @@ async def test_a_kill_reaches_a_session_whose_client_does_not_read(
     client = AsgiClient(app, token, stops_at)
     running = asyncio.create_task(client.run())
     await client.stopped_reading.wait()
-    assert narrow.parts.room.running == 1
+    assert narrow.parts.engines.room.running == 1
     assert await killed(narrow) < 0.2
     assert narrow.engine.running == 0
     assert await spent(narrow, token) == 0, "nothing was vouched for before the switch was thrown"
@@ -230,7 +232,7 @@ async def test_a_full_disk_ends_a_stream_with_an_error_and_no_bill(
     *_, error, end = client.events()
     assert (error["error"]["code"], end) == ("storage_unavailable", "[DONE]")
     assert b"x_tirami" not in client.body, "nobody knows yet what this will cost"
-    assert narrow.parts.room.running == 0
+    assert narrow.parts.engines.room.running == 0
     disk.full = False
     ledger = narrow.parts.ledger
     assert await ledger.expire_holds(narrow.parts.market.live) == 1

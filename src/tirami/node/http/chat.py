@@ -24,7 +24,7 @@ from tirami.api.schemas import (
     XTirami,
 )
 from tirami.core.errors import CancelledByClient, TiramiError
-from tirami.infer import Engine
+from tirami.infer import Engine, ModelCard
 from tirami.ledger import LOCAL, Payer
 from tirami.market import Settlement
 from tirami.node.chat import FINISH, ChatCall, ChatStream
@@ -41,10 +41,10 @@ SEND_TIMEOUT_S = 30
 async def chat_completions(call: Call) -> ChatCompletion | Response:
     body: ChatCompletionRequest = call.body
     payer = payer_of(call.request, call.caller, call.parts)
-    engine = call.parts.engines.find(body.model, any_name=call.forge)
     chat_call = ChatCall(
         payer=payer,
-        engine=engine,
+        model=body.model,
+        any_name=call.forge,
         messages=[{"role": message.role, "content": message.text} for message in body.messages],
         max_tokens=body.most_tokens,
         temperature=0.7 if body.temperature is None else float(body.temperature),
@@ -53,13 +53,12 @@ async def chat_completions(call: Call) -> ChatCompletion | Response:
         seed=body.seed,
         request_id=call.request_id,
     )
-    frame = _Frame(call, payer, engine)
     if body.stream:
         stream = await _while_connected(call.request, call.parts.chat.stream(chat_call))
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return EventStream(frame, stream, include_usage=usage)
+        return EventStream(_Frame(call, payer, stream.card), stream, include_usage=usage)
     answer = await _while_connected(call.request, call.parts.chat.answer(chat_call))
-    return frame.completion(answer.text, answer.settlement)
+    return _Frame(call, payer, answer.card).completion(answer.text, answer.settlement)
 
 
 @handles("models")
@@ -91,13 +90,13 @@ def _model_entry(call: Call, engine: Engine) -> ModelEntry:
 class _Frame:
     """Everything the chunks and the body of one answer have in common."""
 
-    def __init__(self, call: Call, payer: Payer, engine: Engine) -> None:
+    def __init__(self, call: Call, payer: Payer, card: ModelCard) -> None:
         self.call = call
         self.id = f"chatcmpl-{secrets.token_hex(8)}"
         self.created = int(time.time())
-        self.model = engine.card.name
+        self.model = card.name
         self._payer = payer
-        self._price = call.parts.load.price(engine.card.active_parameters)
+        self._price = call.parts.load.price(card.active_parameters)
 
     def chunk(self, delta: dict[str, str], finish: str | None, **extra: object) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}

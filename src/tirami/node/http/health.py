@@ -55,7 +55,7 @@ async def status(call: Call) -> StatusReply:
 
 
 def _engine(parts: Parts) -> EngineReport:
-    engine, room = parts.engines.engine, parts.room
+    engine, room = parts.engines.engine, parts.engines.room
     if engine is None:
         return EngineReport(
             model=None,
