@@ -38,6 +38,8 @@ class ChatCall:
     top_k: int
     seed: int | None
     request_id: str
+    ticket: bytes | None = None
+    """Id of a reservation to use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,10 @@ class Chat:
         return ChatStream(stack, session, first)
 
     async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> MeteredSession:
-        self._market.check(call.payer)
+        if call.ticket is None:
+            self._market.check(call.payer)
+        else:
+            self._market.reservations.find(call.ticket, call.payer, call.engine.card.digest)
         await stack.enter_async_context(self._room.place(call.payer.key, owner=call.payer.scope == LOCAL))
         prompt = await call.engine.prepare(call.messages)
         seed = int.from_bytes(self._random(4)) if call.seed is None else call.seed
@@ -99,7 +104,7 @@ class Chat:
             top_p=call.top_p,
             top_k=call.top_k,
         )
-        order = Order(call.payer, call.engine, prompt, sampling, call.max_tokens, call.request_id)
+        order = Order(call.payer, call.engine, prompt, sampling, call.max_tokens, call.request_id, call.ticket)
         ticket = await self._market.begin_inference(order)
         session = self._market.execute(ticket, call.payer.key, streamed=streamed)
         try:
