@@ -17,6 +17,7 @@ from tirami.proto import (
     Quote,
     Record,
     RunningHash,
+    Statement,
     Trade,
     Transfer,
     amount_due,
@@ -209,6 +210,21 @@ def receipt_of(envelope: Envelope, head: Head | None = None, signer: SigningKey 
 
 HEAD = head_of(log_of(trade_envelope()))
 RECEIPT = receipt_of(trade_envelope())
+STATEMENT = Statement(
+    network="regtest",
+    network_hash=NETWORK.hash,
+    log_id=HEAD.log_id,
+    node=NODE.public_key,
+    account=bytes(32),
+    since_ms=AT,
+    until_ms=AT + 3_600_000,
+    first=INDEX - 1,
+    end=INDEX + 2,
+    trades=1,
+    volume=TRADE.amount,
+    root=hashlib.sha256(b"\x00" + leaf(trade_envelope())).digest(),
+    at_ms=AT + 3_600_001,
+)
 SIGNERS: dict[type[Record], SigningKey] = {
     Quote: NODE,
     Acceptance: PAYER,
@@ -216,8 +232,9 @@ SIGNERS: dict[type[Record], SigningKey] = {
     Grant: NODE,
     Transfer: NODE,
     Head: NODE,
+    Statement: NODE,
 }
-SAMPLES: Sequence[Record] = (QUOTE, ACCEPTANCE, TRADE, GRANT, TRANSFER, HEAD)
+SAMPLES: Sequence[Record] = (QUOTE, ACCEPTANCE, TRADE, GRANT, TRANSFER, HEAD, STATEMENT)
 
 
 def changed(record: Trade, **fields: object) -> Trade:
