@@ -1238,6 +1238,8 @@ def test_10_files(case: Case) -> None:
     tag, fields = TABLES["Statement"]
     signed = dict(zip((name for name, _ in fields), msgspec.msgpack.decode(raw(body)), strict=True))
     Ed25519PublicKey.from_public_bytes(signed["node"]).verify(raw(signature), tag.encode() + raw(body))
+    text = "".join(",".join(trade) + "\r\n" for trade in trades)
+    assert sha(text.encode()) == signed["rows_hash"]
     cells = [dict(zip(names, trade, strict=True)) for trade in trades]
     leaves = [raw(cell["body"] + cell["payer_signature"] + cell["provider_signature"]) for cell in cells]
     assert Log(tuple(leaves)).root() == signed["root"]

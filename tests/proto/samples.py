@@ -28,7 +28,9 @@ from tirami.proto import (
     record_id,
     session_secret,
     sign,
+    statement_trade,
 )
+from tirami.proto.statement import csv_row
 
 NODE = SigningKey.from_seed(b"\x01" * 32)
 PAYER = SigningKey.from_seed(b"\x02" * 32)
@@ -210,6 +212,9 @@ def receipt_of(envelope: Envelope, head: Head | None = None, signer: SigningKey 
 
 HEAD = head_of(log_of(trade_envelope()))
 RECEIPT = receipt_of(trade_envelope())
+STATEMENT_ROW = csv_row(
+    statement_trade(INDEX, AT + 1_000, trade_envelope().body, *trade_envelope().signatures)
+).encode()
 STATEMENT = Statement(
     network="regtest",
     network_hash=NETWORK.hash,
@@ -223,6 +228,7 @@ STATEMENT = Statement(
     trades=1,
     volume=TRADE.amount,
     root=hashlib.sha256(b"\x00" + leaf(trade_envelope())).digest(),
+    rows_hash=sha256(STATEMENT_ROW),
     at_ms=AT + 3_600_001,
 )
 SIGNERS: dict[type[Record], SigningKey] = {

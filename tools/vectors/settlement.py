@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 
 from tests.proto import samples
 from tests.proto.samples import AGENT, AT, INDEX, NODE, STATEMENT, TRADE
@@ -33,6 +34,15 @@ ROOTS = {
 def row(index: int = INDEX, booked_ms: int = AT + 1_000) -> StatementTrade:
     envelope = samples.trade_envelope()
     return statement_trade(index, booked_ms, envelope.body, *envelope.signatures)
+
+
+def over(*rows: StatementTrade) -> Statement:
+    """The statement of the samples over these rows."""
+    tally = Tally()
+    for entry in rows:
+        tally.add(entry)
+    sums = {"trades": tally.trades, "volume": tally.volume, "root": tally.root.root()}
+    return replaced(STATEMENT, rows_hash=tally.rows.digest(), **sums)
 
 
 def as_csv(statement: Statement, *rows: StatementTrade, signer: SigningKey = NODE) -> bytes:
@@ -67,9 +77,14 @@ def as_json(statement: Statement, *rows: StatementTrade, **summary: object) -> b
     return json.dumps(document | summary, separators=(",", ":")).encode()
 
 
+def signed_over(*rows: StatementTrade) -> bytes:
+    return as_csv(over(*rows), *rows)
+
+
 def vectors() -> Case:
     good = row()
-    empty = replaced(STATEMENT, trades=0, volume=0, root=hashlib.sha256(b"").digest())
+    nothing = hashlib.sha256(b"").digest()
+    empty = replaced(STATEMENT, trades=0, volume=0, root=nothing, rows_hash=nothing)
     stranger = SigningKey.from_seed(b"\x09" * 32)
     files = [
         ("good", as_json(STATEMENT, good)),
@@ -77,19 +92,21 @@ def vectors() -> Case:
         ("no trades", as_csv(empty)),
         ("no trades, JSON", as_json(empty)),
         ("one account", as_csv(replaced(STATEMENT, account=TRADE.payer), good)),
-        ("the leaf before", as_csv(STATEMENT, row(INDEX - 1))),
+        ("the leaf before", signed_over(row(INDEX - 1))),
+        ("the leaf before, not signed", as_csv(STATEMENT, row(INDEX - 1))),
+        ("booked later, not signed", as_csv(STATEMENT, row(booked_ms=AT + 1_001))),
         ("signed by a stranger", as_csv(STATEMENT, good, signer=stranger)),
         ("a trade missing", as_csv(STATEMENT)),
-        ("a trade twice", as_csv(replaced(STATEMENT, trades=2, volume=2 * TRADE.amount), good, good)),
+        ("a trade twice", signed_over(good, good)),
         ("another count", as_csv(replaced(STATEMENT, trades=2), good)),
         ("another sum", as_csv(replaced(STATEMENT, volume=TRADE.amount + 1), good)),
         ("another root", as_csv(replaced(STATEMENT, root=bytes(32)), good)),
         ("another network", as_csv(replaced(STATEMENT, network="other"), good)),
         ("somebody else's account", as_csv(replaced(STATEMENT, account=AGENT.public_key), good)),
-        ("a leaf before the first", as_csv(STATEMENT, row(STATEMENT.first - 1))),
-        ("the leaf at the end", as_csv(STATEMENT, row(STATEMENT.end))),
-        ("booked before the window", as_csv(STATEMENT, row(booked_ms=STATEMENT.since_ms - 1))),
-        ("booked at its end", as_csv(STATEMENT, row(booked_ms=STATEMENT.until_ms))),
+        ("a leaf before the first", signed_over(row(STATEMENT.first - 1))),
+        ("the leaf at the end", signed_over(row(STATEMENT.end))),
+        ("booked before the window", signed_over(row(booked_ms=STATEMENT.since_ms - 1))),
+        ("booked at its end", signed_over(row(booked_ms=STATEMENT.until_ms))),
         ("a readable amount of its own", as_csv(STATEMENT, replaced(good, trm_amount=TRADE.amount + 1))),
         ("payer's signature by another", as_csv(STATEMENT, replaced(good, payer_signature=good.provider_signature))),
         ("a summary with another sum", as_json(STATEMENT, good, total_trm_transferred=TRADE.amount + 1)),
@@ -104,7 +121,7 @@ def vectors() -> Case:
         ("nothing", b""),
     ]
     return {
-        "files": [case(name, text=data.decode(), **verdict(lambda d=data: verify_statement(d))) for name, data in files],  # type: ignore[misc]
+        "files": [case(name, text=data.decode(), **verdict(partial(verify_statement, data))) for name, data in files],
         "anchors": [
             case(f"{name}, {network.name.lower()}", root=root, chain=network.value, payload=payload,
                  script=anchor_script(payload))

@@ -128,6 +128,7 @@ MEANINGS: Mapping[str, str] = {
     "end": "the leaf after the last one looked at",
     "trades": "how many trades are in it",
     "volume": "sum of their amounts, TRM",
+    "rows_hash": "SHA-256 of the rows of a CSV file, in order, each with its line end; without first and last row",
     "booked_at": "when the node booked it; Unix milliseconds",
     "timestamp": "`at_ms` of the trade",
     "consumer": "key that pays",

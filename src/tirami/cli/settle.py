@@ -57,7 +57,7 @@ def settle(
     if verified.next_cursor is not None:
         terminal.note(f"The window holds more trades: go on with --cursor {verified.next_cursor}")
     if out is None:
-        typer.echo(statement, nl=not statement.endswith(b"\n"))
+        print(statement.decode().rstrip("\r\n"))
     else:
         _write(out, statement)
         saved = {"file": str(out), **_facts(verified)}

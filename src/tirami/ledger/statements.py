@@ -91,6 +91,7 @@ class StatementRun:
             trades=self.tally.trades,
             volume=self.tally.volume,
             root=self.tally.root.root(),
+            rows_hash=self.tally.rows.digest(),
             at_ms=ledger.now(),
         )
         return signed(statement, node)

@@ -148,7 +148,8 @@ class Statement(Record, frozen=True):
 
     ``account`` is 32 zero bytes when nobody's trades were left out. The window is over the time of booking,
     ``since_ms`` ≤ booked < ``until_ms``; leaves ``first`` … ``end`` − 1 were looked at. ``root`` is the RFC 6962 root
-    over exactly the exported leaves, in log order; ``volume`` their sum.
+    over exactly the exported leaves, in log order; ``volume`` their sum; ``rows_hash`` SHA-256 of their rows, as the
+    CSV file has them, so that what the node itself says of each (place, time of booking) is signed too.
     """
 
     TAG: ClassVar[bytes] = b"tirami/1/statement"
@@ -165,6 +166,7 @@ class Statement(Record, frozen=True):
     trades: U64
     volume: U64
     root: Bytes32
+    rows_hash: Bytes32
     at_ms: U64
 
 

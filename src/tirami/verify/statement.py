@@ -1,5 +1,6 @@
 """Offline check of a settlement statement: every signature, every sum, and the root over exactly its trades."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 from tirami.core.errors import InvalidStatement, VerificationError
@@ -16,6 +17,7 @@ from tirami.proto import (
     parse_statement,
     statement_trade,
 )
+from tirami.proto.statement import csv_row
 from tirami.verify.merkle import RunningRoot, leaf_hash
 
 NOBODY = bytes(32)
@@ -34,12 +36,14 @@ class Tally:
     """What a statement says about its trades, added up one by one; memory grows with the parties only."""
 
     root: RunningRoot = field(default_factory=RunningRoot)
+    rows: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     trades: int = 0
     volume: Trm = Trm(0)
     _parties: dict[tuple[str, str], _Sums] = field(default_factory=dict)
 
     def add(self, trade: StatementTrade) -> None:
         self.root.add(leaf_hash(trade.leaf))
+        self.rows.update(csv_row(trade).encode())
         self.trades += 1
         self.volume = Trm(self.volume + trade.trm_amount)
         provider, payer = (self._sums(key, trade.scope) for key in (trade.provider, trade.consumer))
@@ -109,8 +113,8 @@ def verify_statement(data: bytes, trusted: frozenset[PublicKey] | None = None) -
         raise
     except VerificationError as error:
         raise InvalidStatement(error.message) from error
-    found = (tally.trades, tally.volume, tally.root.root())
-    if found != (statement.trades, statement.volume, statement.root):
+    found = (tally.trades, tally.volume, tally.root.root(), tally.rows.digest())
+    if found != (statement.trades, statement.volume, statement.root, statement.rows_hash):
         raise InvalidStatement("the trades of this file are not the ones the node signed for")
     if parsed.next_cursor not in (None, statement.end):
         raise InvalidStatement("next_cursor disagrees with the signed statement")
