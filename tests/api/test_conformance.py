@@ -84,8 +84,17 @@ def test_replies_about_things_that_exist(target: Target) -> None:
         reply("balance", {}, node=account)
         reply("safety", {}, node=account)
         reply("log_consistency", {}, first="1", second="2")
+        reply("settlement", {}, hours="1", reference_price_per_trm="0.5")
+        reply("settlement", {}, format="csv")
+        reply("anchor", {}, network="Bitcoin")
+        reply("quote", {}, {"messages": messages})
+        reply("schedule", {}, {"model_id": answered["model"], "max_tokens": 5, "reserve": True})
+        reply("route", {}, mode="quality")
+        reply("usage", {}, node=account, days="2")
         reply("disable_account", {"id": account})
         for name in ("models", "log_head", "log_state", "network", "accounts", "status", "health", "healthz", "readyz"):
+            reply(name, {})
+        for name in ("pricing", "providers", "su_supply", "protocol", "manifest", "legal"):
             reply(name, {})
 
 

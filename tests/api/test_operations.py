@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from tests.node.conftest import Door, door
 from tirami.api import BY_NAME, OPERATIONS, Dialect, Scope
+from tirami.api.legacy import legacy_path
 from tirami.node.http import build_app
 
 __all__ = ["door"]
@@ -18,6 +19,7 @@ async def test_the_router_serves_exactly_the_table(door: Door) -> None:
         (method, route.path) for route in routes if isinstance(route, Route) for method in (route.methods or ())
     )
     declared = {(operation.method, operation.path) for operation in OPERATIONS} | NOT_AN_OPERATION
+    declared |= {(operation.method, old) for operation in OPERATIONS if (old := legacy_path(operation.path))}
     assert {pair for pair in served if pair[0] != "HEAD"} == declared
     assert {path for method, path in served if method == "HEAD"} <= {
         path for method, path in declared if method == "GET"
@@ -33,14 +35,18 @@ def test_names_and_routes_are_unique() -> None:
 def test_whatever_changes_money_or_rights_needs_an_administrator() -> None:
     changing = {operation.name for operation in OPERATIONS if operation.method != "GET"}
     assert {operation.name for operation in OPERATIONS if operation.scope is Scope.ADMIN} >= changing - {
-        "chat_completions"
+        "chat_completions",
+        "quote",  # holds nothing
+        "schedule",  # reserves only for a caller that could spend it on a chat anyway
     }
+    assert BY_NAME["quote"].scope is Scope.INFERENCE
     assert BY_NAME["chat_completions"].scope is Scope.INFERENCE
     assert BY_NAME["tokens"].scope is BY_NAME["accounts"].scope is Scope.ADMIN
 
 
-def test_only_health_is_public() -> None:
-    assert {o.name for o in OPERATIONS if o.scope is Scope.PUBLIC} == {"health", "healthz", "readyz"}
+def test_only_health_and_what_everybody_should_read_is_public() -> None:
+    public = {o.name for o in OPERATIONS if o.scope is Scope.PUBLIC}
+    assert public == {"health", "healthz", "readyz", "manifest", "legal"}
 
 
 def test_the_dialect_follows_the_path() -> None:

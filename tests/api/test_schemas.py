@@ -109,7 +109,8 @@ SECRET = (
     "messages",
 )
 HARMLESS = {"token_hash_hex", "tokens", "tokens_processed", "prompt_tokens", "completion_tokens", "total_tokens"} | {
-    "base_trm_per_token"
+    *("base_trm_per_token", "trm_per_token", "max_tokens"),
+    *("estimated_cost_100_tokens", "estimated_cost_1000_tokens", "cu_per_100_tokens", "trm_per_100_tokens"),
 }
 
 

@@ -40,6 +40,7 @@ TABLE = {
     "AccountNotFound": ("account_not_found", 404),
     "TradeNotFound": ("trade_not_found", 404),
     "TokenNotFound": ("token_not_found", 404),
+    "ProviderNotFound": ("provider_not_found", 404),
     "SpendDenied": ("spend_denied", 403),
     "InsufficientFunds": ("insufficient_funds", 402),
     "BudgetExceeded": ("budget_exceeded", 403),
@@ -73,6 +74,7 @@ TABLE = {
     "InvalidSignature": ("invalid_signature", 400),
     "InvalidProof": ("invalid_proof", 400),
     "InvalidReceipt": ("invalid_receipt", 400),
+    "InvalidStatement": ("invalid_statement", 400),
     "NonCanonical": ("non_canonical", 400),
 }
 

@@ -52,7 +52,7 @@ from tirami.proto import (
     session_secret,
 )
 from tirami.testing import ManualClock
-from tirami.verify import check_bill, verify_consistency, verify_inclusion, verify_receipt
+from tirami.verify import check_bill, verify_consistency, verify_inclusion, verify_receipt, verify_statement
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "protocol"
@@ -67,7 +67,7 @@ def load(number: int) -> Case:
     return document
 
 
-V = {number: load(number) for number in range(1, 10)}
+V = {number: load(number) for number in range(1, 11)}
 
 
 def cases(number: int, group: str) -> pytest.MarkDecorator:
@@ -1220,3 +1220,34 @@ def test_09_entries_are_those_of_the_document() -> None:
         if entry["kind"]:
             first, *rest = msgspec.msgpack.decode(raw(entry["body"]))
             assert len(rest) == rows[first].count("`") // 2
+
+
+# --- TIP-10 ------------------------------------------------------------------------------------------------------
+
+
+@cases(10, "files")
+def test_10_files(case: Case) -> None:
+    outcome(case, lambda: verify_statement(case["text"].encode()))
+    if "error" in case or case["text"].startswith("{"):
+        return
+    header, *rows = [line.split(",") for line in case["text"].split("\r\n")[:-1]]
+    names = [name for name, _ in TABLES["StatementTrade"][1]]
+    assert header == names
+    *trades, (mark, body, signature, following) = rows
+    assert (mark, following) == ("#statement", "")
+    tag, fields = TABLES["Statement"]
+    signed = dict(zip((name for name, _ in fields), msgspec.msgpack.decode(raw(body)), strict=True))
+    Ed25519PublicKey.from_public_bytes(signed["node"]).verify(raw(signature), tag.encode() + raw(body))
+    text = "".join(",".join(trade) + "\r\n" for trade in trades)
+    assert sha(text.encode()) == signed["rows_hash"]
+    cells = [dict(zip(names, trade, strict=True)) for trade in trades]
+    leaves = [raw(cell["body"] + cell["payer_signature"] + cell["provider_signature"]) for cell in cells]
+    assert Log(tuple(leaves)).root() == signed["root"]
+    assert (len(cells), sum(int(cell["trm_amount"]) for cell in cells)) == (signed["trades"], signed["volume"])
+
+
+@cases(10, "anchors")
+def test_10_anchors(case: Case) -> None:
+    assert case["payload"] == f"46524745010{case['chain']}0000" + case["root"]
+    assert case["script"] == "6a28" + case["payload"]
+    assert len(raw(case["payload"])) == 40

@@ -17,6 +17,7 @@ from tirami.proto import (
     Quote,
     Record,
     RunningHash,
+    Statement,
     Trade,
     Transfer,
     amount_due,
@@ -27,7 +28,9 @@ from tirami.proto import (
     record_id,
     session_secret,
     sign,
+    statement_trade,
 )
+from tirami.proto.statement import csv_row
 
 NODE = SigningKey.from_seed(b"\x01" * 32)
 PAYER = SigningKey.from_seed(b"\x02" * 32)
@@ -209,6 +212,25 @@ def receipt_of(envelope: Envelope, head: Head | None = None, signer: SigningKey 
 
 HEAD = head_of(log_of(trade_envelope()))
 RECEIPT = receipt_of(trade_envelope())
+STATEMENT_ROW = csv_row(
+    statement_trade(INDEX, AT + 1_000, trade_envelope().body, *trade_envelope().signatures)
+).encode()
+STATEMENT = Statement(
+    network="regtest",
+    network_hash=NETWORK.hash,
+    log_id=HEAD.log_id,
+    node=NODE.public_key,
+    account=bytes(32),
+    since_ms=AT,
+    until_ms=AT + 3_600_000,
+    first=INDEX - 1,
+    end=INDEX + 2,
+    trades=1,
+    volume=TRADE.amount,
+    root=hashlib.sha256(b"\x00" + leaf(trade_envelope())).digest(),
+    rows_hash=sha256(STATEMENT_ROW),
+    at_ms=AT + 3_600_001,
+)
 SIGNERS: dict[type[Record], SigningKey] = {
     Quote: NODE,
     Acceptance: PAYER,
@@ -216,8 +238,9 @@ SIGNERS: dict[type[Record], SigningKey] = {
     Grant: NODE,
     Transfer: NODE,
     Head: NODE,
+    Statement: NODE,
 }
-SAMPLES: Sequence[Record] = (QUOTE, ACCEPTANCE, TRADE, GRANT, TRANSFER, HEAD)
+SAMPLES: Sequence[Record] = (QUOTE, ACCEPTANCE, TRADE, GRANT, TRANSFER, HEAD, STATEMENT)
 
 
 def changed(record: Trade, **fields: object) -> Trade:

@@ -16,6 +16,8 @@ FIELDS = {
     "Grant": "network issuer incarnation number settled to limit due_ms period at_ms",
     "Transfer": "network scope payer to incarnation number settled open amount at_ms",
     "Head": "network network_hash log_id node size root at_ms",
+    "Statement": "network network_hash log_id node account since_ms until_ms first end trades volume root rows_hash "
+    "at_ms",
 }
 
 

@@ -295,6 +295,8 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
     bodies = {
         "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
         "transfer": {"to": account, "amount": 1},
+        "quote": {"messages": [{"role": "user", "content": "x"}]},
+        "schedule": {"model_id": "scripted", "max_tokens": 5, "reserve": True},
         "create_account": {"label": "x"},
         "kill": {"activate": False},
         "set_policy": {"node_id": account},
@@ -314,7 +316,7 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
             operation.method, door.url + path, json=body, headers={"authorization": f"Bearer {door.parts.admin_token}"}
         ) as reply:
             await reply.read()
-            if operation.name in ("chat_completions", "transfer", "create_account"):
+            if operation.name in ("chat_completions", "transfer", "create_account", "schedule"):
                 assert reply.status == 403, operation.name
     assert ledger.state.book.state_bytes() == before
     assert not ledger.state.holds.open

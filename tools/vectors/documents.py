@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools.vectors import book, canonical, hashes, journal, keys, log, network, receipts, records
+from tools.vectors import book, canonical, hashes, journal, keys, log, network, receipts, records, settlement
 from tools.vectors.case import Case
 from tools.vectors.tables import filled
 
@@ -21,6 +21,7 @@ VECTORS: Mapping[str, tuple[str, Callable[[], Case]]] = {
     "tip-07": ("The book", book.vectors),
     "tip-08": ("The network file", network.vectors),
     "tip-09": ("The journal", journal.vectors),
+    "tip-10": ("Settlement statements and anchors", settlement.vectors),
 }
 
 
@@ -34,6 +35,7 @@ EXAMPLES: Mapping[str, Callable[[], list[str]]] = {
     "book": book.example,
     "network": network.example,
     "journal": journal.example,
+    "settlement": settlement.example,
 }
 
 

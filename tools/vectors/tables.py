@@ -9,7 +9,19 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from tirami.ledger import entries
-from tirami.proto import RECORDS, Envelope, Issuer, NetworkFile, Open, Parameters, Receipt, Record, Summary, Voucher
+from tirami.proto import (
+    RECORDS,
+    Envelope,
+    Issuer,
+    NetworkFile,
+    Open,
+    Parameters,
+    Receipt,
+    Record,
+    StatementTrade,
+    Summary,
+    Voucher,
+)
 from tirami.proto.codec import NAME_PATTERN
 
 _DESCRIBED: tuple[type[msgspec.Struct], ...] = (
@@ -22,6 +34,7 @@ _DESCRIBED: tuple[type[msgspec.Struct], ...] = (
     Parameters,
     Receipt,
     Summary,
+    StatementTrade,
 )
 STRUCTS: Mapping[str, type[msgspec.Struct]] = {cls.__name__: cls for cls in _DESCRIBED}
 MARKED = re.compile(r"(<!-- (fields|entries|example): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -107,6 +120,23 @@ MEANINGS: Mapping[str, str] = {
     "head_signature": "the log node's, over the head",
     "trade": "the readable summary; repeats the body",
     "amount_trm": "TRM moved",
+    # settlement statement
+    "account": "whose trades; 32 zero bytes for everybody's",
+    "since_ms": "begin of the window, by time of booking; Unix milliseconds",
+    "until_ms": "its end, not included; Unix milliseconds",
+    "first": "first leaf looked at",
+    "end": "the leaf after the last one looked at",
+    "trades": "how many trades are in it",
+    "volume": "sum of their amounts, TRM",
+    "rows_hash": "SHA-256 of the rows of a CSV file, in order, each with its line end; without first and last row",
+    "booked_at": "when the node booked it; Unix milliseconds",
+    "timestamp": "`at_ms` of the trade",
+    "consumer": "key that pays",
+    "trm_amount": "TRM moved",
+    "tokens_processed": "tokens written and received",
+    "flops_estimated": "useful operations",
+    "model_id": "SHA-256 of the model file",
+    "provider_signature": "the provider's, over `tag ‖ body`",
 }
 SPECIAL: Mapping[tuple[str, str], str] = {
     ("Open", "number"): "number of the open session",
@@ -119,6 +149,13 @@ SPECIAL: Mapping[tuple[str, str], str] = {
     ("Receipt", "body"): "canonical bytes of the trade",
     ("Receipt", "signatures"): "payer's, provider's",
     ("Summary", "id"): "record id of the trade",
+    ("Statement", "node"): "key that signs, whose log it is",
+    ("Statement", "network_hash"): "hash of the network file the book is kept under",
+    ("Statement", "root"): "RFC 6962 root over exactly the exported leaves, in log order",
+    ("StatementTrade", "id"): "record id of the trade",
+    ("StatementTrade", "scope"): "`local` is own use of one node",
+    ("StatementTrade", "body"): "canonical bytes of the trade",
+    ("StatementTrade", "payer_signature"): "the payer's, over `tag ‖ body`",
 }
 
 

@@ -91,6 +91,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         content = {"application/json": {"schema": {"$ref": _REF.format(model=operation.reply.__name__)}}}
     elif operation.media == "application/json":
         content = {"application/json": {"schema": {"type": "object"}}}
+    content |= {media: {"schema": {"type": "string"}} for media in operation.also}
     if operation.streams:
         content["text/event-stream"] = {"schema": {"type": "object", "properties": {"data": {"type": "string"}}}}
     responses: dict[str, Any] = {"200": {"description": "Success", "content": content}}
@@ -126,6 +127,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {404, 422 if operation.dialect is Dialect.TIRAMI else 400}
     if operation.body is not None:
         statuses |= {408, 413, 415}
-    if operation.name in ("chat_completions", "transfer"):
+    if operation.name in ("chat_completions", "transfer", "schedule"):
         statuses |= {402, 423, 409}
     return sorted(statuses)

@@ -24,6 +24,7 @@ class Operation:
         scope: the least a token must have.
         query, body, reply: shapes; ``reply`` ``None`` is raw bytes or text.
         media: content type of the reply.
+        also: other content types it may have.
         limited: counted by the per-caller rate limit.
         streams: may answer with server-sent events.
     """
@@ -37,6 +38,7 @@ class Operation:
     body: type[s.Body] | type[s.ChatCompletionRequest] | None = None
     reply: type[s.Reply] | None = None
     media: str = "application/json"
+    also: tuple[str, ...] = ()
     dialect: Dialect = Dialect.TIRAMI
     limited: bool = True
     streams: bool = False
@@ -73,6 +75,21 @@ OPERATIONS: tuple[Operation, ...] = (
               reply=s.StateReply),
     Operation("network", "GET", f"{_T}/network", _R, "Totals of the network as this book sees it.",
               reply=s.NetworkReply),
+    Operation("pricing", "GET", f"{_T}/pricing", _R, "Prices now, and what moves them.", reply=s.PricingReply),
+    Operation("quote", "POST", f"{_T}/quote", _I, "The price of a chat call before it is made; nothing is held.",
+              body=s.QuoteRequest, reply=s.QuoteReply),
+    Operation("providers", "GET", f"{_T}/providers", _R, "Who serves, and at what price.", reply=s.ProvidersReply),
+    Operation("schedule", "POST", f"{_T}/schedule", _R, "The provider to ask for a model, and its estimate.",
+              body=s.ScheduleRequest, reply=s.ScheduleReply),
+    Operation("route", "GET", f"{_T}/route", _R, "The best provider by cost, quality or both.",
+              query=s.RouteQuery, reply=s.RouteReply),
+    Operation("usage", "GET", f"{_T}/usage", _R, "Tokens, TRM, requests and FLOP of an account, by day.",
+              query=s.UsageQuery, reply=s.UsageReply),
+    Operation("su_supply", "GET", f"{_T}/su/supply", _R, "Cap, minted, epoch, rates.", reply=s.SupplyReply),
+    Operation("settlement", "GET", "/settlement", _R, "Signed statement of the trades of a window (JSON or CSV).",
+              query=s.SettlementQuery, also=("text/csv",)),
+    Operation("anchor", "GET", f"{_T}/anchor", _R, "OP_RETURN payload over the newest signed head; not broadcast.",
+              query=s.AnchorQuery, reply=s.AnchorReply),
     Operation("transfer", "POST", f"{_T}/transfer", _A, "Give owned TRM of the node to one of its accounts.",
               body=s.TransferRequest, reply=s.TransferReply),
     Operation("accounts", "GET", f"{_T}/accounts", _A, "Hosted accounts.", reply=s.AccountList),
@@ -93,6 +110,10 @@ OPERATIONS: tuple[Operation, ...] = (
               reply=s.RevokeReply),
     Operation("rotate_token", "POST", f"{_T}/tokens/rotate", _A, "Replace a token, with a period of grace.",
               body=s.RotateRequest, reply=s.IssuedToken),
+    Operation("protocol", "GET", f"{_T}/protocol", _R, "Versions and feature flags.", reply=s.ProtocolReply),
+    Operation("manifest", "GET", "/.well-known/tirami-agent.json", _P, "What this node is and offers.",
+              reply=s.ManifestReply, limited=False),
+    Operation("legal", "GET", "/legal", _P, "TRM is not an investment.", media="text/plain", limited=False),
     Operation("status", "GET", "/status", _R, "What this node is doing.", reply=s.StatusReply, limited=False),
     Operation("health", "GET", "/health", _P, "Whether a model is loaded.", reply=s.HealthReply, limited=False),
     Operation("healthz", "GET", "/healthz", _P, "Alive.", media="text/plain", limited=False),

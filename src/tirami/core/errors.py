@@ -25,7 +25,8 @@
      │   ├─ ModelNotFound            404 model_not_found
      │   ├─ AccountNotFound          404 account_not_found
      │   ├─ TradeNotFound            404 trade_not_found
-     │   └─ TokenNotFound            404 token_not_found
+     │   ├─ TokenNotFound            404 token_not_found
+     │   └─ ProviderNotFound         404 provider_not_found
      ├─ SpendDenied                  the gate said no
      │   ├─ InsufficientFunds        402 insufficient_funds
      │   ├─ BudgetExceeded           403 budget_exceeded
@@ -52,6 +53,7 @@
          ├─ InvalidSignature         400 invalid_signature
          ├─ InvalidProof             400 invalid_proof
          ├─ InvalidReceipt           400 invalid_receipt
+         ├─ InvalidStatement         400 invalid_statement
          └─ NonCanonical             400 non_canonical
 """
 
@@ -207,6 +209,12 @@ class TradeNotFound(NotFound):
 
 class TokenNotFound(NotFound):
     code = "token_not_found"
+
+
+class ProviderNotFound(NotFound):
+    """Nobody serves this at such a price."""
+
+    code = "provider_not_found"
 
 
 class SpendDenied(TiramiError):
@@ -365,6 +373,10 @@ class InvalidProof(VerificationError):
 
 class InvalidReceipt(VerificationError):
     code = "invalid_receipt"
+
+
+class InvalidStatement(VerificationError):
+    code = "invalid_statement"
 
 
 class NonCanonical(VerificationError):

@@ -26,20 +26,36 @@ from tirami.ledger.journal import Journal
 from tirami.ledger.ledger import HOLD_LIFETIME_MS, Balance, Ledger, Payer
 from tirami.ledger.lines import grant_line, is_issuer
 from tirami.ledger.log import MerkleLog
-from tirami.ledger.pricing import UNITY, Price, Tier, price, raw_demand, smoothed, tier_of
+from tirami.ledger.pricing import (
+    DEMAND_BOUNDS,
+    SUPPLY_BOUNDS,
+    SUPPLY_FACTOR,
+    UNITY,
+    Price,
+    Tier,
+    price,
+    raw_demand,
+    smoothed,
+    tier_of,
+)
 from tirami.ledger.safety import Means, Policy, Window
 from tirami.ledger.settings import HostedAccount, Settings, Token
 from tirami.ledger.state import State, StoredRecord
+from tirami.ledger.statements import StatementRun, StatementWindow
 from tirami.ledger.transfers import transfer, transferable
+from tirami.ledger.usage import DayUsage, Usage, UsageSums
 
 __all__ = [
     "BURN",
+    "DEMAND_BOUNDS",
     "HOLD_LIFETIME_MS",
     "ISSUANCE",
     "LINES",
     "LOCAL",
     "MAX_OPEN",
     "NETWORK",
+    "SUPPLY_BOUNDS",
+    "SUPPLY_FACTOR",
     "UNITY",
     "Account",
     "AccountCreated",
@@ -48,6 +64,7 @@ __all__ = [
     "Admitted",
     "Balance",
     "Book",
+    "DayUsage",
     "Debit",
     "Debits",
     "Demand",
@@ -75,12 +92,16 @@ __all__ = [
     "Settings",
     "SignedHead",
     "State",
+    "StatementRun",
+    "StatementWindow",
     "StoredRecord",
     "Tier",
     "Token",
     "TokenExpirySet",
     "TokenIssued",
     "TokenRevoked",
+    "Usage",
+    "UsageSums",
     "Window",
     "admit",
     "allowance_rule",

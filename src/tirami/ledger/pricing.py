@@ -13,6 +13,11 @@ from tirami.core.units import MICRO, MicroTrm, Ppm, Trm, ceil_div
 DEMAND_FLOOR = Ppm(500_000)
 DEMAND_CEILING = Ppm(3_000_000)
 UNITY = Ppm(MICRO)
+DEMAND_BOUNDS = (DEMAND_FLOOR, DEMAND_CEILING)
+SUPPLY_BOUNDS = (Ppm(500_000), Ppm(2_000_000))
+"""Active providers ÷ known nodes stay within these once there are peers."""
+SUPPLY_FACTOR = UNITY
+"""Without peers."""
 _HALVING_STEPS = 1 << 20
 """Resolution of the fixed-point half-life: fractions of one half-life are looked up in 2⁻²⁰."""
 

@@ -14,6 +14,7 @@ from tirami.ledger.entries import Entry, HoldCaptured, HoldOpened, HoldReleased,
 from tirami.ledger.holds import Holds
 from tirami.ledger.log import MerkleLog
 from tirami.ledger.settings import Settings
+from tirami.ledger.usage import Usage
 from tirami.proto import Envelope, Grant, NetworkFile, Trade, Transfer, leaf
 
 QUOTA = b"quota"
@@ -62,6 +63,7 @@ class State:
         self.records: list[StoredRecord] = []
         self.network_totals = Totals()
         self.local_totals = Totals()
+        self.usage = Usage()
         self.line_due: dict[bytes, UnixMs] = {}
         self._by_id: dict[bytes, int] = {}
         self._by_party: dict[bytes, list[int]] = defaultdict(list)
@@ -107,6 +109,7 @@ class State:
                 self._index(index, body.payer, body.provider)
                 self._trades_of.update((body.payer, body.provider))
                 (self.local_totals if body.scope == LOCAL else self.network_totals).add(body)
+                self._use(body, at_ms)
             case Transfer():
                 self._index(index, body.payer, body.to)
                 self.holds.debited(body.payer, body.number, Trm(body.amount), at_ms)
@@ -115,6 +118,17 @@ class State:
                 self.line_due[body.to] = max(self.line_due.get(body.to, UnixMs(0)), UnixMs(body.due_ms))
                 books = self.holds.books(QUOTA + body.issuer)
                 books.last_number = max(books.last_number, body.number)
+
+    def _use(self, trade: Trade, at_ms: UnixMs) -> None:
+        """Usage of this node's own accounts; what strangers do among themselves is not counted."""
+        if trade.scope == LOCAL or self._is_own(trade.payer):
+            self.usage.spend(trade.payer, at_ms, trade)
+        if trade.scope != LOCAL and self._is_own(trade.provider):
+            self.usage.earn(trade.provider, at_ms, trade)
+
+    def _is_own(self, key: bytes) -> bool:
+        opened = self.settings.opened
+        return key in self.settings.accounts or (opened is not None and key == opened.node)
 
     def _index(self, index: int, *parties: bytes) -> None:
         for party in parties:

@@ -1,21 +1,31 @@
 """Ledger-as-Brain: who serves, at what price, and how an answer becomes a trade."""
 
-from tirami.market.inference import DEFAULT_MAX_TOKENS, STOPPING_S, InferenceMarket, Order
+from tirami.market.inference import DEFAULT_MAX_TOKENS, STOPPING_S, Estimate, InferenceMarket, Order
 from tirami.market.load import Load
+from tirami.market.reservations import Reservation, Reservations
 from tirami.market.room import WaitingRoom
+from tirami.market.routing import Candidate, RouteMode, best, route_score, schedule_score
 from tirami.market.session import Interrupted, MeteredSession, Settlement
 from tirami.market.tickets import Ticket, TicketOffice
 
 __all__ = [
     "DEFAULT_MAX_TOKENS",
     "STOPPING_S",
+    "Candidate",
+    "Estimate",
     "InferenceMarket",
     "Interrupted",
     "Load",
     "MeteredSession",
     "Order",
+    "Reservation",
+    "Reservations",
+    "RouteMode",
     "Settlement",
     "Ticket",
     "TicketOffice",
     "WaitingRoom",
+    "best",
+    "route_score",
+    "schedule_score",
 ]

@@ -15,14 +15,16 @@ from tirami.core.errors import (
     EngineFailed,
     InvalidRequest,
     QueueFull,
+    SpendDenied,
     StorageUnavailable,
 )
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import MICRO, Trm
-from tirami.infer import Engine, FinishReason, Prompt, Sampling
+from tirami.infer import Engine, FinishReason, ModelCard, Prompt, Sampling
 from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Price
 from tirami.market.load import Load
+from tirami.market.reservations import Reservation, Reservations
 from tirami.market.session import MeteredSession
 from tirami.market.tickets import Ticket, TicketOffice
 from tirami.proto import Acceptance, Quote, amount_due, prompt_hash, session_secret, signed
@@ -51,6 +53,19 @@ class Order:
     sampling: Sampling
     max_tokens: int | None
     request_id: str
+    ticket: bytes | None = None
+    """Id of a reservation to use: its price and its funds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an order would cost now: at least, at most, and why the gate would refuse the most; TRM."""
+
+    price: Price
+    max_tokens: int
+    least: Trm
+    ceiling: Trm
+    denied: SpendDenied | None
 
 
 class InferenceMarket:
@@ -65,11 +80,31 @@ class InferenceMarket:
         self._sessions: set[MeteredSession] = set()
         self._stopping = False
         self.load = load
+        self.reservations = Reservations(ledger)
         ledger.on_kill(lambda: self._interrupt(FinishReason.KILLED))
 
     def check(self, payer: Payer) -> None:
         """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine."""
         self._ledger.gate.check(payer.key, Trm(1))
+
+    def estimate(self, order: Order) -> Estimate:
+        """What :meth:`begin_inference` would do with this order now; signs and holds nothing.
+
+        Raises ``ContextLengthExceeded``.
+        """
+        price = self.load.price(order.engine.card.active_parameters)
+        most, prompt, denied = self._most_tokens(order, price), order.prompt.count, None
+        ceiling = amount_due(price.prompt, price.completion, prompt, most)
+        try:
+            self._ledger.gate.check(order.payer.key, ceiling)
+        except SpendDenied as error:
+            denied = error
+        return Estimate(price, most, amount_due(price.prompt, price.completion, prompt, 1), ceiling, denied)
+
+    async def reserve(self, payer: Payer, card: ModelCard, price: Price, amount: Trm, request_id: str) -> Reservation:
+        """Keep funds and price for a call to come. Raises ``SpendDenied``, ``QueueFull``, ``StorageUnavailable``."""
+        self._check_running()
+        return await self.reservations.reserve(self._random(16), payer, card.digest, price, amount, request_id)
 
     async def begin_inference(self, order: Order) -> Ticket:
         """Price, gate, hold. Durable when it returns.
@@ -78,12 +113,13 @@ class InferenceMarket:
             SpendDenied: the gate said no; nothing was signed and nothing is held.
             ContextLengthExceeded: prompt and answer do not fit the model.
             QueueFull: the payer has 32 open sessions.
+            Conflict: the reservation it names is not good; a good one is used up, whatever becomes of the call.
         """
         key = order.payer.key
         self._check_running()
+        price = self._price(order)
         if not self._ledger.gate.may_open(key):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
-        price = self.load.price(order.engine.card.active_parameters)
         sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price))
         ceiling = amount_due(price.prompt, price.completion, order.prompt.count, sampling.max_tokens)
         wanted = replace(order, sampling=sampling)
@@ -113,7 +149,7 @@ class InferenceMarket:
     @property
     def live(self) -> set[bytes]:
         """Ids of holds that a ticket or a running session owns."""
-        return self._tickets.ids | {session.hold_id for session in self._sessions}
+        return self._tickets.ids | self.reservations.ids | {session.hold_id for session in self._sessions}
 
     async def stop(self) -> None:
         """Begin nothing more, end what runs, and wait until each session has settled what it delivered.
@@ -141,6 +177,12 @@ class InferenceMarket:
         """Give an unused ticket back; its hold is released."""
         if self._tickets.forget(ticket.hold_id) is not None:
             await self._ledger.end_session(ticket.hold_id, "cancelled")
+
+    def _price(self, order: Order) -> Price:
+        card = order.engine.card
+        if order.ticket is None:
+            return self.load.price(card.active_parameters)
+        return self.reservations.use(order.ticket, order.payer, card.digest).price
 
     def _most_tokens(self, order: Order, price: Price) -> int:
         context, prompt = order.engine.card.context_length, order.prompt

@@ -31,5 +31,10 @@ class Load:
             self.demand = smoothed(self.demand, raw, now_ms - self._at_ms, self._half_life_ms)
         self._at_ms = now_ms
 
+    @property
+    def factor(self) -> Ppm:
+        """What prices are multiplied by now: 1 where load does not move them."""
+        return self.demand if self._follow else UNITY
+
     def price(self, active_parameters: int) -> Price:
-        return price(tier_of(active_parameters), self.demand if self._follow else UNITY, self._prompt_ppm)
+        return price(tier_of(active_parameters), self.factor, self._prompt_ppm)

@@ -40,6 +40,8 @@ class ChatCall:
     seed: int | None
     request_id: str
     any_name: bool = False
+    ticket: bytes | None = None
+    """Id of a reservation to use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,11 @@ class Chat:
     async def _begin(
         self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool
     ) -> tuple[ModelCard, MeteredSession]:
-        self._market.check(call.payer)
+        if call.ticket is None:
+            self._market.check(call.payer)
         served = await stack.enter_async_context(self._engines.use(call.model, any_name=call.any_name))
+        if call.ticket is not None:
+            self._market.reservations.find(call.ticket, call.payer, served.engine.card.digest)
         await stack.enter_async_context(served.room.place(call.payer.key, owner=call.payer.scope == LOCAL))
         prompt = await served.engine.prepare(call.messages)
         seed = int.from_bytes(self._random(4)) if call.seed is None else call.seed
@@ -105,7 +110,7 @@ class Chat:
             top_p=call.top_p,
             top_k=call.top_k,
         )
-        order = Order(call.payer, served.engine, prompt, sampling, call.max_tokens, call.request_id)
+        order = Order(call.payer, served.engine, prompt, sampling, call.max_tokens, call.request_id, call.ticket)
         ticket = await self._market.begin_inference(order)
         session = self._market.execute(ticket, call.payer.key, streamed=streamed)
         try:

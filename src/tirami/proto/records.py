@@ -143,7 +143,34 @@ class Head(Record, frozen=True):
     at_ms: U64
 
 
-RECORDS: tuple[type[Record], ...] = (Quote, Acceptance, Trade, Grant, Transfer, Head)
+class Statement(Record, frozen=True):
+    """A settlement statement: the applied trades among some leaves of a node's log, counted, summed and hashed.
+
+    ``account`` is 32 zero bytes when nobody's trades were left out. The window is over the time of booking,
+    ``since_ms`` ≤ booked < ``until_ms``; leaves ``first`` … ``end`` − 1 were looked at. ``root`` is the RFC 6962 root
+    over exactly the exported leaves, in log order; ``volume`` their sum; ``rows_hash`` SHA-256 of their rows, as the
+    CSV file has them, so that what the node itself says of each (place, time of booking) is signed too.
+    """
+
+    TAG: ClassVar[bytes] = b"tirami/1/statement"
+
+    network: Name
+    network_hash: Bytes32
+    log_id: Bytes16
+    node: Bytes32
+    account: Bytes32
+    since_ms: U64
+    until_ms: U64
+    first: U64
+    end: U64
+    trades: U64
+    volume: U64
+    root: Bytes32
+    rows_hash: Bytes32
+    at_ms: U64
+
+
+RECORDS: tuple[type[Record], ...] = (Quote, Acceptance, Trade, Grant, Transfer, Head, Statement)
 
 
 def amount_due(price_in: int, price_out: int, prompt_tokens: int, completion_tokens: int) -> Trm:

@@ -82,6 +82,51 @@ class Operations(SyncCaller):
         result: s.NetworkReply = self._call("network", {}, None, None, s.NetworkReply)
         return result
 
+    def pricing(self) -> s.PricingReply:
+        """Prices now, and what moves them. ``GET /v1/tirami/pricing``"""
+        result: s.PricingReply = self._call("pricing", {}, None, None, s.PricingReply)
+        return result
+
+    def quote(self, body: s.QuoteRequest) -> s.QuoteReply:
+        """The price of a chat call before it is made; nothing is held. ``POST /v1/tirami/quote``"""
+        result: s.QuoteReply = self._call("quote", {}, None, body, s.QuoteReply)
+        return result
+
+    def providers(self) -> s.ProvidersReply:
+        """Who serves, and at what price. ``GET /v1/tirami/providers``"""
+        result: s.ProvidersReply = self._call("providers", {}, None, None, s.ProvidersReply)
+        return result
+
+    def schedule(self, body: s.ScheduleRequest) -> s.ScheduleReply:
+        """The provider to ask for a model, and its estimate. ``POST /v1/tirami/schedule``"""
+        result: s.ScheduleReply = self._call("schedule", {}, None, body, s.ScheduleReply)
+        return result
+
+    def route(self, query: s.RouteQuery | None = None) -> s.RouteReply:
+        """The best provider by cost, quality or both. ``GET /v1/tirami/route``"""
+        result: s.RouteReply = self._call("route", {}, query, None, s.RouteReply)
+        return result
+
+    def usage(self, query: s.UsageQuery | None = None) -> s.UsageReply:
+        """Tokens, TRM, requests and FLOP of an account, by day. ``GET /v1/tirami/usage``"""
+        result: s.UsageReply = self._call("usage", {}, query, None, s.UsageReply)
+        return result
+
+    def su_supply(self) -> s.SupplyReply:
+        """Cap, minted, epoch, rates. ``GET /v1/tirami/su/supply``"""
+        result: s.SupplyReply = self._call("su_supply", {}, None, None, s.SupplyReply)
+        return result
+
+    def settlement(self, query: s.SettlementQuery | None = None) -> bytes:
+        """Signed statement of the trades of a window (JSON or CSV). ``GET /settlement``"""
+        result: bytes = self._call("settlement", {}, query, None, bytes)
+        return result
+
+    def anchor(self, query: s.AnchorQuery | None = None) -> s.AnchorReply:
+        """OP_RETURN payload over the newest signed head; not broadcast. ``GET /v1/tirami/anchor``"""
+        result: s.AnchorReply = self._call("anchor", {}, query, None, s.AnchorReply)
+        return result
+
     def transfer(self, body: s.TransferRequest) -> s.TransferReply:
         """Give owned TRM of the node to one of its accounts. ``POST /v1/tirami/transfer``"""
         result: s.TransferReply = self._call("transfer", {}, None, body, s.TransferReply)
@@ -135,6 +180,21 @@ class Operations(SyncCaller):
     def rotate_token(self, body: s.RotateRequest) -> s.IssuedToken:
         """Replace a token, with a period of grace. ``POST /v1/tirami/tokens/rotate``"""
         result: s.IssuedToken = self._call("rotate_token", {}, None, body, s.IssuedToken)
+        return result
+
+    def protocol(self) -> s.ProtocolReply:
+        """Versions and feature flags. ``GET /v1/tirami/protocol``"""
+        result: s.ProtocolReply = self._call("protocol", {}, None, None, s.ProtocolReply)
+        return result
+
+    def manifest(self) -> s.ManifestReply:
+        """What this node is and offers. ``GET /.well-known/tirami-agent.json``"""
+        result: s.ManifestReply = self._call("manifest", {}, None, None, s.ManifestReply)
+        return result
+
+    def legal(self) -> bytes:
+        """TRM is not an investment. ``GET /legal``"""
+        result: bytes = self._call("legal", {}, None, None, bytes)
         return result
 
     def status(self) -> s.StatusReply:
@@ -221,6 +281,51 @@ class AsyncOperations(AsyncCaller):
         result: s.NetworkReply = await self._call("network", {}, None, None, s.NetworkReply)
         return result
 
+    async def pricing(self) -> s.PricingReply:
+        """Prices now, and what moves them. ``GET /v1/tirami/pricing``"""
+        result: s.PricingReply = await self._call("pricing", {}, None, None, s.PricingReply)
+        return result
+
+    async def quote(self, body: s.QuoteRequest) -> s.QuoteReply:
+        """The price of a chat call before it is made; nothing is held. ``POST /v1/tirami/quote``"""
+        result: s.QuoteReply = await self._call("quote", {}, None, body, s.QuoteReply)
+        return result
+
+    async def providers(self) -> s.ProvidersReply:
+        """Who serves, and at what price. ``GET /v1/tirami/providers``"""
+        result: s.ProvidersReply = await self._call("providers", {}, None, None, s.ProvidersReply)
+        return result
+
+    async def schedule(self, body: s.ScheduleRequest) -> s.ScheduleReply:
+        """The provider to ask for a model, and its estimate. ``POST /v1/tirami/schedule``"""
+        result: s.ScheduleReply = await self._call("schedule", {}, None, body, s.ScheduleReply)
+        return result
+
+    async def route(self, query: s.RouteQuery | None = None) -> s.RouteReply:
+        """The best provider by cost, quality or both. ``GET /v1/tirami/route``"""
+        result: s.RouteReply = await self._call("route", {}, query, None, s.RouteReply)
+        return result
+
+    async def usage(self, query: s.UsageQuery | None = None) -> s.UsageReply:
+        """Tokens, TRM, requests and FLOP of an account, by day. ``GET /v1/tirami/usage``"""
+        result: s.UsageReply = await self._call("usage", {}, query, None, s.UsageReply)
+        return result
+
+    async def su_supply(self) -> s.SupplyReply:
+        """Cap, minted, epoch, rates. ``GET /v1/tirami/su/supply``"""
+        result: s.SupplyReply = await self._call("su_supply", {}, None, None, s.SupplyReply)
+        return result
+
+    async def settlement(self, query: s.SettlementQuery | None = None) -> bytes:
+        """Signed statement of the trades of a window (JSON or CSV). ``GET /settlement``"""
+        result: bytes = await self._call("settlement", {}, query, None, bytes)
+        return result
+
+    async def anchor(self, query: s.AnchorQuery | None = None) -> s.AnchorReply:
+        """OP_RETURN payload over the newest signed head; not broadcast. ``GET /v1/tirami/anchor``"""
+        result: s.AnchorReply = await self._call("anchor", {}, query, None, s.AnchorReply)
+        return result
+
     async def transfer(self, body: s.TransferRequest) -> s.TransferReply:
         """Give owned TRM of the node to one of its accounts. ``POST /v1/tirami/transfer``"""
         result: s.TransferReply = await self._call("transfer", {}, None, body, s.TransferReply)
@@ -274,6 +379,21 @@ class AsyncOperations(AsyncCaller):
     async def rotate_token(self, body: s.RotateRequest) -> s.IssuedToken:
         """Replace a token, with a period of grace. ``POST /v1/tirami/tokens/rotate``"""
         result: s.IssuedToken = await self._call("rotate_token", {}, None, body, s.IssuedToken)
+        return result
+
+    async def protocol(self) -> s.ProtocolReply:
+        """Versions and feature flags. ``GET /v1/tirami/protocol``"""
+        result: s.ProtocolReply = await self._call("protocol", {}, None, None, s.ProtocolReply)
+        return result
+
+    async def manifest(self) -> s.ManifestReply:
+        """What this node is and offers. ``GET /.well-known/tirami-agent.json``"""
+        result: s.ManifestReply = await self._call("manifest", {}, None, None, s.ManifestReply)
+        return result
+
+    async def legal(self) -> bytes:
+        """TRM is not an investment. ``GET /legal``"""
+        result: bytes = await self._call("legal", {}, None, None, bytes)
         return result
 
     async def status(self) -> s.StatusReply:

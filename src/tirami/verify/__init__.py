@@ -2,6 +2,7 @@
 
 from tirami.verify.bill import check_bill
 from tirami.verify.merkle import (
+    RunningRoot,
     empty_root,
     largest_power_of_two_below,
     leaf_hash,
@@ -11,9 +12,14 @@ from tirami.verify.merkle import (
     verify_inclusion,
 )
 from tirami.verify.receipt import VerifiedReceipt, verify_receipt
+from tirami.verify.statement import NOBODY, Tally, VerifiedStatement, verify_statement
 
 __all__ = [
+    "NOBODY",
+    "RunningRoot",
+    "Tally",
     "VerifiedReceipt",
+    "VerifiedStatement",
     "check_bill",
     "empty_root",
     "largest_power_of_two_below",
@@ -23,4 +29,5 @@ __all__ = [
     "verify_consistency",
     "verify_inclusion",
     "verify_receipt",
+    "verify_statement",
 ]

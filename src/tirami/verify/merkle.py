@@ -25,6 +25,28 @@ def largest_power_of_two_below(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
+class RunningRoot:
+    """The root of leaves that come one by one, in O(log n) memory: complete subtrees, largest first."""
+
+    def __init__(self) -> None:
+        self._subtrees: list[tuple[int, Digest]] = []
+
+    def add(self, leaf: Digest) -> None:
+        """Append a leaf hash."""
+        size, node = 1, leaf
+        while self._subtrees and self._subtrees[-1][0] == size:
+            size, node = 2 * size, node_hash(self._subtrees.pop()[1], node)
+        self._subtrees.append((size, node))
+
+    def root(self) -> Digest:
+        if not self._subtrees:
+            return empty_root()
+        node = self._subtrees[-1][1]
+        for _, left in reversed(self._subtrees[:-1]):
+            node = node_hash(left, node)
+        return node
+
+
 def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> Digest:
     """The root that ``proof`` leads to from a leaf hash (RFC 9162 §2.1.3.2). Raises ``InvalidProof``."""
     if not 0 <= index < size:

@@ -50,6 +50,8 @@ class TradesQuery(Query):
     until: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
     """Unix milliseconds: ``since`` ≤ timestamp < ``until``."""
     signatures: bool = False
+    proofs: bool = False
+    """With each trade its audit path to one signed head, ``head`` of the reply."""
 
 
 class TradeEntry(Reply):
@@ -71,12 +73,16 @@ class TradeEntry(Reply):
     """Whether the payer's account covered it."""
     signatures: list[str] | None = None
     """Payer's, provider's; on request."""
+    proof: list[str] | None = None
+    """RFC 6962 audit path, on request; ``null`` while no durable head covers the trade."""
 
 
 class TradesReply(Reply):
     count: int
     trades: list[TradeEntry]
     next_cursor: int | None
+    head: "HeadEntry | None" = None
+    """What the proofs lead to."""
 
 
 class HeadEntry(Reply):

@@ -1,9 +1,10 @@
 """Kill switch and budgets."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, computed_field, model_validator
 
+from tirami.api.legacy import one_name
 from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Query, Reply
 
 Budget = Annotated[int, Field(ge=0, le=MAX_SAFE)] | None
@@ -16,6 +17,18 @@ class PolicyEntry(Reply):
     max_cu_lifetime: int | None
     human_approval_threshold: None = None
     """Approvals come later; ``null`` says that there is none."""
+
+    @computed_field
+    def max_trm_per_request(self) -> int | None:
+        return self.max_cu_per_request
+
+    @computed_field
+    def max_trm_per_hour(self) -> int | None:
+        return self.max_cu_per_hour
+
+    @computed_field
+    def max_trm_lifetime(self) -> int | None:
+        return self.max_cu_lifetime
 
 
 class SafetyQuery(Query):
@@ -64,6 +77,11 @@ class PolicyRequest(Body):
     max_cu_lifetime: Budget = 1_000_000
     human_approval_threshold: None = None
     """Not served by this version; only ``null`` is accepted, so that nobody relies on it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, values: Any) -> Any:
+        return one_name("set_policy", values, keep_legacy=True)
 
 
 class PolicyReply(Reply):

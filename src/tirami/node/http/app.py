@@ -14,17 +14,35 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from tirami.api import OPERATIONS, Dialect, Operation, Scope, openapi
+from tirami.api.legacy import legacy_path
 from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, TiramiError
-from tirami.node.http import accounts, chat, economy, health, log, safety, tokens
+from tirami.node.http import (
+    accounts,
+    chat,
+    economy,
+    health,
+    log,
+    manifest,
+    pricing,
+    routing,
+    safety,
+    settlement,
+    supply,
+    tokens,
+    usage,
+)
 from tirami.node.http.caller import Caller, CallerKind, identify
 from tirami.node.http.handlers import HANDLERS, Call, Handler, check_complete, speaks_forge
+from tirami.node.http.legacy import deprecated
 from tirami.node.http.limits import CallerLimits
 from tirami.node.http.parsing import checked, parse_json, query_of, read_body
 from tirami.node.http.replies import error_reply, json_reply
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
-AREAS = (accounts, chat, economy, health, log, safety, tokens)
+AREAS = (
+    accounts, chat, economy, health, log, manifest, pricing, routing, safety, settlement, supply, tokens, usage,
+)  # fmt: skip
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,128}")
@@ -41,6 +59,8 @@ def build_app(parts: Parts) -> ASGIApp:
     for operation in OPERATIONS:
         endpoint = _endpoint(operation, HANDLERS[operation.name], parts, limits, wrong_tokens)
         app.add_route(operation.path, endpoint, methods=[operation.method], include_in_schema=False)
+        if (old := legacy_path(operation.path)) is not None:
+            app.add_route(old, deprecated(endpoint), methods=[operation.method], include_in_schema=False)
     document = openapi(VERSION)
     app.add_route("/openapi.json", _document(document), methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _routing_error)

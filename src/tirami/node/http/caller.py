@@ -19,6 +19,7 @@ _FORWARDED = (
     "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "cf-connecting-ip",
 )  # fmt: skip
 PAYER_HEADER = "x-tirami-node-id"
+TICKET_HEADER = "x-tirami-ticket"
 
 
 class CallerKind(StrEnum):
@@ -85,6 +86,17 @@ def payer_of(request: Request, caller: Caller, parts: Parts) -> Payer:
     if caller.scope < Scope.ADMIN:
         raise ForeignPayer("billing an account needs that account's token", param=PAYER_HEADER)
     return parts.payers.hosted(wanted)
+
+
+def ticket_of(request: Request) -> bytes | None:
+    """Id of the reservation a call names, if any. Raises ``InvalidRequest``."""
+    named = request.headers.get(TICKET_HEADER)
+    if named is None:
+        return None
+    try:
+        return bytes.fromhex(named)
+    except ValueError:
+        raise InvalidRequest("a ticket is 32 hexadecimal digits", param=TICKET_HEADER) from None
 
 
 def _named_payer(text: str) -> PublicKey:

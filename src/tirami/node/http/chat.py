@@ -28,7 +28,7 @@ from tirami.infer import Engine, ModelCard
 from tirami.ledger import LOCAL, Payer
 from tirami.market import Settlement
 from tirami.node.chat import FINISH, ChatCall, ChatStream
-from tirami.node.http.caller import payer_of
+from tirami.node.http.caller import payer_of, ticket_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.replies import error_event
 
@@ -52,6 +52,7 @@ async def chat_completions(call: Call) -> ChatCompletion | Response:
         top_k=body.top_k or 0,
         seed=body.seed,
         request_id=call.request_id,
+        ticket=ticket_of(call.request),
     )
     if body.stream:
         stream = await _while_connected(call.request, call.parts.chat.stream(chat_call))

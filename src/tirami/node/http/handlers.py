@@ -16,8 +16,9 @@ COMPAT_HEADER = "x-tirami-compat"
 
 
 def speaks_forge(request: Request, parts: Parts) -> bool:
-    """Whether this caller expects the original's dialect: by the node's configuration or by its own header."""
-    return parts.config.api.compat == "forge" or request.headers.get(COMPAT_HEADER, "").lower() == "forge"
+    """Whether this caller expects the original's dialect: by the node's configuration, its own header or query."""
+    asked = request.headers.get(COMPAT_HEADER) or request.query_params.get("compat", "")
+    return parts.config.api.compat == "forge" or asked.lower() == "forge"
 
 
 @dataclass(frozen=True, slots=True)

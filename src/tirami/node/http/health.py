@@ -12,7 +12,16 @@ from tirami.node.http.trades import trade_entries
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
-FEATURES = ["api:bearer-auth", "api:scopes", "log:rfc6962", "receipt:1", "trade:dual-signature"]
+FEATURES = [
+    "anchor:op-return",
+    "api:bearer-auth",
+    "api:scopes",
+    "log:rfc6962",
+    "price:quote",
+    "receipt:1",
+    "settlement:1",
+    "trade:dual-signature",
+]
 
 
 @handles("health")

@@ -26,7 +26,8 @@ async def trades(call: Call) -> TradesReply:
     query: TradesQuery = call.query
     await call.parts.ledger.durable()
     party = call.caller.account if query.node is None else visible_account(call, query.node)
-    return trade_entries(call.parts, query, party)
+    page = trade_entries(call.parts, query, party)
+    return await _proved(call, page) if query.proofs else page
 
 
 @handles("trade")
@@ -44,7 +45,7 @@ async def trade_proof(call: Call) -> ProofReply:
         id=stored.record_id.hex(),
         leaf_index=stored.leaf_index,
         proof=[node.hex() for node in found.path],
-        head=_head_entry(found.head),
+        head=head_entry(found.head),
     )
 
 
@@ -57,7 +58,7 @@ async def trade_receipt(call: Call) -> Response:
 
 @handles("log_head")
 async def log_head(call: Call) -> HeadEntry:
-    return _head_entry(await call.parts.heads.current())
+    return head_entry(await call.parts.heads.current())
 
 
 @handles("log_consistency")
@@ -84,6 +85,17 @@ async def log_state(call: Call) -> StateReply:
     )
 
 
+async def _proved(call: Call, page: TradesReply) -> TradesReply:
+    signed, log = await call.parts.heads.current(), call.parts.ledger.state.log
+    trades = [
+        entry.model_copy(update={"proof": [node.hex() for node in log.inclusion(entry.leaf_index, signed.head.size)]})
+        if entry.leaf_index < signed.head.size
+        else entry
+        for entry in page.trades
+    ]
+    return page.model_copy(update={"trades": trades, "head": head_entry(signed)})
+
+
 def _visible_trade(call: Call) -> tuple[StoredRecord, Trade]:
     """The trade of the path; one of somebody else does not exist for a token bound to an account."""
     record_id: Digest = call.digest(TradeNotFound)
@@ -96,7 +108,7 @@ def _visible_trade(call: Call) -> tuple[StoredRecord, Trade]:
     return stored, stored.body
 
 
-def _head_entry(signed: SignedHead) -> HeadEntry:
+def head_entry(signed: SignedHead) -> HeadEntry:
     head = signed.head
     return HeadEntry(
         network=head.network,

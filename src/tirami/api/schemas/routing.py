@@ -1,0 +1,82 @@
+"""Who serves: providers, schedule, route."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from tirami.api.legacy import one_name
+from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Query, Reply
+
+Tokens = Annotated[int, Field(ge=0, le=MAX_SAFE)]
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class ProviderEntry(Reply):
+    node_id: str
+    local: bool
+    """Whether it is this node."""
+    models: list[str]
+    contributed_cu: int
+    contributed_trm: int
+    reputation: float
+    cu_per_100_tokens: int
+    trm_per_100_tokens: int
+    base_trm_per_token: float
+    """TRM a token now."""
+    latency_ms: int
+
+
+class ProvidersReply(Reply):
+    count: int
+    providers: list[ProviderEntry]
+
+
+class ScheduleRequest(Body):
+    model_id: ModelName
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_SAFE)]
+    prompt_tokens: Tokens = 0
+    consumer: AccountId | None = None
+    """Who will ask; no provider serves itself for pay, except this node its owner."""
+    reserve: bool = False
+    """Hold the estimate for the payer of this call and return a ticket."""
+
+
+class ReservedTicket(Reply):
+    """Send ``id`` as ``X-Tirami-Ticket`` with one chat call of the same payer and model, before it expires."""
+
+    id: str
+    held_trm: int
+    expires_ms: int
+
+
+class ScheduleReply(Reply):
+    provider: str
+    estimated_trm_cost: int
+    model_id: str
+    max_tokens: int
+    score: float
+    local: bool
+    ticket: ReservedTicket | None
+
+
+class RouteQuery(Query):
+    model: ModelName = "default"
+    """``default`` is whatever is served."""
+    max_trm: Tokens | None = None
+    mode: Literal["cost", "quality", "balanced"] = "balanced"
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_SAFE)] = 1000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, values: Any) -> Any:
+        return one_name("route", values)
+
+
+class RouteReply(Reply):
+    provider: str
+    model: str
+    estimated_cu: int
+    estimated_trm: int
+    provider_reputation: float
+    score: float
+    mode: str

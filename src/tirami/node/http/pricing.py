@@ -1,0 +1,104 @@
+"""Prices now, and the price of one call before it is made."""
+
+from tirami.api.schemas import (
+    ModelPrice,
+    PriceBounds,
+    PricingReply,
+    QuoteReply,
+    QuoteRequest,
+    Refusal,
+)
+from tirami.core.units import MICRO, Trm
+from tirami.infer import Engine, Sampling
+from tirami.ledger import (
+    DEMAND_BOUNDS,
+    SUPPLY_BOUNDS,
+    SUPPLY_FACTOR,
+    Price,
+    raw_demand,
+    tier_of,
+)
+from tirami.market import Order
+from tirami.node.http.caller import payer_of
+from tirami.node.http.handlers import Call, handles
+from tirami.node.http.offers import price_of, served, serving
+from tirami.node.parts import Parts
+from tirami.proto import amount_due
+
+DEFLATION = 1.0
+"""R-08."""
+
+
+@handles("pricing")
+async def pricing(call: Call) -> PricingReply:
+    parts = call.parts
+    engines, room, state = served(parts), parts.engines.room, parts.ledger.state
+    price = price_of(parts, engines[0]) if engines else parts.load.price(0)
+    return PricingReply(
+        trm_per_token=price.completion / MICRO,
+        supply_factor=SUPPLY_FACTOR / MICRO,
+        demand_factor=parts.load.factor / MICRO,
+        raw_demand_factor=raw_demand(room.running, room.waiting, room.slots) / MICRO,
+        half_life_s=parts.config.pricing.half_life_s,
+        follows_load=parts.config.pricing.follow_load,
+        bounds=PriceBounds(
+            supply_factor=(SUPPLY_BOUNDS[0] / MICRO, SUPPLY_BOUNDS[1] / MICRO),
+            demand_factor=(DEMAND_BOUNDS[0] / MICRO, DEMAND_BOUNDS[1] / MICRO),
+        ),
+        cu_purchasing_power=1 / DEFLATION,
+        trm_purchasing_power=1 / DEFLATION,
+        deflation_factor=DEFLATION,
+        total_trades_ever=state.network_totals.trades + state.local_totals.trades,
+        estimated_cost_100_tokens=cost(price, 100),
+        estimated_cost_1000_tokens=cost(price, 1000),
+        models=[_model_price(parts, engine) for engine in engines],
+    )
+
+
+@handles("quote")
+async def quote(call: Call) -> QuoteReply:
+    body: QuoteRequest = call.body
+    parts, payer = call.parts, payer_of(call.request, call.caller, call.parts)
+    engine = serving(parts, body.model, any_name=call.forge)
+    prompt = await engine.prepare([{"role": message.role, "content": message.text} for message in body.messages])
+    sampling = Sampling(max_tokens=body.most_tokens or 0, seed=0)
+    estimate = parts.market.estimate(Order(payer, engine, prompt, sampling, body.most_tokens, call.request_id))
+    denied = estimate.denied
+    return QuoteReply(
+        model=engine.card.name,
+        digest=engine.card.digest.hex(),
+        prompt_tokens=prompt.count,
+        prompt_exact=prompt.exact,
+        max_tokens=estimate.max_tokens,
+        price_in_utrm=estimate.price.prompt,
+        price_out_utrm=estimate.price.completion,
+        least_trm=estimate.least,
+        ceiling_trm=estimate.ceiling,
+        payer=payer.key.hex(),
+        effective_balance=parts.ledger.balance(payer.key).effective,
+        admitted=denied is None,
+        refusal=None if denied is None else Refusal(code=denied.code, message=denied.message, status=denied.status),
+        network=parts.ledger.network.id,
+        network_hash=parts.ledger.network.hash.hex(),
+    )
+
+
+def cost(price: Price, tokens: int) -> Trm:
+    """TRM for writing so many tokens."""
+    return amount_due(price.prompt, price.completion, 0, tokens)
+
+
+def _model_price(parts: Parts, engine: Engine) -> ModelPrice:
+    card, price = engine.card, price_of(parts, engine)
+    tier = tier_of(card.active_parameters)
+    return ModelPrice(
+        id=card.name,
+        digest=card.digest.hex(),
+        tier=tier.name.lower(),
+        base_trm_per_token=tier.value,
+        context_length=card.context_length,
+        price_in_utrm=price.prompt,
+        price_out_utrm=price.completion,
+        estimated_cost_100_tokens=cost(price, 100),
+        estimated_cost_1000_tokens=cost(price, 1000),
+    )

@@ -1,0 +1,101 @@
+"""Reservations: kept funds and a kept price, for one call of the one who reserved them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.market.conftest import House, opened_house
+from tests.market.test_inference import order
+from tirami.core.errors import Conflict, InsufficientFunds, KillSwitchActive, QueueFull
+from tirami.core.units import MicroTrm, Trm
+from tirami.ledger import MAX_OPEN, Payer, Price
+from tirami.market import Reservation
+from tirami.market.reservations import LIFETIME_MS
+from tirami.testing import ManualClock
+
+PRICE = Price(MicroTrm(0), MicroTrm(2_000_000))
+
+
+async def reserve(house: House, amount: int, payer: Payer | None = None) -> Reservation:
+    return await house.market.reserve(payer or house.agent, house.engine.card, PRICE, Trm(amount), "req-r")
+
+
+async def test_the_call_that_names_it_gets_its_funds_and_its_price(house: House) -> None:
+    kept = await reserve(house, 1000)
+    assert house.ledger.balance(house.agent.key).reserved == 1000
+    with pytest.raises(InsufficientFunds):
+        await house.market.begin_inference(await order(house, max_tokens=1))
+    wanted = replace(await order(house, max_tokens=500), ticket=kept.hold_id)
+    ticket = await house.market.begin_inference(wanted)
+    assert (ticket.price, ticket.ceiling) == (PRICE, 1000)
+    assert house.ledger.balance(house.agent.key).reserved == 1000, "one hold in place of the other"
+    with pytest.raises(Conflict):
+        await house.market.begin_inference(wanted)
+    await house.market.cancel(ticket)
+    assert house.ledger.balance(house.agent.key).effective == 1000
+
+
+async def test_it_is_good_for_nobody_else_and_nothing_else(house: House) -> None:
+    kept, other = await reserve(house, 100), await house.hosted()
+    for payer, digest in ((other, house.engine.card.digest), (house.agent, bytes(32))):
+        with pytest.raises(Conflict):
+            house.market.reservations.find(kept.hold_id, payer, digest)  # type: ignore[arg-type]
+    with pytest.raises(Conflict):
+        house.market.reservations.find(b"unknown", house.agent, house.engine.card.digest)
+    assert house.market.reservations.find(kept.hold_id, house.agent, house.engine.card.digest) is kept
+
+
+async def test_it_expires_and_gives_everything_back(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened_house(tmp_path, clock=clock) as house:
+        kept = await reserve(house, 600)
+        assert await house.ledger.expire_holds(house.market.live) == 0
+        clock.advance(LIFETIME_MS / 1000)
+        with pytest.raises(Conflict):
+            house.market.reservations.find(kept.hold_id, house.agent, house.engine.card.digest)
+        assert await house.ledger.expire_holds(house.market.live) == 1
+        assert house.ledger.balance(house.agent.key).effective == 1000
+        assert not house.market.live
+        await reserve(house, 700)
+    async with opened_house(tmp_path, clock=clock, node=house.node) as again:
+        assert again.ledger.balance(house.agent.key).effective == 1000, "a restart releases it"
+
+
+async def test_the_gate_stands_before_it_and_behind_it(house: House) -> None:
+    with pytest.raises(InsufficientFunds):
+        await reserve(house, 1001)
+    kept = await reserve(house, 10)
+    await house.ledger.set_kill(True, "", "")
+    with pytest.raises(KillSwitchActive):
+        await reserve(house, 1)
+    with pytest.raises(KillSwitchActive):
+        await house.market.begin_inference(replace(await order(house, max_tokens=1), ticket=kept.hold_id))
+    assert house.ledger.balance(house.agent.key).reserved == 0
+
+
+async def test_even_who_reserved_every_place_may_use_one(house: House) -> None:
+    kept = [await reserve(house, 1) for _ in range(MAX_OPEN)]
+    with pytest.raises(QueueFull):
+        await reserve(house, 1)
+    ticket = await house.market.begin_inference(replace(await order(house, max_tokens=1), ticket=kept[0].hold_id))
+    await house.market.cancel(ticket)
+
+
+async def test_an_estimate_is_what_would_be_held_and_holds_nothing(house: House) -> None:
+    before = house.ledger.seq
+    for most in (None, 7, 3000):
+        wanted = await order(house, max_tokens=most)
+        estimate = house.market.estimate(wanted)
+        try:
+            ticket = await house.market.begin_inference(wanted)
+        except InsufficientFunds as error:
+            assert estimate.denied is not None and estimate.denied.data == error.data
+            continue
+        assert (estimate.ceiling, estimate.denied, estimate.price) == (ticket.ceiling, None, ticket.price)
+        assert estimate.max_tokens == ticket.sampling.max_tokens
+        assert 0 < estimate.least <= estimate.ceiling
+        await house.market.cancel(ticket)
+    seq = house.ledger.seq
+    house.market.estimate(await order(house, max_tokens=5))
+    assert before < seq == house.ledger.seq
