@@ -38,6 +38,7 @@ from tirami.verify import verify_consistency
 
 HOURLY = 400
 APPROVAL_ABOVE = 120
+PROMPT_COST = 2
 PER_MINUTE = (3, 8, None)
 
 
@@ -112,9 +113,19 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(who=st.integers(0, 3), most=st.integers(1, 250), shown=st.integers(0, 5))
     def begin(self, who: int, most: int, shown: int) -> None:
         """Some show a permit, be it theirs, good, used up or neither."""
-        payer = self.payers[who]
         permit = list(self.asked)[-shown] if 0 < shown <= len(self.asked) else b""
+        self._begin(self.payers[who], most, permit)
 
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), less=st.integers(0, 3))
+    def use(self, data: st.DataObject, less: int) -> None:
+        """Ask again for what was asked for, showing the request; it may be approved by now."""
+        request = data.draw(st.sampled_from(list(self.asked)))
+        account, ceiling = self.asked[request]
+        payer = next(payer for payer in self.payers if payer.key == account)
+        self._begin(payer, ceiling - PROMPT_COST - less, request)
+
+    def _begin(self, payer: Payer, most: int, permit: bytes) -> None:
         async def run() -> Ticket:
             prompt = await self.engine.prepare([{"role": "user", "content": "a b c d e"}])
             order = Order(replace(payer, permit=permit), self.engine, prompt, Sampling(max_tokens=0, seed=1), most, "r")
@@ -141,7 +152,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.used.add(permit)
 
     @precondition(lambda self: self.asked)
-    @rule(data=st.data(), approved=st.booleans())
+    @rule(data=st.data(), approved=st.sampled_from([True, True, False]))
     def decide(self, data: st.DataObject, approved: bool) -> None:
         request = data.draw(st.sampled_from(list(self.asked)))
         try:
@@ -150,11 +161,16 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         self.loop.run_until_complete(self.ledger.record_facts(fact))
 
-    @precondition(lambda self: self.tickets)
-    @rule()
-    def fail(self) -> None:
-        """The engine dies before its first token."""
-        ticket = self.tickets.pop()
+    @rule(who=st.integers(0, 3), times=st.integers(1, 6))
+    def fail(self, who: int, times: int) -> None:
+        """The engine dies before its first token, for whoever still gets that far."""
+        for _ in range(times):
+            before = len(self.tickets)
+            self._begin(self.payers[who], 1, b"")
+            if len(self.tickets) > before:
+                self._fail(self.tickets.pop())
+
+    def _fail(self, ticket: Ticket) -> None:
         key = ticket.payer.key
         before = replace(self.ledger.books(key).breaker)
 
