@@ -8,7 +8,7 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, safety, su, token, wallet
+from tirami.cli import agent, approvals, safety, su, token, wallet
 from tirami.cli.chat import chat
 from tirami.cli.demo import demo
 from tirami.cli.legal import legal
@@ -35,6 +35,7 @@ app.add_typer(wallet.commands, name="wallet")
 app.add_typer(token.commands, name="token")
 app.add_typer(safety.commands, name="safety")
 app.add_typer(su.commands, name="su")
+app.add_typer(approvals.commands, name="approvals")
 
 
 @app.command()

@@ -2,14 +2,22 @@
 
 from tirami.ledger.accounts import BURN, ISSUANCE, LINES, Account, AccountKind, Posting, key_account, local_account
 from tirami.ledger.admission import LOCAL, NETWORK, Admitted, admit, allowance_rule
+from tirami.ledger.approvals import Approval, Approvals, Verdict
 from tirami.ledger.book import Book, Demand
+from tirami.ledger.breaker import Breaker, Circuit, Trip
 from tirami.ledger.countersigner import countersigned
 from tirami.ledger.debits import Debit, Debits
+from tirami.ledger.denials import Denial, Denials
 from tirami.ledger.entries import (
     AccountCreated,
     AccountDisabled,
+    ApprovalDecided,
+    ApprovalRequested,
+    ApprovalUsed,
+    BreakerTripped,
     Entry,
     HoldCaptured,
+    HoldFailed,
     HoldOpened,
     HoldReleased,
     HoldVouched,
@@ -38,12 +46,13 @@ from tirami.ledger.pricing import (
     smoothed,
     tier_of,
 )
-from tirami.ledger.safety import Means, Policy, Window
+from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, Window
 from tirami.ledger.settings import HostedAccount, Settings, Token
 from tirami.ledger.state import State, StoredRecord
 from tirami.ledger.statements import StatementRun, StatementWindow
 from tirami.ledger.transfers import transfer, transferable
 from tirami.ledger.usage import DayUsage, Usage, UsageSums
+from tirami.ledger.velocity import Velocity
 
 __all__ = [
     "BURN",
@@ -54,6 +63,8 @@ __all__ = [
     "LOCAL",
     "MAX_OPEN",
     "NETWORK",
+    "NODE_POLICY",
+    "OWNER_POLICY",
     "SUPPLY_BOUNDS",
     "SUPPLY_FACTOR",
     "UNITY",
@@ -62,15 +73,26 @@ __all__ = [
     "AccountDisabled",
     "AccountKind",
     "Admitted",
+    "Approval",
+    "ApprovalDecided",
+    "ApprovalRequested",
+    "ApprovalUsed",
+    "Approvals",
     "Balance",
     "Book",
+    "Breaker",
+    "BreakerTripped",
+    "Circuit",
     "DayUsage",
     "Debit",
     "Debits",
     "Demand",
+    "Denial",
+    "Denials",
     "Entry",
     "Heads",
     "HoldCaptured",
+    "HoldFailed",
     "HoldOpened",
     "HoldReleased",
     "HoldVouched",
@@ -100,8 +122,11 @@ __all__ = [
     "TokenExpirySet",
     "TokenIssued",
     "TokenRevoked",
+    "Trip",
     "Usage",
     "UsageSums",
+    "Velocity",
+    "Verdict",
     "Window",
     "admit",
     "allowance_rule",

@@ -12,6 +12,7 @@ from tirami.api.schemas.accounts import (
     TokenList,
     TokenRequest,
 )
+from tirami.api.schemas.approvals import ApprovalEntry, ApprovalList, DecisionRequest
 from tirami.api.schemas.base import Body, Query, Reply
 from tirami.api.schemas.chat import (
     AssistantMessage,
@@ -68,6 +69,8 @@ from tirami.api.schemas.routing import (
     ScheduleRequest,
 )
 from tirami.api.schemas.safety import (
+    CircuitEntry,
+    DenialEntry,
     KillReply,
     KillRequest,
     PolicyEntry,
@@ -99,6 +102,8 @@ __all__ = [
     "Action",
     "AnchorQuery",
     "AnchorReply",
+    "ApprovalEntry",
+    "ApprovalList",
     "AssistantMessage",
     "BalanceQuery",
     "BalanceReply",
@@ -107,10 +112,13 @@ __all__ = [
     "ChatCompletionRequest",
     "ChatMessage",
     "Choice",
+    "CircuitEntry",
     "Compatibility",
     "ConsistencyQuery",
     "ConsistencyReply",
     "Currency",
+    "DecisionRequest",
+    "DenialEntry",
     "Discovery",
     "EngineReport",
     "HeadEntry",
