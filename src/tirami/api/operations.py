@@ -94,6 +94,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("rotate_token", "POST", f"{_T}/tokens/rotate", _A, "Replace a token, with a period of grace.",
               body=s.RotateRequest, reply=s.IssuedToken),
     Operation("status", "GET", "/status", _R, "What this node is doing.", reply=s.StatusReply, limited=False),
+    Operation("metrics", "GET", "/metrics", _R, "Prometheus metrics, as text 0.0.4 or OpenMetrics.",
+              media="text/plain", limited=False),
     Operation("health", "GET", "/health", _P, "Whether a model is loaded.", reply=s.HealthReply, limited=False),
     Operation("healthz", "GET", "/healthz", _P, "Alive.", media="text/plain", limited=False),
     Operation("readyz", "GET", "/readyz", _P, "Ready to serve; 503 when not.", reply=s.ReadyReply, limited=False),

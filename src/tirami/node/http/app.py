@@ -15,16 +15,17 @@ from starlette.types import Scope as AsgiScope
 
 from tirami.api import OPERATIONS, Dialect, Operation, Scope, openapi
 from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, TiramiError
-from tirami.node.http import accounts, chat, economy, health, log, safety, tokens
+from tirami.node.http import accounts, chat, economy, health, log, metrics, safety, tokens
 from tirami.node.http.caller import Caller, CallerKind, identify
 from tirami.node.http.handlers import HANDLERS, Call, Handler, check_complete, speaks_forge
 from tirami.node.http.limits import CallerLimits
 from tirami.node.http.parsing import checked, parse_json, query_of, read_body
 from tirami.node.http.replies import error_reply, json_reply
+from tirami.node.meter import NodeMeter
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
-AREAS = (accounts, chat, economy, health, log, safety, tokens)
+AREAS = (accounts, chat, economy, health, log, metrics, safety, tokens)
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,128}")
@@ -44,7 +45,7 @@ def build_app(parts: Parts) -> ASGIApp:
     document = openapi(VERSION)
     app.add_route("/openapi.json", _document(document), methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _routing_error)
-    return RequestIds(app)
+    return RequestIds(app, parts.meter)
 
 
 def _endpoint(
@@ -55,6 +56,7 @@ def _endpoint(
 
     async def endpoint(request: Request) -> Response:
         request_id, forge = request.scope["tirami.request_id"], speaks_forge(request, parts)
+        request.scope["tirami.operation"] = operation.name
         try:
             caller = _admitted(request, operation, parts, wrong_tokens)
             if operation.limited:
@@ -107,10 +109,11 @@ async def _routing_error(request: Request, error: Exception) -> Response:
 
 
 class RequestIds:
-    """Gives every request an id, echoes it, binds it to the log and writes one line when it is done."""
+    """Gives every request an id, echoes it, binds it to the log and writes one line and counts it when it is done."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, meter: NodeMeter) -> None:
         self._app = app
+        self._meter = meter
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -131,6 +134,7 @@ class RequestIds:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
+                self._meter.requested(scope.get("tirami.operation", "none"), status)
                 _log.info("request", method=scope["method"], path=scope["path"], status=status)
 
 
