@@ -59,7 +59,8 @@ def _facts(verified: VerifiedReceipt) -> dict[str, object]:
     }
 
 
-def _when(at_ms: int) -> str:
+def when(at_ms: int) -> str:
+    """Unix milliseconds as UTC, to the second."""
     try:
         return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
     except (ValueError, OverflowError, OSError):
@@ -73,7 +74,7 @@ def _show(console: Console, verified: VerifiedReceipt) -> None:
         "Amount": f"{trade.amount} TRM, at most {verified.acceptance.ceiling} were accepted",
         "Work": f"{trade.prompt_tokens} + {trade.completion_tokens} tokens, {trade.flop:,} FLOP",
         "Model": trade.model_digest.hex(),
-        "When": _when(trade.at_ms),
+        "When": when(trade.at_ms),
         "Network": f"{trade.network}, rules {head.network_hash.hex()}",
         "Scope": SCOPES[trade.scope],
         "Payer signed": trade.payer.hex(),

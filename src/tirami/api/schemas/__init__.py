@@ -49,12 +49,13 @@ from tirami.api.schemas.safety import (
     SafetyQuery,
     SafetyReply,
 )
-from tirami.api.schemas.status import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
+from tirami.api.schemas.status import ActivityReport, EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
 
 __all__ = [
     "AccountEntry",
     "AccountList",
     "AccountRequest",
+    "ActivityReport",
     "AssistantMessage",
     "BalanceQuery",
     "BalanceReply",
