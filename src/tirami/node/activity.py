@@ -1,9 +1,10 @@
 """What was traded lately: the newest trades of the last 24 hours, kept up to date from the book whenever it is asked.
 
-Reading costs what is new since the last time; nothing is written, and a restart finds the same in the journal.
+Reading costs what is new since the last time, and never more than ``AT_ONCE`` records; nothing is written.
 """
 
 from collections import Counter, deque
+from itertools import islice
 from statistics import median
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from tirami.proto import Trade
 DAY_MS = 86_400_000
 MOST = 10_000
 """Trades remembered; on a busier day the oldest of it are left out."""
+AT_ONCE = 1_000
+"""Records read in one go, the newest: after a start, or when nobody has asked for long, older ones are left out."""
 
 
 class _Seen(NamedTuple):
@@ -66,14 +69,14 @@ class Activity:
             self._state, self._next_leaf = state, 0
             self._trades.clear()
         new: list[_Seen] = []
-        for stored in state.newest_first(None, None):
-            if stored.leaf_index < self._next_leaf or stored.at_ms < oldest or len(new) == MOST:
+        for stored in islice(state.newest_first(None, None), min(AT_ONCE, state.log.size - self._next_leaf)):
+            if stored.at_ms <= oldest:
                 break
             if isinstance(stored.body, Trade):
                 new.append(_seen(stored.at_ms, stored.body))
         self._next_leaf = state.log.size
         self._trades.extend(reversed(new))
-        while self._trades and self._trades[0].at_ms < oldest:
+        while self._trades and self._trades[0].at_ms <= oldest:
             self._trades.popleft()
         return self._trades
 

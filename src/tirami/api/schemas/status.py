@@ -48,7 +48,8 @@ class ActivityReport(Reply):
     tokens_total: int
     """Tokens of all answers ever booked and of those still running: two readings give the rate between them."""
     earned_today_trm: int | None
-    """Since midnight UTC, by the newest 10 000 trades; ``null`` for tokens bound to an account."""
+    """Since midnight UTC; of what was booked before the node was first asked, only the newest 1 000 records count.
+    ``null`` for tokens bound to an account, like the two below."""
     earned_total_trm: int | None
     effective_balance: int | None
     """What this node could spend now, TRM."""
