@@ -1,5 +1,6 @@
 """The last 24 hours: read once, forgotten in time, read anew after a rollback, never without bound."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,12 +82,16 @@ async def test_one_reading_is_bounded(house: House, monkeypatch: pytest.MonkeyPa
 
 async def test_what_a_full_disk_took_back_is_forgotten(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.engine.length = 5
-    await serve(house)
+    await serve(house, max_tokens=5)
     seen, disk = of(house), Disk(house.ledger, monkeypatch)
-    disk.refuse = 2
-    with pytest.raises(StorageUnavailable):
-        await serve(house)
-    await house.ledger.durable()
-    await serve(house)
-    trades = house.ledger.state.network_totals
-    assert seen.earned_since(0) == trades.volume
+    lost, most = asyncio.create_task(serve(house, max_tokens=5)), 0
+    while not lost.done():
+        most = max(most, seen.earned_since(0))
+        disk.full = most == 10
+        await asyncio.sleep(0)
+    assert isinstance(lost.exception(), StorageUnavailable)
+    assert most == 10, "it was seen before the disk refused it"
+    disk.full = False
+    assert seen.earned_since(0) == 5
+    await serve(house, max_tokens=5)
+    assert seen.earned_since(0) == house.ledger.state.network_totals.volume
