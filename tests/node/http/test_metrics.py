@@ -7,6 +7,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from tests.node.conftest import Door, door, opened_door
+from tests.node.trades import book_trades
 from tirami.node.http import collector
 from tirami.node.http.collector import epoch_of, supply_factor
 
@@ -152,3 +153,16 @@ async def test_a_model_with_an_awkward_name_breaks_nothing(tmp_path: Path) -> No
 )
 def test_supply_of_spec_08(minted: int, factor: float, epoch: int) -> None:
     assert (supply_factor(minted), epoch_of(minted)) == (factor, epoch)
+
+
+async def test_a_large_book_is_told_as_exactly_as_a_small_one(door: Door) -> None:
+    trades, payers = 20_000, 500
+    await book_trades(door.parts.ledger, door.parts.key.public_key, trades, payers)
+    found = await values(door)
+    assert found["tirami_trade_count_total", ()] == trades
+    assert found["tirami_trade_volume_trm_total", (("scope", "network"),)] == 9 * trades
+    assert found["tirami_completion_tokens_total", (("scope", "network"),)] == 9 * trades
+    assert found["tirami_network_keys", ()] == payers + 1
+    assert found["tirami_log_size", ()] == door.parts.ledger.state.log.size
+    assert len({labels for name, labels in found if name == "tirami_reputation"}) == collector.PEERS
+    assert found["tirami_trm_per_gflop_median_24h", ()] > 0
