@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import sys
@@ -67,6 +68,12 @@ async def answered(engine: ChildEngine) -> int:
 
 async def back(engine: ChildEngine, restarts: int) -> None:
     await eventually(lambda: engine.status().ready and engine.status().restarts == restarts, within_s=5)
+
+
+async def test_it_tells_what_it_computes_on(engine: ChildEngine) -> None:
+    status = engine.status()
+    assert re.fullmatch(r".+ \(.+\)", status.device)
+    assert status.layers_offloaded == (0 if status.device.startswith("CPU") else engine.card.layers)
 
 
 def open_files() -> int:

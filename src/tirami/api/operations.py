@@ -122,6 +122,8 @@ OPERATIONS: tuple[Operation, ...] = (
               reply=s.ManifestReply, limited=False),
     Operation("legal", "GET", "/legal", _P, "TRM is not an investment.", media="text/plain", limited=False),
     Operation("status", "GET", "/status", _R, "What this node is doing.", reply=s.StatusReply, limited=False),
+    Operation("metrics", "GET", "/metrics", _R, "Prometheus metrics, as text 0.0.4 or OpenMetrics.",
+              media="text/plain", limited=False),
     Operation("health", "GET", "/health", _P, "Whether a model is loaded.", reply=s.HealthReply, limited=False),
     Operation("healthz", "GET", "/healthz", _P, "Alive.", media="text/plain", limited=False),
     Operation("readyz", "GET", "/readyz", _P, "Ready to serve; 503 when not.", reply=s.ReadyReply, limited=False),

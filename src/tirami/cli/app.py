@@ -8,10 +8,11 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, approvals, safety, su, token, wallet
+from tirami.cli import agent, approvals, log, safety, su, token, wallet
 from tirami.cli.chat import chat
 from tirami.cli.demo import demo
 from tirami.cli.legal import legal
+from tirami.cli.metrics import metrics
 from tirami.cli.options import Json
 from tirami.cli.receipt import verify
 from tirami.cli.settle import settle
@@ -19,6 +20,7 @@ from tirami.cli.start import node, start
 from tirami.cli.status import status
 from tirami.cli.target import NoNode
 from tirami.cli.terminal import Terminal
+from tirami.cli.top import top
 from tirami.core.errors import InvalidField, TiramiError
 
 app = typer.Typer(
@@ -28,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (start, node, chat, status, verify, settle, legal, demo):
+for command in (start, node, chat, status, top, metrics, verify, settle, legal, demo):
     app.command()(command)
 app.add_typer(agent.commands, name="agent")
 app.add_typer(wallet.commands, name="wallet")
@@ -36,6 +38,7 @@ app.add_typer(token.commands, name="token")
 app.add_typer(safety.commands, name="safety")
 app.add_typer(su.commands, name="su")
 app.add_typer(approvals.commands, name="approvals")
+app.add_typer(log.commands, name="log")
 
 
 @app.command()

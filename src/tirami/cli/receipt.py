@@ -60,7 +60,7 @@ def _facts(verified: VerifiedReceipt) -> dict[str, object]:
 
 
 def when(at_ms: int) -> str:
-    """A moment for people."""
+    """Unix milliseconds as UTC, to the second."""
     try:
         return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
     except (ValueError, OverflowError, OSError):

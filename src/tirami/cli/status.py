@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from tirami.api.schemas import StatusReply
+from tirami.api.schemas import EngineReport, StatusReply
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
@@ -24,6 +24,7 @@ def _show(console: Console, reply: StatusReply) -> None:
         "Version": reply.version,
         "Model loaded": engine.model if reply.model_loaded else f"no ({engine.problem})",
         "Engine": f"{engine.busy} of {engine.slots} slots busy, {engine.waiting} waiting, {engine.restarts} restarts",
+        "Device": _device(engine),
         "Protocol": f"v{reply.protocol_version}",
         "Features": ", ".join(reply.protocol_features),
         "Price": f"{base}, demand {price.demand_factor:.2f}, supply {price.supply_factor:.2f}",
@@ -37,3 +38,11 @@ def _show(console: Console, reply: StatusReply) -> None:
     for trade in reply.recent_trades[:5]:
         amount = f"{trade.trm_amount:>6} TRM  {trade.tokens_processed:>5} tokens"
         console.print(f"    {trade.id[:16]}  {amount}  {trade.scope}")
+
+
+def _device(engine: EngineReport) -> str:
+    """Where the engine computes, and how fast it did lately."""
+    where = "the engine does not tell"
+    if engine.device is not None:
+        where = f"{engine.device}, {engine.layers_offloaded} of {engine.layers} layers offloaded"
+    return where if engine.tokens_per_second is None else f"{where}, {engine.tokens_per_second:.1f} tokens/s an answer"

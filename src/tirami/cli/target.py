@@ -14,7 +14,7 @@ import msgspec
 
 from tirami.core.errors import ConfigError, StartError
 from tirami.core.secretfile import read_secret
-from tirami.sdk import Tirami
+from tirami.sdk import TIMEOUT_S, Tirami
 
 
 class NoNode(StartError):
@@ -51,7 +51,9 @@ def running_node(data_dir: Path) -> Announcement | None:
     return None
 
 
-def connect(url: str | None, token: str | None, data_dir: Path | None, *, admin: bool = False) -> Tirami:
+def connect(
+    url: str | None, token: str | None, data_dir: Path | None, *, admin: bool = False, timeout_s: float = TIMEOUT_S
+) -> Tirami:
     """A client of the chosen node.
 
     Args:
@@ -59,6 +61,7 @@ def connect(url: str | None, token: str | None, data_dir: Path | None, *, admin:
         token: named on the command line; else ``TIRAMI_API_TOKEN``. Empty counts as absent.
         data_dir: where to look for a running node.
         admin: whether the administrator's token may be read from the data directory when no other was named.
+        timeout_s: longest silence of the node.
 
     Raises:
         NoNode: nothing runs there.
@@ -78,7 +81,7 @@ def connect(url: str | None, token: str | None, data_dir: Path | None, *, admin:
     if not chosen.startswith(("http://", "https://")):
         raise ConfigError(f"{chosen} is no URL of a node: it begins with http:// or https://", param="url")
     try:
-        return Tirami(chosen, token=right)
+        return Tirami(chosen, token=right, timeout_s=timeout_s)
     except httpx2.InvalidURL as error:
         raise ConfigError(f"{chosen} is no URL of a node: {error}", param="url") from error
 

@@ -22,7 +22,7 @@ from tirami.infer.engine import EngineStatus, Generation, Message, ModelCard, Pr
 from tirami.infer.gguf import Header
 from tirami.infer.ids import IdRecovery
 from tirami.infer.llama import LlamaClient
-from tirami.infer.process import WorkerProcess, WorkerSettings
+from tirami.infer.process import Introduction, WorkerProcess, WorkerSettings
 from tirami.infer.vocabulary import Fragments
 
 FIRST_BACKOFF_S: Final = 0.5
@@ -103,6 +103,7 @@ class ChildEngine:
         self._restarts = 0
         self._peak_memory = 0
         self._detail = "not started"
+        self._introduction: Introduction | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -144,6 +145,8 @@ class ChildEngine:
             busy=self._busy,
             restarts=self._restarts,
             detail=self._detail,
+            device=self._introduction.device if self._introduction else "",
+            layers_offloaded=self._layers_offloaded(),
         )
 
     async def prepare(self, messages: Sequence[Message]) -> Prompt:
@@ -209,6 +212,7 @@ class ChildEngine:
         )
         worker = await WorkerProcess.spawn(settings, self._start_timeout_s)
         client = LlamaClient(worker.port, worker.api_key, connections, self._stall_timeout_s, worker.kill)
+        self._introduction = worker.introduction
         self._link = _Link(worker, client, IdRecovery(client, fragments))
         self._detail = "ready"
 
@@ -243,6 +247,10 @@ class ChildEngine:
         if self._link is None:
             raise EngineFailed(f"the engine is not up: {self._detail}", retry_after=RETRY_AFTER_S)
         return self._link
+
+    def _layers_offloaded(self) -> int | None:
+        told = self._introduction.offloaded if self._introduction else None
+        return self.card.layers if told == -1 else told
 
     def _measure_memory(self) -> int:
         """Peak resident bytes of the child, the last known while there is none."""

@@ -157,13 +157,19 @@ class Generation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Health of an engine: ``ready`` to take requests, ``busy`` of ``slots`` in use, ``restarts`` since start."""
+    """Health of an engine: ``ready`` to take requests, ``busy`` of ``slots`` in use, ``restarts`` since start.
+
+    ``device`` is what it computes on, in its own words, ``layers_offloaded`` how many of the model's layers lie on a
+    GPU; empty and ``None`` where the engine does not tell.
+    """
 
     ready: bool
     slots: int
     busy: int
     restarts: int
     detail: str
+    device: str = ""
+    layers_offloaded: int | None = None
 
 
 class Engine(Protocol):

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from tirami.core.errors import ModelLoadError
 
@@ -57,13 +57,29 @@ class WorkerSettings:
     binary: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a child says when it is ready: its port, what it computes on, and how many layers lie on a GPU.
+
+    ``device`` is empty and ``offloaded`` ``None`` when it does not tell; ``offloaded`` -1 stands for all layers.
+    """
+
+    port: int
+    device: str = ""
+    offloaded: int | None = None
+
+
 class WorkerProcess:
     """A child that said it is ready. Without state of its own, so it is ended by a kill."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, api_key: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, introduction: Introduction, api_key: str) -> None:
         self._process = process
-        self.port = port
+        self.introduction = introduction
         self.api_key = api_key
+
+    @property
+    def port(self) -> int:
+        return self.introduction.port
 
     @classmethod
     async def spawn(cls, settings: WorkerSettings, timeout_s: float) -> Self:
@@ -85,14 +101,14 @@ class WorkerProcess:
         api_key = secrets.token_urlsafe(32)
         try:
             async with asyncio.timeout(timeout_s):
-                port = await _introduce(process, settings, api_key)
+                introduction = await _introduce(process, settings, api_key)
         except TimeoutError:
             await _end(process)
             raise _load_error(settings, f"not ready after {timeout_s:g} s") from None
         except BaseException:
             await _end(process)
             raise
-        return cls(process, port, api_key)
+        return cls(process, introduction, api_key)
 
     @property
     def pid(self) -> int:
@@ -126,8 +142,8 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not _SECRET_NAME.search(name)}
 
 
-async def _introduce(process: asyncio.subprocess.Process, settings: WorkerSettings, api_key: str) -> int:
-    """Tell the child what to load and read its port. Raises ``ModelLoadError``."""
+async def _introduce(process: asyncio.subprocess.Process, settings: WorkerSettings, api_key: str) -> Introduction:
+    """Tell the child what to load and read what it says when it is ready. Raises ``ModelLoadError``."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -139,10 +155,9 @@ async def _introduce(process: asyncio.subprocess.Process, settings: WorkerSettin
     listening = asyncio.create_task(_listen(process.stderr, complaints), name="engine complaints")
     try:
         answer = await process.stdout.readline()
-        said: dict[str, object] = json.loads(answer) if answer else {"error": _ending(await process.wait())}
-        port = said.get("port")
-        if isinstance(port, int):
-            return port
+        said: dict[str, Any] = json.loads(answer) if answer else {"error": _ending(await process.wait())}
+        if "port" in said:
+            return Introduction(**said)
         await asyncio.wait((listening,), timeout=LAST_WORDS_S)
     finally:  # not every event loop tells the end of a pipe while the child lives
         listening.cancel()

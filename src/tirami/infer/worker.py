@@ -9,7 +9,8 @@ up 0.5 s earlier and 25 MB smaller. The conversation with the parent:
 * stdin: one line of JSON, a :class:`~tirami.infer.process.WorkerSettings` plus ``api_key`` and ``parent``; then it
   stays open, and its end means that the parent died. Nothing secret is on the command line or in the environment,
   but for a ``binary``'s key, which llama.cpp reads from the environment: only the same user can see it there.
-* stdout: one line of JSON, ``{"port": 12345}`` or ``{"error": "reason"}``.
+* stdout: one line of JSON, ``{"port": 12345, "device": "CPU (…)", "offloaded": 0}`` or ``{"error": "reason"}``.
+  ``offloaded`` counts layers on a GPU, -1 stands for all; without ``device`` a ``binary`` did not tell.
 * stderr: what llama.cpp says while loading; silenced once ready, because later lines may hold prompt text.
 """
 
@@ -18,6 +19,7 @@ import http.client
 import importlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -30,6 +32,10 @@ from typing import Any, Final
 PR_SET_PDEATHSIG: Final = 1
 LOG_ERRORS: Final = 1
 """llama.cpp verbosity at which only errors are written."""
+LISTEN_TO: Final = 1 << 20
+"""Bytes of what a ``binary`` says while loading that are searched for its device."""
+DEVICE: Final = re.compile(rb"using device (\S+ \([^)\n]*\))")
+OFFLOADED: Final = re.compile(rb"offloaded (\d+)/\d+ layers to GPU")
 HEALTH_EVERY_S: Final = 0.05
 PREFILL_BATCH: Final = 64
 """Prompt tokens computed between two looks at the connection; larger values delay cancellation, not prefill."""
@@ -126,8 +132,8 @@ def _arguments(config: dict[str, Any], port: int) -> list[str]:
 
 def _herald(complaints: int, answer: int, port: int) -> None:
     """Pass on what the server says until it answers, then drop it; end with it, and end it with the node."""
-    server = os.getppid()
-    threading.Thread(target=_pass_on, args=(complaints,), daemon=True).start()
+    server, heard = os.getppid(), bytearray()
+    threading.Thread(target=_pass_on, args=(complaints, heard), daemon=True).start()
     threading.Thread(target=_outlive_no_node, args=(server,), daemon=True).start()
     while os.getppid() == server:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -143,14 +149,33 @@ def _herald(complaints: int, answer: int, port: int) -> None:
     else:
         os._exit(1)
     _hush()
-    _say(answer, {"port": port})
+    _say(answer, {"port": port, **_told_hardware(bytes(heard))})
     threading.Event().wait()
 
 
-def _pass_on(complaints: int) -> None:
+def _pass_on(complaints: int, heard: bytearray) -> None:
     while block := os.read(complaints, 4096):
         os.write(2, block)
+        if len(heard) < LISTEN_TO:
+            heard += block
     os._exit(0)
+
+
+def _told_hardware(said: bytes) -> dict[str, object]:
+    """Device and offloaded layers as a ``llama-server`` with a GPU tells them while it loads; nothing from others."""
+    devices = [found.decode(errors="replace") for found in dict.fromkeys(DEVICE.findall(said))]
+    layers = OFFLOADED.search(said)
+    if not devices or layers is None:
+        return {}
+    return {"device": ", ".join(devices), "offloaded": int(layers[1])}
+
+
+def _hardware(llama: Any) -> dict[str, object]:
+    """The devices of the library: with a GPU among them it puts all layers there, without one none."""
+    devices = llama.get_device_info()
+    gpus = [device for device in devices if device["type"].name.endswith("GPU")]
+    named = ", ".join(f"{device['name']} ({device['description']})" for device in gpus or devices)
+    return {"device": named, "offloaded": -1 if gpus else 0}
 
 
 def _outlive_no_node(server: int) -> None:
@@ -187,6 +212,7 @@ def main() -> None:
             _become(config, answer)
         llama = importlib.import_module("xllamacpp")
         server = llama.Server(_parameters(llama, config))
+        hardware = _hardware(llama)
     except MemoryError:
         _say(answer, {"error": "out of memory"})
         os._exit(1)
@@ -194,7 +220,7 @@ def main() -> None:
         _say(answer, {"error": str(error)})
         os._exit(1)
     _hush()
-    _say(answer, {"port": int(server.listening_address.rpartition(":")[2])})
+    _say(answer, {"port": int(server.listening_address.rpartition(":")[2]), **hardware})
     while os.read(0, 4096):
         pass
     os._exit(0)

@@ -2,6 +2,7 @@
 
 from tirami.market.inference import DEFAULT_MAX_TOKENS, STOPPING_S, Estimate, InferenceMarket, Order
 from tirami.market.load import Load
+from tirami.market.meter import Meter, Unmetered
 from tirami.market.reservations import Reservation, Reservations
 from tirami.market.room import WaitingRoom
 from tirami.market.routing import Candidate, RouteMode, best, route_score, schedule_score
@@ -16,6 +17,7 @@ __all__ = [
     "InferenceMarket",
     "Interrupted",
     "Load",
+    "Meter",
     "MeteredSession",
     "Order",
     "Reservation",
@@ -24,6 +26,7 @@ __all__ = [
     "Settlement",
     "Ticket",
     "TicketOffice",
+    "Unmetered",
     "WaitingRoom",
     "best",
     "route_score",

@@ -25,6 +25,7 @@ from tirami.core.units import MICRO, Trm
 from tirami.infer import Engine, FinishReason, ModelCard, Prompt, Sampling
 from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Price
 from tirami.market.load import Load
+from tirami.market.meter import Meter, Unmetered
 from tirami.market.reservations import Reservation, Reservations
 from tirami.market.session import MeteredSession
 from tirami.market.tickets import Ticket, TicketOffice
@@ -72,7 +73,10 @@ class Estimate:
 class InferenceMarket:
     """Begins and settles paid inference on this node's engines."""
 
-    def __init__(self, ledger: Ledger, heads: Heads, node: Signer, load: Load, random: Random) -> None:
+    def __init__(
+        self, ledger: Ledger, heads: Heads, node: Signer, load: Load, random: Random, meter: Meter | None = None
+    ) -> None:
+        self._meter = meter or Unmetered()
         self._ledger = ledger
         self._heads = heads
         self._node = node
@@ -151,12 +155,22 @@ class InferenceMarket:
         self._check_running()
         if ticket.hold_id not in self._ledger.state.holds.open:
             raise Conflict("this ticket has expired")
-        return MeteredSession(self._ledger, ticket, self._sessions, streamed=streamed)
+        return MeteredSession(self._ledger, ticket, self._sessions, self._meter, streamed=streamed)
 
     @property
     def live(self) -> set[bytes]:
         """Ids of holds that a ticket or a running session owns."""
         return self._tickets.ids | self.reservations.ids | {session.hold_id for session in self._sessions}
+
+    @property
+    def running(self) -> int:
+        """Answers that have not ended."""
+        return len(self._sessions)
+
+    @property
+    def tokens_running(self) -> int:
+        """Tokens made so far by the answers that have not ended."""
+        return sum(session.made for session in self._sessions)
 
     async def stop(self) -> None:
         """Begin nothing more, end what runs, and wait until each session has settled what it delivered.

@@ -47,12 +47,13 @@ class WaitingRoom:
         return self._slots
 
     @asynccontextmanager
-    async def place(self, payer: bytes, *, owner: bool) -> AsyncIterator[None]:
-        """Wait for a place and keep it. Raises ``QueueFull`` with the expected wait in seconds."""
+    async def place(self, payer: bytes, *, owner: bool) -> AsyncIterator[float]:
+        """Wait for a place and keep it; gives the seconds waited. Raises ``QueueFull`` with the expected wait."""
+        asked = self._clock.monotonic()
         await self._enter(payer, owner)
         entered = self._clock.monotonic()
         try:
-            yield
+            yield entered - asked
         finally:
             self._left(payer)
             took = round((self._clock.monotonic() - entered) * 1000)

@@ -6,6 +6,7 @@ countersigned into a trade.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
 from tirami.ledger import Ledger
+from tirami.market.meter import Meter
 from tirami.market.tickets import Ticket
 from tirami.proto import RunningHash, Signed, Trade, amount_due, signed
 
@@ -56,9 +58,12 @@ class MeteredSession:
     :meth:`deliver` (not streamed: nothing is owed before the whole answer can be handed over).
     """
 
-    def __init__(self, ledger: Ledger, ticket: Ticket, running: "set[MeteredSession]", *, streamed: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, ticket: Ticket, running: "set[MeteredSession]", meter: Meter, *, streamed: bool
+    ) -> None:
         """``running`` holds this session from entering to leaving."""
         self._ledger = ledger
+        self._meter = meter
         self._ticket = ticket
         self._running = running
         self._window = ledger.network.parameters.voucher_tokens
@@ -81,6 +86,11 @@ class MeteredSession:
     @property
     def hold_id(self) -> bytes:
         return self._ticket.hold_id
+
+    @property
+    def made(self) -> TokenCount:
+        """Tokens of the answer so far, on their way to the consumer or there."""
+        return self._pending[-1].count if self._pending else self._delivered
 
     @property
     def settlement(self) -> Settlement:
@@ -191,6 +201,7 @@ class MeteredSession:
             self._waiting = None
 
     async def _settle(self) -> Settlement:
+        began = time.perf_counter()
         reason, reading = self._interrupted or self._reason or FinishReason.STOP, self.reading()
         denied: SpendDenied | None = None
         if self._delivered > self._vouched:
@@ -207,6 +218,7 @@ class MeteredSession:
             assert isinstance(trade, Trade)
             settlement = Settlement(reason, reading, trade, admitted.record_id, denied)
         self._log(settlement)
+        self._meter.settled(self._ticket.engine.card.name, reason, reading, time.perf_counter() - began)
         return settlement
 
     async def _pull(self) -> Chunk | None:

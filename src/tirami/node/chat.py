@@ -13,6 +13,7 @@ from tirami.market import (
     STOPPING_S,
     InferenceMarket,
     Interrupted,
+    Meter,
     MeteredSession,
     Order,
     Settlement,
@@ -56,10 +57,11 @@ class Answer:
 class Chat:
     """Serves chat calls on this node's engines through the market."""
 
-    def __init__(self, market: InferenceMarket, engines: EngineRoom, random: Random) -> None:
+    def __init__(self, market: InferenceMarket, engines: EngineRoom, random: Random, meter: Meter) -> None:
         self._market = market
         self._engines = engines
         self._random = random
+        self._meter = meter
 
     async def answer(self, call: ChatCall) -> Answer:
         """The whole answer at once. Nothing is owed unless it is complete (cancel the call to give up).
@@ -100,7 +102,8 @@ class Chat:
         served = await stack.enter_async_context(self._engines.use(call.model, any_name=call.any_name))
         if call.ticket is not None:
             self._market.reservations.find(call.ticket, call.payer, served.engine.card.digest)
-        await stack.enter_async_context(served.room.place(call.payer.key, owner=call.payer.scope == LOCAL))
+        place = served.room.place(call.payer.key, owner=call.payer.scope == LOCAL)
+        self._meter.queued(served.engine.card.name, await stack.enter_async_context(place))
         prompt = await served.engine.prepare(call.messages)
         seed = int.from_bytes(self._random(4)) if call.seed is None else call.seed
         sampling = Sampling(

@@ -15,9 +15,11 @@ from tirami.core.keystore import Keystore
 from tirami.core.units import Ppm, UnixMs
 from tirami.ledger import Heads, Ledger, grant_line, is_issuer
 from tirami.market import InferenceMarket, Load
+from tirami.node.activity import Activity
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
 from tirami.node.home import Home
+from tirami.node.meter import NodeMeter
 from tirami.node.payers import Payers
 from tirami.proto import NetworkFile
 
@@ -39,6 +41,8 @@ class Parts:
     engines: EngineRoom
     payers: Payers
     chat: Chat
+    meter: NodeMeter
+    activity: Activity
     admin_token: str
     started_ms: UnixMs
 
@@ -65,7 +69,8 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         heads, keystore = Heads(ledger, key), Keystore(key, config.keystore.passphrase)
         payers = Payers(ledger, keystore, key)
         load = _load(config, ledger)
-        market = InferenceMarket(ledger, heads, key, load, os.urandom)
+        meter = NodeMeter()
+        market = InferenceMarket(ledger, heads, key, load, os.urandom, meter)
         engines = EngineRoom(config, clock)
         await _welcome(ledger, key)
         yield Parts(
@@ -81,7 +86,9 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             market=market,
             engines=engines,
             payers=payers,
-            chat=Chat(market, engines, os.urandom),
+            chat=Chat(market, engines, os.urandom, meter),
+            meter=meter,
+            activity=Activity(ledger, key.public_key),
             admin_token=home.admin_token(),
             started_ms=ledger.now(),
         )

@@ -217,6 +217,11 @@ class Operations(SyncCaller):
         result: s.StatusReply = self._call("status", {}, None, None, s.StatusReply)
         return result
 
+    def metrics(self) -> bytes:
+        """Prometheus metrics, as text 0.0.4 or OpenMetrics. ``GET /metrics``"""
+        result: bytes = self._call("metrics", {}, None, None, bytes)
+        return result
+
     def health(self) -> s.HealthReply:
         """Whether a model is loaded. ``GET /health``"""
         result: s.HealthReply = self._call("health", {}, None, None, s.HealthReply)
@@ -429,6 +434,11 @@ class AsyncOperations(AsyncCaller):
     async def status(self) -> s.StatusReply:
         """What this node is doing. ``GET /status``"""
         result: s.StatusReply = await self._call("status", {}, None, None, s.StatusReply)
+        return result
+
+    async def metrics(self) -> bytes:
+        """Prometheus metrics, as text 0.0.4 or OpenMetrics. ``GET /metrics``"""
+        result: bytes = await self._call("metrics", {}, None, None, bytes)
         return result
 
     async def health(self) -> s.HealthReply:

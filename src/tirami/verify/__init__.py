@@ -1,6 +1,7 @@
 """Offline checks: RFC 6962 arithmetic, heads and receipts. Needs no node and no network."""
 
 from tirami.verify.bill import check_bill
+from tirami.verify.head import verify_growth, verify_head
 from tirami.verify.merkle import (
     RunningRoot,
     empty_root,
@@ -27,6 +28,8 @@ __all__ = [
     "node_hash",
     "root_from_inclusion",
     "verify_consistency",
+    "verify_growth",
+    "verify_head",
     "verify_inclusion",
     "verify_receipt",
     "verify_statement",

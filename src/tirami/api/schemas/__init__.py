@@ -84,7 +84,7 @@ from tirami.api.schemas.settlement import (
     AnchorReply,
     SettlementQuery,
 )
-from tirami.api.schemas.status import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
+from tirami.api.schemas.status import ActivityReport, EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
 from tirami.api.schemas.supply import (
     SupplyReply,
 )
@@ -100,6 +100,7 @@ __all__ = [
     "AccountList",
     "AccountRequest",
     "Action",
+    "ActivityReport",
     "AnchorQuery",
     "AnchorReply",
     "ApprovalEntry",

@@ -32,6 +32,27 @@ class EngineReport(Reply):
     waiting: int
     restarts: int
     problem: str | None
+    device: str | None
+    """What it computes on, in the engine's own words; ``null`` when it does not tell."""
+    layers: int
+    layers_offloaded: int | None
+    """How many of the model's layers lie on a GPU; ``null`` when the engine does not tell."""
+    tokens_per_second: float | None
+    """Speed of recent answers, each by itself, smoothed; ``null`` before the first."""
+
+
+class ActivityReport(Reply):
+    """What goes on now, and what it has brought."""
+
+    answers_running: int
+    tokens_total: int
+    """Tokens of all answers ever booked and of those still running: two readings give the rate between them."""
+    earned_today_trm: int | None
+    """Since midnight UTC; of what was booked before the node was first asked, only the newest 1 000 records count.
+    ``null`` for tokens bound to an account, like the two below."""
+    earned_total_trm: int | None
+    effective_balance: int | None
+    """What this node could spend now, TRM."""
 
 
 class StatusReply(Reply):
@@ -41,6 +62,7 @@ class StatusReply(Reply):
     started_ms: int
     model_loaded: bool
     engine: EngineReport
+    activity: ActivityReport
     storage_writable: bool
     protocol_version: int = 1
     protocol_features: list[str]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import openai
+from prometheus_client.parser import text_string_to_metric_families
 
 from tirami.api.schemas import (
     AccountRequest,
@@ -70,6 +71,19 @@ def token_by_token(stage: Stage) -> None:
         step.detail = f"first text after {first * 1000:.0f} ms of {whole * 1000:.0f} ms"
         stage.report.measured("time to first token", f"{first * 1000:.0f} ms")
         stage.report.measured("tokens a second, one stream", f"{count / whole:.0f}")
+
+
+def hardware(stage: Stage) -> None:
+    with stage.report.step("DEMO-03", "The engine says what it computes on, and how fast") as step:
+        engine = stage.admin().status().engine
+        speed = engine.tokens_per_second
+        expect(speed is not None and speed > 0, "the speed of answers is measured", speed=speed)
+        device = engine.device or "an engine elsewhere, which does not tell"
+        offloaded = "unknown" if engine.layers_offloaded is None else f"{engine.layers_offloaded} of {engine.layers}"
+        step.detail = f"{device}; {offloaded} layers offloaded; {speed:.0f} tokens a second in one answer"
+        stage.report.measured("device", device)
+        stage.report.measured("layers offloaded", offloaded)
+        stage.report.measured("tokens a second, as the node measured", f"{speed:.0f}")
 
 
 def agent_pays(stage: Stage) -> None:
@@ -160,6 +174,20 @@ def book_balances(stage: Stage) -> None:
         stage.report.measured("TRM moved", moved)
 
 
+def metrics_agree(stage: Stage) -> None:
+    with stage.report.step("OBS-01", "Prometheus can read the node, and reads what the book says") as step:
+        admin = stage.admin()
+        families = list(text_string_to_metric_families(admin.metrics().decode()))
+        network = admin.network()
+        read = {(s.name, s.labels.get("scope")): s.value for family in families for s in family.samples}
+        trades = read["tirami_trades_total", "network"] + read["tirami_trades_total", "local"]
+        expect(trades == network.total_trades + network.local_trades, "the trades are counted", trades=trades)
+        volume = read["tirami_trade_volume_trm_total", "network"]
+        expect(volume == network.trade_volume, "the TRM are counted", volume=volume)
+        expect(read["tirami_book_imbalance_trm", None] == 0, "the book is in balance")
+        step.detail = f"{len(families)} families, {trades:.0f} trades, {volume:.0f} TRM between accounts"
+
+
 def stranger_verifies(stage: Stage) -> None:
     with stage.report.step("L1-06", "A separate process without a node verifies the receipt, and refuses a forged one"):
         seen, path = stage.seen, stage.scratch / "receipt.json"
@@ -238,11 +266,13 @@ STEPS: tuple[Step, ...] = (
     model_is_ready,
     official_client,
     token_by_token,
+    hardware,
     agent_pays,
     foreign_payer,
     two_signatures,
     only_what_arrived,
     book_balances,
+    metrics_agree,
     stranger_verifies,
     log_only_grows,
     kill_switch,

@@ -23,6 +23,7 @@ from tirami.node.http import (
     health,
     log,
     manifest,
+    metrics,
     pricing,
     routing,
     safety,
@@ -37,11 +38,13 @@ from tirami.node.http.legacy import deprecated
 from tirami.node.http.limits import CallerLimits
 from tirami.node.http.parsing import checked, parse_json, query_of, read_body
 from tirami.node.http.replies import error_reply, json_reply
+from tirami.node.meter import NodeMeter
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, chat, economy, health, log, manifest, pricing, routing, safety, settlement, supply, tokens, usage,
+    accounts, chat, economy, health, log, manifest, metrics, pricing, routing, safety, settlement, supply, tokens,
+    usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"
@@ -64,7 +67,7 @@ def build_app(parts: Parts) -> ASGIApp:
     document = openapi(VERSION)
     app.add_route("/openapi.json", _document(document), methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _routing_error)
-    return RequestIds(app)
+    return RequestIds(app, parts.meter)
 
 
 def _endpoint(
@@ -75,6 +78,7 @@ def _endpoint(
 
     async def endpoint(request: Request) -> Response:
         request_id, forge = request.scope["tirami.request_id"], speaks_forge(request, parts)
+        request.scope["tirami.operation"] = operation.name
         try:
             caller = _admitted(request, operation, parts, wrong_tokens)
             if operation.limited:
@@ -127,10 +131,11 @@ async def _routing_error(request: Request, error: Exception) -> Response:
 
 
 class RequestIds:
-    """Gives every request an id, echoes it, binds it to the log and writes one line when it is done."""
+    """Gives every request an id, echoes it, binds it to the log and writes one line and counts it when it is done."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, meter: NodeMeter) -> None:
         self._app = app
+        self._meter = meter
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -151,6 +156,7 @@ class RequestIds:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
+                self._meter.requested(scope.get("tirami.operation", "none"), status)
                 _log.info("request", method=scope["method"], path=scope["path"], status=status)
 
 

@@ -2,9 +2,18 @@
 
 from starlette.responses import PlainTextResponse, Response
 
-from tirami.api.schemas import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply, TradesQuery
+from tirami.api.schemas import (
+    ActivityReport,
+    EngineReport,
+    HealthReply,
+    MarketPrice,
+    ReadyReply,
+    StatusReply,
+    TradesQuery,
+)
 from tirami.core.units import MICRO
 from tirami.ledger import tier_of
+from tirami.node.activity import DAY_MS
 from tirami.node.http.economy import network_reply
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.replies import json_reply
@@ -55,6 +64,7 @@ async def status(call: Call) -> StatusReply:
         started_ms=parts.started_ms,
         model_loaded=parts.engines.ready,
         engine=_engine(parts),
+        activity=_activity(parts, owner=call.caller.account is None),
         storage_writable=parts.ledger.writable,
         protocol_features=FEATURES,
         market_price=_price(parts),
@@ -75,6 +85,10 @@ def _engine(parts: Parts) -> EngineReport:
             waiting=0,
             restarts=0,
             problem=parts.engines.problem,
+            device=None,
+            layers=0,
+            layers_offloaded=None,
+            tokens_per_second=None,
         )
     now = engine.status()
     return EngineReport(
@@ -86,6 +100,23 @@ def _engine(parts: Parts) -> EngineReport:
         waiting=room.waiting,
         restarts=now.restarts,
         problem=None if now.ready else now.detail,
+        device=now.device or None,
+        layers=engine.card.layers,
+        layers_offloaded=now.layers_offloaded,
+        tokens_per_second=parts.meter.speed(engine.card.name),
+    )
+
+
+def _activity(parts: Parts, *, owner: bool) -> ActivityReport:
+    """``owner``: the caller speaks for the node, not for one account."""
+    state, now = parts.ledger.state, parts.ledger.now()
+    balance = parts.ledger.balance(parts.key.public_key)
+    return ActivityReport(
+        answers_running=parts.market.running,
+        tokens_total=state.network_totals.tokens + state.local_totals.tokens + parts.market.tokens_running,
+        earned_today_trm=parts.activity.earned_since(now - now % DAY_MS) if owner else None,
+        earned_total_trm=balance.income if owner else None,
+        effective_balance=balance.effective if owner else None,
     )
 
 
