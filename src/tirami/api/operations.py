@@ -93,6 +93,8 @@ OPERATIONS: tuple[Operation, ...] = (
               reply=s.RevokeReply),
     Operation("rotate_token", "POST", f"{_T}/tokens/rotate", _A, "Replace a token, with a period of grace.",
               body=s.RotateRequest, reply=s.IssuedToken),
+    Operation("backup", "POST", f"{_T}/backup", _A, "Lay down a consistent copy of the journal in the data directory.",
+              reply=s.BackupReply),
     Operation("status", "GET", "/status", _R, "What this node is doing.", reply=s.StatusReply, limited=False),
     Operation("health", "GET", "/health", _P, "Whether a model is loaded.", reply=s.HealthReply, limited=False),
     Operation("healthz", "GET", "/healthz", _P, "Alive.", media="text/plain", limited=False),

@@ -17,8 +17,9 @@ from tirami.ledger import Heads, Ledger, grant_line, is_issuer
 from tirami.market import InferenceMarket, Load, WaitingRoom
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
-from tirami.node.home import Home
+from tirami.node.home import Home, journal_path
 from tirami.node.payers import Payers
+from tirami.node.staging import Staging
 from tirami.proto import NetworkFile
 
 
@@ -42,6 +43,7 @@ class Parts:
     chat: Chat
     admin_token: str
     started_ms: UnixMs
+    staging: Staging
 
 
 @asynccontextmanager
@@ -51,9 +53,10 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         home = Home.open(config.data_dir)
         stack.callback(home.close)
         key, created = load_or_create_node_key(home.key_path)
-        network = _network(config, key.public_key)
+        network, journal = network_of(config, key.public_key), journal_path(config)
+        home.check_journal(journal, accept=config.journal.accept_rollback)
         ledger = Ledger.open(
-            home.journal_path,
+            journal,
             network=network,
             node=key,
             local_user=local_user_key(key).public_key,
@@ -63,6 +66,9 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         )
         stack.push_async_callback(ledger.close)
         await ledger.start(os.urandom)
+        home.note_journal(journal)
+        staging = Staging(home.path)
+        staging.clear()
         heads, keystore = Heads(ledger, key), Keystore(key, config.keystore.passphrase)
         payers = Payers(ledger, keystore, key)
         load = _load(config, ledger)
@@ -86,10 +92,12 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             chat=Chat(market, room, os.urandom),
             admin_token=home.admin_token(),
             started_ms=ledger.now(),
+            staging=staging,
         )
 
 
-def _network(config: Config, node: PublicKey) -> NetworkFile:
+def network_of(config: Config, node: PublicKey) -> NetworkFile:
+    """The network the settings name. Raises ``NetworkFileError``."""
     if not config.network.file:
         return NetworkFile.regtest(node)
     return NetworkFile.load(Path(config.network.file).expanduser())

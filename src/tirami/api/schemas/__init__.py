@@ -12,6 +12,7 @@ from tirami.api.schemas.accounts import (
     TokenList,
     TokenRequest,
 )
+from tirami.api.schemas.backup import BackupReply
 from tirami.api.schemas.base import Body, Query, Reply
 from tirami.api.schemas.chat import (
     AssistantMessage,
@@ -56,6 +57,7 @@ __all__ = [
     "AccountList",
     "AccountRequest",
     "AssistantMessage",
+    "BackupReply",
     "BalanceQuery",
     "BalanceReply",
     "Body",

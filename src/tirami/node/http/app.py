@@ -15,8 +15,9 @@ from starlette.types import Scope as AsgiScope
 
 from tirami.api import OPERATIONS, Dialect, Operation, Scope, openapi
 from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, TiramiError
-from tirami.node.http import accounts, chat, economy, health, log, safety, tokens
+from tirami.node.http import accounts, backup, chat, economy, health, log, safety, tokens
 from tirami.node.http.caller import Caller, CallerKind, identify
+from tirami.node.http.cors import Cors
 from tirami.node.http.handlers import HANDLERS, Call, Handler, check_complete, speaks_forge
 from tirami.node.http.limits import CallerLimits
 from tirami.node.http.parsing import checked, parse_json, query_of, read_body
@@ -24,7 +25,7 @@ from tirami.node.http.replies import error_reply, json_reply
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
-AREAS = (accounts, chat, economy, health, log, safety, tokens)
+AREAS = (accounts, backup, chat, economy, health, log, safety, tokens)
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,128}")
@@ -44,7 +45,7 @@ def build_app(parts: Parts) -> ASGIApp:
     document = openapi(VERSION)
     app.add_route("/openapi.json", _document(document), methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _routing_error)
-    return RequestIds(app)
+    return RequestIds(Cors(app, parts.config.api.cors_origins))
 
 
 def _endpoint(
