@@ -137,6 +137,11 @@ class Operations(SyncCaller):
         result: s.IssuedToken = self._call("rotate_token", {}, None, body, s.IssuedToken)
         return result
 
+    def backup(self) -> s.BackupReply:
+        """Lay down a consistent copy of the journal in the data directory. ``POST /v1/tirami/backup``"""
+        result: s.BackupReply = self._call("backup", {}, None, None, s.BackupReply)
+        return result
+
     def status(self) -> s.StatusReply:
         """What this node is doing. ``GET /status``"""
         result: s.StatusReply = self._call("status", {}, None, None, s.StatusReply)
@@ -274,6 +279,11 @@ class AsyncOperations(AsyncCaller):
     async def rotate_token(self, body: s.RotateRequest) -> s.IssuedToken:
         """Replace a token, with a period of grace. ``POST /v1/tirami/tokens/rotate``"""
         result: s.IssuedToken = await self._call("rotate_token", {}, None, body, s.IssuedToken)
+        return result
+
+    async def backup(self) -> s.BackupReply:
+        """Lay down a consistent copy of the journal in the data directory. ``POST /v1/tirami/backup``"""
+        result: s.BackupReply = await self._call("backup", {}, None, None, s.BackupReply)
         return result
 
     async def status(self) -> s.StatusReply:
