@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 
@@ -10,6 +11,7 @@ from tirami.core.clock import Clock, SystemClock
 from tirami.core.config import Config, is_public
 from tirami.core.errors import PublicBindRefused
 from tirami.core.keys import PublicKey
+from tirami.node.alerts import alerts
 from tirami.node.engines import Progress
 from tirami.node.http import HttpServer, Tls, build_app
 from tirami.node.parts import Parts, open_parts
@@ -41,10 +43,11 @@ class Node:
             StartError: the reason the node does not start. A model that cannot be had is none.
         """
         async with open_parts(config, clock or SystemClock()) as parts, AsyncExitStack() as stack:
-            upkeep = asyncio.create_task(
-                Upkeep(parts.ledger, parts.heads, parts.market, parts.room, parts.clock).run(), name="upkeep"
+            upkeep = Upkeep(
+                parts.ledger, parts.heads, parts.market, parts.room, parts.clock, partial(alerts, parts.config)
             )
-            stack.push_async_callback(_ended, upkeep)
+            watching = asyncio.create_task(upkeep.run(), name="upkeep")
+            stack.push_async_callback(_ended, watching)
             stack.push_async_callback(parts.engines.close)
             url = None
             if serve:
@@ -84,8 +87,6 @@ async def _served(parts: Parts) -> AsyncIterator[tuple[str, dict[str, str]]]:
     """Where the API answers, and how its certificate is checked."""
     _check_bind(parts)
     tls = Tls.of(parts.config.api)
-    if tls is None and is_public(parts.config.api):
-        _log.warning("public_without_tls", bind=parts.config.api.bind, reason="tokens and prompts cross the network")
     trust = {} if tls is None else {"ca": str(tls.certificate), "server_name": tls.server_name}
     async with HttpServer(build_app(parts), parts.config.api.bind, parts.config.api.port, tls) as server:
         yield server.url, trust

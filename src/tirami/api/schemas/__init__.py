@@ -50,7 +50,14 @@ from tirami.api.schemas.safety import (
     SafetyQuery,
     SafetyReply,
 )
-from tirami.api.schemas.status import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
+from tirami.api.schemas.status import (
+    EngineReport,
+    HealthReply,
+    MarketPrice,
+    ReadyReply,
+    StatusReply,
+    StatusWarning,
+)
 
 __all__ = [
     "AccountEntry",
@@ -91,6 +98,7 @@ __all__ = [
     "SafetyReply",
     "StateReply",
     "StatusReply",
+    "StatusWarning",
     "TokenEntry",
     "TokenList",
     "TokenRequest",

@@ -2,9 +2,18 @@
 
 from starlette.responses import PlainTextResponse, Response
 
-from tirami.api.schemas import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply, TradesQuery
+from tirami.api.schemas import (
+    EngineReport,
+    HealthReply,
+    MarketPrice,
+    ReadyReply,
+    StatusReply,
+    StatusWarning,
+    TradesQuery,
+)
 from tirami.core.units import MICRO
 from tirami.ledger import tier_of
+from tirami.node.alerts import alerts
 from tirami.node.http.economy import network_reply
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.replies import json_reply
@@ -33,7 +42,8 @@ async def readyz(call: Call) -> Response:
         "storage": call.parts.ledger.writable,
     }
     ready = all(components.values())
-    return json_reply(ReadyReply(ready=ready, components=components), 200 if ready else 503)
+    warnings = [alert.code for alert in alerts(call.parts.config)]
+    return json_reply(ReadyReply(ready=ready, components=components, warnings=warnings), 200 if ready else 503)
 
 
 @handles("status")
@@ -47,6 +57,7 @@ async def status(call: Call) -> StatusReply:
         model_loaded=parts.engines.ready,
         engine=_engine(parts),
         storage_writable=parts.ledger.writable,
+        warnings=[StatusWarning(code=alert.code, message=alert.message) for alert in alerts(parts.config)],
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),
