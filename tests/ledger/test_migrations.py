@@ -150,9 +150,7 @@ async def test_a_journal_comes_through_a_migration_with_every_entry(
     assert len(read(tmp_path / "journal.db")) == 20, "back to the program before"
 
 
-async def test_a_migration_that_loses_entries_is_found_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_migration_that_loses_entries_is_found_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await (await written(tmp_path / "journal.db", 20)).close()
     monkeypatch.setattr(journal_module, "SCHEMA_VERSION", journal_module.SCHEMA_VERSION + 1)
     lossy = Migration(

@@ -139,7 +139,9 @@ async def test_everything_comes_back_private_and_unchanged(tmp_path: Path) -> No
         await restore(archive, passphrase, configured(copy), clock, force=False, only_check=False)
         for name in ("node.key", "admin.token", "config.toml"):
             assert (copy / name).read_bytes() == (home / name).read_bytes()
-        assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in copy.iterdir() if path.name != "journal.path")
+        assert all(
+            stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in copy.iterdir() if path.name != "journal.path"
+        )
         assert {path.name for path in copy.iterdir()} == {
             "node.key", "admin.token", "config.toml", "journal.db", "journal.tip", "journal.path", "lock",
         }  # fmt: skip
@@ -165,7 +167,15 @@ async def test_a_sealed_archive_opens_with_its_passphrase_only_and_shows_every_c
     with pytest.raises(BackupError, match="passphrase"):
         await restore(archive, "another passphrase", configured(tmp_path / "x"), clock, force=False, only_check=False)
     good = archive.read_bytes()
-    for damage in (good[:-1], good[: len(good) // 2], good[:40], good[:5], b"", good + b"x", good[:-40] + b"x" + good[-39:]):
+    for damage in (
+        good[:-1],
+        good[: len(good) // 2],
+        good[:40],
+        good[:5],
+        b"",
+        good + b"x",
+        good[:-40] + b"x" + good[-39:],
+    ):
         archive.write_bytes(damage)
         with pytest.raises(BackupError):
             await restored(archive, tmp_path / "x", clock)
