@@ -17,7 +17,7 @@ from tirami.cli import main
 from tirami.cli.target import running_node
 
 PATIENCE_S = 30.0
-KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "COVERAGE_PROCESS_START")
+KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "COVERAGE_PROCESS_START", "PYTHONPATH")
 
 
 @dataclass(frozen=True)

@@ -94,14 +94,37 @@ def test_one_json_object_for_a_program(nowhere: Shell, engine: RunningEngine) ->
 
 
 def test_plain_node_writes_lines_and_takes_a_ledger(nowhere: Shell, engine: RunningEngine) -> None:
-    home = nowhere.home / "my-ledger"
-    with Foreground(nowhere, "node", "--port", "0", "--upstream", engine.url, "--ledger", f"{home}.json") as started:
+    ledger = nowhere.home / "books" / "tirami-ledger.json"
+    with Foreground(nowhere, "node", "--port", "0", "--upstream", engine.url, "--ledger", str(ledger)) as started:
         started.until(" serves tirami-testing at http://127.0.0.1:")
-        assert nowhere.run("status", "--data-dir", str(home)).code == 0
+        assert nowhere.run("status").code == 0
         assert started.end() == 0
         assert started.out.endswith("node stopped; everything is saved\n")
         assert "🌱" not in started.out
     assert not started.err.startswith("{"), "a log for people"
+    assert {path.name for path in ledger.parent.iterdir()} == {"tirami-ledger.json", "tirami-ledger.tip"}
+    assert not (nowhere.home / ".tirami" / "journal.db").exists()
+
+
+def test_a_key_has_one_journal(nowhere: Shell) -> None:
+    """A second, empty book under one key would say less than what the key signed before."""
+    options = ("node", "--port", "0", "--no-model", "--ledger")
+    with Foreground(nowhere, *options, str(nowhere.home / "first.db")) as started:
+        started.until(" serves ")
+        started.end()
+    elsewhere = nowhere.process(*options, str(nowhere.home / "second.db"), "--json")
+    assert (elsewhere.code, elsewhere.json["error"]["code"]) == (1, "journal_rollback")
+    assert str(nowhere.home / "first.db") in elsewhere.json["error"]["message"]
+    assert not (nowhere.home / "second.db").exists()
+    (nowhere.home / "first.db").rename(nowhere.home / "moved.db")
+    (nowhere.home / "first.tip").rename(nowhere.home / "moved.tip")
+    with Foreground(nowhere, *options, str(nowhere.home / "moved.db")) as started:
+        started.until(" serves ")
+        started.end()
+    for file in nowhere.home.glob("moved.*"):
+        file.unlink()
+    gone = nowhere.process(*options, str(nowhere.home / "moved.db"), "--json")
+    assert gone.json["error"]["code"] == "journal_rollback", "journal and tip are gone together"
 
 
 def test_plain_node_as_json(nowhere: Shell, engine: RunningEngine) -> None:
@@ -115,8 +138,9 @@ def test_a_ledger_file_is_not_overwritten(nowhere: Shell) -> None:
     path = nowhere.home / "ledger"
     path.write_text("precious")
     ended = nowhere.run("node", "--ledger", str(path), "--json")
-    assert (ended.code, ended.json["error"]["code"]) == (1, "config")
+    assert (ended.code, ended.json["error"]["code"]) == (1, "journal_corrupt")
     assert path.read_text() == "precious"
+    assert not path.with_suffix(".tip").exists()
 
 
 def refused(shell: Shell, *options: str, code: str, **environment: str) -> str:

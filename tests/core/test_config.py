@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tirami.core.config import KEYS, Config, load_config
+from tirami.core.config import KEYS, Config, environment_variable, is_secret, load_config, problems
 from tirami.core.errors import ConfigError
 
 DEFAULTS = {
@@ -15,6 +15,9 @@ DEFAULTS = {
     "api.openai_body_limit": 4_194_304,
     "api.compat": "none",
     "api.rate_per_second": 30,
+    "api.cors_origins": (),
+    "api.tls_cert": "",
+    "api.tls_key": "",
     "auth.loopback_owner": True,
     "infer.engine": "embedded",
     "infer.model": "qwen2.5:0.5b",
@@ -39,6 +42,8 @@ DEFAULTS = {
     "log.format": "json",
     "log.file": "",
     "journal.accept_rollback": False,
+    "journal.file": "",
+    "journal.low_disk_mib": 256,
     "keystore.passphrase": "",
 }
 
@@ -89,11 +94,15 @@ def test_every_key_can_be_set_from_every_place(tmp_path: Path, key: str) -> None
     elif isinstance(default, int):
         other = {"infer.slots": 4, "infer.threads": 4}.get(key, 2_000)
         text = str(other)
+    elif isinstance(default, tuple):
+        other, text = ("https://a.example", "http://[::1]:8080"), "https://a.example, http://[::1]:8080"
     else:
         choices = {"log.level": "debug", "log.format": "text", "api.compat": "forge", "infer.engine": "llama-server"}
         other = choices.get(key, "/x")
         text = str(other)
     written = text if isinstance(default, int) else f'"{text}"'
+    if isinstance(default, tuple):
+        written = '["https://a.example", "http://[::1]:8080"]'
     for config, origin in (
         (load_config(toml(tmp_path, f"[{section}]\n{name} = {written}\n"), {}, {}), "file"),
         (load_config(None, {f"TIRAMI_{section}_{name}".upper(): text}, {}), "environment"),
@@ -222,3 +231,40 @@ def test_frozen_and_unknown_origins_refused() -> None:
         config.origin("api.prot")
     changed = config.with_flags({"api.port": 1})
     assert (config.api.port, changed.api.port, config.origin("api.port")) == (3000, 1, "default")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "https://*.example", "https://a.example/", "HTTPS://a.example", "a.example", "https://a b", "ftp://a",
+     "https://a.example:999999", "https://user@a.example", ""],
+)  # fmt: skip
+def test_an_origin_is_exact_or_refused(origin: str) -> None:
+    with pytest.raises(ConfigError, match=r"api\.cors_origins") as caught:
+        load_config(None, {}, {"api.cors_origins": ["https://good.example", origin]})
+    assert caught.value.param == "api.cors_origins"
+
+
+def test_origins_are_a_bounded_list(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"api\.cors_origins"):
+        load_config(toml(tmp_path, '[api]\ncors_origins = "https://a.example"\n'), {}, {})
+    many = [f"https://h{number}.example" for number in range(65)]
+    with pytest.raises(ConfigError, match=r"api\.cors_origins"):
+        load_config(None, {}, {"api.cors_origins": many})
+    assert load_config(None, {"TIRAMI_API_CORS_ORIGINS": " , "}, {}).api.cors_origins == ()
+
+
+def test_all_problems_of_a_file_at_once(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'api = 1\nnonsense = 2\n[infer]\nslots = 0\nqueue = 5\n[log]\nlevel = "loud"\n')
+    assert [error.param for error in problems(file)] == ["api", "nonsense", "infer.slots", "log.level"]
+    assert problems(toml(tmp_path, "[api]\nport = 1\n")) == []
+    assert ["TOML" in error.message for error in problems(toml(tmp_path, "[api"))] == [True]
+
+
+def test_values_secrets_and_variables_by_key() -> None:
+    config = load_config(None, {"TIRAMI_API_PORT": "5"}, {})
+    assert (config.value("api.port"), config.value("data_dir")) == (5, config.data_dir)
+    with pytest.raises(ConfigError):
+        config.value("api.prot")
+    assert {key for key in KEYS if is_secret(key)} == {"infer.upstream_api_key", "keystore.passphrase"}
+    assert environment_variable("api.tls_cert") == "TIRAMI_API_TLS_CERT"
+    assert environment_variable("data_dir") == "TIRAMI_DATA_DIR"

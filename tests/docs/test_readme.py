@@ -21,7 +21,7 @@ from tirami.testing import start_engine
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEW_HOME = {"PATH", "LANG", "LC_ALL", "TMPDIR"}
+NEW_HOME = {"PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH"}
 MAKE = ["make demo", "make test"]
 
 

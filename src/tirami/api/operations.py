@@ -121,6 +121,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("manifest", "GET", "/.well-known/tirami-agent.json", _P, "What this node is and offers.",
               reply=s.ManifestReply, limited=False),
     Operation("legal", "GET", "/legal", _P, "TRM is not an investment.", media="text/plain", limited=False),
+    Operation("backup", "POST", f"{_T}/backup", _A, "Lay down a consistent copy of the journal in the data directory.",
+              reply=s.BackupReply),
     Operation("status", "GET", "/status", _R, "What this node is doing.", reply=s.StatusReply, limited=False),
     Operation("metrics", "GET", "/metrics", _R, "Prometheus metrics, as text 0.0.4 or OpenMetrics.",
               media="text/plain", limited=False),

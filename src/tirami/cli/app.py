@@ -1,15 +1,20 @@
 """The program ``tirami``: all commands, and how they end."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated
 
 import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, approvals, log, safety, su, token, wallet
+from tirami.cli import agent, approvals, config, log, safety, su, token, wallet
+from tirami.cli.backup import backup, restore
 from tirami.cli.chat import chat
+from tirami.cli.completion import completion
 from tirami.cli.demo import demo
 from tirami.cli.legal import legal
 from tirami.cli.metrics import metrics
@@ -30,7 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (start, node, chat, status, top, metrics, verify, settle, legal, demo):
+for command in (
+    start, node, chat, status, top, metrics, verify, settle, legal, backup, restore, completion, demo,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(agent.commands, name="agent")
 app.add_typer(wallet.commands, name="wallet")
@@ -39,6 +46,19 @@ app.add_typer(safety.commands, name="safety")
 app.add_typer(su.commands, name="su")
 app.add_typer(approvals.commands, name="approvals")
 app.add_typer(log.commands, name="log")
+app.add_typer(config.commands, name="config")
+
+
+@app.callback()
+def everywhere(
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", envvar="SSL_CERT_FILE", metavar="FILE", help="PEM file of the certificates to trust."),
+    ] = None,
+) -> None:
+    """Distributed LLM inference where compute is money."""
+    if ca is not None:
+        os.environ["SSL_CERT_FILE"] = str(ca)  # where every client of this process looks
 
 
 @app.command()

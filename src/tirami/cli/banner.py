@@ -11,10 +11,23 @@ from rich.panel import Panel
 from rich.text import Text
 
 from tirami.cli.download import DownloadBar, Progress
-from tirami.core.config import Config
+from tirami.core.config import Config, is_public
 from tirami.core.keyfile import load_or_create_node_key
 
 TAGLINE = "🌱 Tirami — GPU Airbnb × AI Agent Economy"
+
+CLEAR_TEXT = "Other machines can reach this node, and it has no TLS: tokens and prompts cross the network in the clear."
+
+
+def in_clear(config: Config) -> bool:
+    """Whether the node is reachable beyond this machine without TLS."""
+    return is_public(config.api) and not config.api.tls_cert
+
+
+def _url(config: Config) -> str:
+    bind = config.api.bind.strip("[]")
+    host = f"[{bind}]" if ":" in bind else bind
+    return f"{'https' if config.api.tls_cert else 'http'}://{host}:{config.api.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,9 @@ class Banner:
         if self._log_file:
             self._say(f"   Log:       {self._log_file}")
         if self._config.api.port:
-            self._say(f"   API:       http://{self._config.api.bind}:{self._config.api.port}\n")
+            self._say(f"   API:       {_url(self._config)}\n")
+        if in_clear(self._config):
+            self._console.print(f"[bold red]⚠  {CLEAR_TEXT}[/]\n")
 
     def ready(self, running: Running) -> None:
         self._bar.finish()
@@ -86,12 +101,15 @@ class PlainLines:
 
     def __init__(self, config: Config, console: Console) -> None:
         self._console = console
+        self._in_clear = in_clear(config)
         self.progress: Progress | None = DownloadBar(console, config.infer.model)
 
     def opening(self) -> None:
         return None
 
     def ready(self, running: Running) -> None:
+        if self._in_clear:
+            self._console.print(f"⚠  {CLEAR_TEXT}", markup=False)
         model = running.model or f"no model: {running.problem}"
         self._console.print(f"node {running.node_id} serves {model} at {running.url}", markup=False)
 

@@ -13,9 +13,9 @@ from tirami.api.schemas import ChatCompletionRequest
 from tirami.cli.conversation import Bill, Question, Speaker
 from tirami.cli.download import DownloadBar
 from tirami.cli.options import DEFAULT_MODEL, DataDir, Json, Token, Url
+from tirami.cli.settings import settings
 from tirami.cli.target import connect, data_directory, running_node
 from tirami.cli.terminal import Terminal
-from tirami.core.config import load_config
 from tirami.core.errors import EngineFailed, TiramiError
 from tirami.sdk import Tirami
 
@@ -94,15 +94,14 @@ def _speaker(
 ) -> Iterator[Speaker]:
     """The named or running node; else a private one on the same data directory, with no port."""
     directory = data_directory(data_dir)
-    if url or os.environ.get("TIRAMI_URL") or running_node(directory):
+    if url or os.environ.get("TIRAMI_URL") or os.environ.get("FORGE_URL") or running_node(directory):
         with connect(url, token, data_dir) as client:
             yield RemoteNode(client, model)
         return
     from tirami.cli.host import PrivateNode  # a whole node: only who runs one imports it
 
-    flags = {"data_dir": directory, "infer.model": model, "log.file": str(directory / "node.log")}
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    config = load_config(None, {k: v for k, v in os.environ.items() if v.strip()}, flags)
+    config = settings(None, directory, {"infer.model": model, "log.file": str(directory / "node.log")})
     with DownloadBar(terminal.err, config.infer.model) as bar, PrivateNode.open(config, bar) as private:
         if private.model is None:
             raise EngineFailed(f"no model: {private.problem}")

@@ -5,7 +5,8 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
@@ -14,8 +15,11 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from tirami.cli.banner import Running
 from tirami.cli.conversation import Bill, Question
 from tirami.cli.download import Progress
+from tirami.core.clock import SystemClock
 from tirami.core.config import Config
 from tirami.node import Node, configure_logs
+from tirami.node.archive import is_sealed
+from tirami.node.backup import Restored, back_up, offline_copy, restore
 from tirami.node.chat import ChatCall
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -157,3 +161,41 @@ class PrivateNode:
             completion_tokens=settled.trade.completion_tokens if settled.trade else 0,
             finish_reason=settled.reason.value,
         )
+
+
+def archive_node(
+    config: Config, copies: Path | None, target: Path, passphrase: str | None, *, overwrite: bool
+) -> dict[str, object]:
+    """Write the backup of the node in the data directory.
+
+    Args:
+        copies: what the running node laid down; ``None`` when none runs.
+        passphrase: ``None`` writes an archive that anybody can read.
+
+    Raises:
+        StartError: the reason there is no backup.
+    """
+    source = offline_copy(config) if copies is None else nullcontext(copies)
+    with source as directory:
+        now_ms = SystemClock().now_ms()
+        manifest = back_up(config.data_dir, directory, target, passphrase, now_ms, overwrite=overwrite)
+    return {
+        "file": str(target.absolute()),
+        "bytes": target.stat().st_size,
+        "node": manifest.node,
+        "sealed": passphrase is not None,
+        "files": {name: member.size for name, member in manifest.files.items()},
+    }
+
+
+def restore_node(archive: Path, ask: Callable[[], str], config: Config, *, force: bool, only_check: bool) -> Restored:
+    """Put the node of an archive into the data directory, or find out whether that would work.
+
+    Args:
+        ask: called for the passphrase when the archive is sealed.
+
+    Raises:
+        StartError: the reason it stays where it is.
+    """
+    passphrase = ask() if is_sealed(archive) else None
+    return asyncio.run(restore(archive, passphrase, config, SystemClock(), force=force, only_check=only_check))

@@ -1,7 +1,5 @@
 """``tirami start`` and ``tirami node``: run a node in the foreground until a signal ends it."""
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +7,9 @@ import typer
 
 from tirami.cli.banner import Announcer, Banner, JsonLine, PlainLines
 from tirami.cli.options import DataDir, Json
+from tirami.cli.settings import ConfigFile, settings
 from tirami.cli.terminal import Terminal
-from tirami.core.config import Config, load_config
+from tirami.core.config import Config
 from tirami.core.errors import ConfigError
 
 ModelChoice = Annotated[
@@ -21,12 +20,16 @@ Port = Annotated[int | None, typer.Option("--port", "-p", min=0, max=65_535, hel
 Bind = Annotated[str | None, typer.Option("--bind", help="Address to listen on.  [127.0.0.1]")]
 Network = Annotated[Path | None, typer.Option("--network", metavar="FILE", help="Network file; regtest if absent.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML configuration.")]
 Upstream = Annotated[str | None, typer.Option("--upstream", metavar="URL", help="OpenAI-compatible server to front.")]
 AcceptRollback = Annotated[bool, typer.Option("--accept-rollback", help="Start on an older journal than last seen.")]
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.  [info]")]
 Ledger = Annotated[
-    Path | None, typer.Option("--ledger", metavar="PATH", help="Data directory; NAME.json stands for NAME beside it.")
+    Path | None, typer.Option("--ledger", metavar="FILE", help="The journal.  [journal.db in the data directory]")
+]
+TlsCert = Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: speak HTTPS.")]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="PEM key of the certificate.")]
+CorsOrigins = Annotated[
+    list[str] | None, typer.Option("--cors-origin", metavar="ORIGIN", help="Web origin whose pages may ask; repeat.")
 ]
 
 
@@ -41,11 +44,15 @@ def start(
     upstream: Upstream = None,
     accept_rollback: AcceptRollback = False,
     log_level: LogLevel = None,
+    ledger: Ledger = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    cors_origin: CorsOrigins = None,
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
     """Run a node with everything it needs, made at the first start. Ctrl-C saves and ends."""
-    config = load_config(config_file, _environment(), _flags(**locals()))
+    config = settings(config_file, data_dir, _flags(**locals()))
     terminal = Terminal(json_output)
     if terminal.err.is_terminal and not config.log.file:  # a log between the lines of the banner helps nobody
         config = config.with_flags({"log.file": str(config.data_dir / "node.log")})
@@ -64,13 +71,14 @@ def node(
     config_file: ConfigFile = None,
     accept_rollback: AcceptRollback = False,
     log_level: LogLevel = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    cors_origin: CorsOrigins = None,
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
     """Run a node with plain output: an API in the foreground."""
-    if ledger is not None:
-        data_dir = _ledger_directory(ledger)
-    config = load_config(config_file, _environment(), _flags(**locals()))
+    config = settings(config_file, data_dir, _flags(**locals()))
     if config.origin("log.format") == "default":
         config = config.with_flags({"log.format": "text"})
     _run(config, JsonLine() if json_output else PlainLines(config, Terminal(json_output).out))
@@ -78,7 +86,6 @@ def node(
 
 def _flags(
     *,
-    data_dir: Path | None,
     model: str | None,
     no_model: bool,
     offline: bool,
@@ -88,11 +95,14 @@ def _flags(
     network: Path | None,
     accept_rollback: bool,
     log_level: str | None,
+    ledger: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    cors_origin: list[str] | None,
     **_: object,
 ) -> dict[str, object]:
     """What the options of a command say, by setting."""
     return {
-        "data_dir": data_dir,
         "infer.model": "" if no_model else model,
         "infer.offline": offline or None,
         "infer.upstream_url": upstream,
@@ -101,6 +111,10 @@ def _flags(
         "network.file": network and str(network),
         "journal.accept_rollback": accept_rollback or None,
         "log.level": log_level,
+        "journal.file": ledger,
+        "api.tls_cert": tls_cert,
+        "api.tls_key": tls_key,
+        "api.cors_origins": cors_origin or None,
     }
 
 
@@ -114,15 +128,3 @@ def _run(config: Config, announcer: Announcer) -> None:
     announcer.opening()
     serve(config, progress=announcer.progress, ready=announcer.ready)
     announcer.stopped()
-
-
-def _environment() -> Mapping[str, str]:
-    """An empty value counts as absent."""
-    return {name: value for name, value in os.environ.items() if value.strip()}
-
-
-def _ledger_directory(path: Path) -> Path:
-    directory = path.with_suffix("") if path.suffix == ".json" else path
-    if directory.is_file():
-        raise ConfigError(f"{directory} is a file; the journal lies in a directory", param="data_dir")
-    return directory

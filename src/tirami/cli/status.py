@@ -33,6 +33,7 @@ def _show(console: Console, reply: StatusReply) -> None:
         "Book": f"sum {network.sum_of_accounts}, log size {network.log_size}",
         "Storage": "writable" if reply.storage_writable else "NOT WRITABLE: selling has stopped",
     }
+    facts |= {f"WARNING {warning.code}": warning.message for warning in reply.warnings}
     fields(console, "", facts)
     console.print("  Recent trades:" + ("" if reply.recent_trades else "  none"))
     for trade in reply.recent_trades[:5]:

@@ -28,6 +28,10 @@ class Announcement(msgspec.Struct, frozen=True):
 
     pid: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     url: str
+    ca: str | None = None
+    """PEM file of its certificate, when it speaks HTTPS."""
+    server_name: str | None = None
+    """What that certificate is for; the URL names an address of this machine."""
 
 
 def data_directory(named: Path | None) -> Path:
@@ -57,8 +61,9 @@ def connect(
     """A client of the chosen node.
 
     Args:
-        url: named on the command line; else ``TIRAMI_URL``, else the running node of the data directory.
-        token: named on the command line; else ``TIRAMI_API_TOKEN``. Empty counts as absent.
+        url: named on the command line; else ``TIRAMI_URL`` (``FORGE_URL``, as the original had it), else the running
+            node of the data directory.
+        token: named on the command line; else ``TIRAMI_API_TOKEN`` (``FORGE_API_TOKEN``). Empty counts as absent.
         data_dir: where to look for a running node.
         admin: whether the administrator's token may be read from the data directory when no other was named.
         timeout_s: longest silence of the node.
@@ -70,25 +75,27 @@ def connect(
     """
     directory = data_directory(data_dir)
     announced = running_node(directory)
-    chosen = _given(url, "TIRAMI_URL") or (announced and announced.url)
+    chosen = _given(url, "TIRAMI_URL", "FORGE_URL") or (announced and announced.url)
     if not chosen:
         raise NoNode(f"no node is running in {directory}: start one with `tirami start`, or name one with --url")
-    right = _given(token, "TIRAMI_API_TOKEN")
-    if right is None and admin and announced is not None and announced.url == chosen.rstrip("/"):
+    right = _given(token, "TIRAMI_API_TOKEN", "FORGE_API_TOKEN")
+    own = announced if announced is not None and announced.url == chosen.rstrip("/") else None
+    if right is None and admin and own is not None:
         right = read_secret(directory / "admin.token").decode().strip()
     if right is not None and not (right.isascii() and right.isprintable()):
         raise ConfigError("the token holds characters that no token has", param="token")
     if not chosen.startswith(("http://", "https://")):
         raise ConfigError(f"{chosen} is no URL of a node: it begins with http:// or https://", param="url")
     try:
-        return Tirami(chosen, token=right, timeout_s=timeout_s)
+        trust = {} if own is None else {"ca": own.ca, "server_name": own.server_name}
+        return Tirami(chosen, token=right, timeout_s=timeout_s, **trust)
     except httpx2.InvalidURL as error:
         raise ConfigError(f"{chosen} is no URL of a node: {error}", param="url") from error
 
 
-def _given(value: str | None, variable: str) -> str | None:
-    """The option, else the variable; blank counts as absent."""
-    for text in (value, os.environ.get(variable)):
+def _given(value: str | None, *variables: str) -> str | None:
+    """The option, else the first variable that is set; blank counts as absent."""
+    for text in (value, *map(os.environ.get, variables)):
         if text and text.strip():
             return text.strip()
     return None

@@ -5,8 +5,9 @@ nobody knows is refused, so that a misspelt limit is never silently the default.
 value came from, never the value: it may be a secret.
 """
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,9 @@ Origin = Literal["default", "file", "environment", "flag"]
 PREFIX = "TIRAMI_"
 NOT_SETTINGS = frozenset({"TIRAMI_API_TOKEN"})
 """Read by clients of a node; not a setting of one."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+MAX_ORIGINS = 64
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 def _count(default: int, least: int, most: int) -> Any:
@@ -37,6 +41,10 @@ def _secret() -> Any:
     return field(default="", repr=False)
 
 
+def _origins() -> Any:
+    return field(default=(), metadata={"origins": True})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiConfig:
     """The HTTP server."""
@@ -53,6 +61,12 @@ class ApiConfig:
     """``forge`` speaks as the original did: ``x_forge``, integer error codes, any model name is answered."""
     rate_per_second: int = _count(30, 1, 1_000_000)
     """Requests of one caller to economic routes: the burst, and what comes back each second."""
+    cors_origins: tuple[str, ...] = _origins()
+    """Origins whose pages may read answers, each exactly ``scheme://host[:port]``; by commas in the environment."""
+    tls_cert: str = _path("")
+    """PEM file of the certificate and its chain; with ``tls_key``, the API speaks HTTPS."""
+    tls_key: str = _path("")
+    """PEM file of the private key, readable by its owner only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +147,10 @@ class JournalConfig:
 
     accept_rollback: bool = False
     """Start although the journal is older than the last published head."""
+    file: str = _path("")
+    """The journal; empty for ``journal.db`` in the data directory. Its tip lies beside it."""
+    low_disk_mib: int = _count(256, 0, 1 << 30)
+    """Free space under which the node warns that its journal will not grow much longer; 0 never warns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +198,12 @@ class Config:
             raise ConfigError(f"there is no setting {key}", param=key)
         return self.origins.get(key, "default")
 
+    def value(self, key: str) -> object:
+        """The value of a dotted key. Raises ``ConfigError`` for a key that does not exist."""
+        self.origin(key)
+        section, separator, name = key.partition(".")
+        return getattr(getattr(self, section), name) if separator else getattr(self, key)
+
     def with_flags(self, flags: Mapping[str, object]) -> Self:
         """A copy in which ``flags`` (dotted key → value; ``None`` means not given) win. Raises ``ConfigError``."""
         given = {key: value for key, value in flags.items() if value is not None}
@@ -200,6 +224,22 @@ def _keys() -> Mapping[str, "Field[Any] | None"]:
 
 KEYS: Mapping[str, "Field[Any] | None"] = _keys()
 """Every dotted key there is."""
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of a dotted key must not be shown."""
+    item = KEYS.get(key)
+    return item is not None and not item.repr
+
+
+def is_public(api: ApiConfig) -> bool:
+    """Whether machines beyond this one can reach the API."""
+    return api.bind.strip().strip("[]").lower() not in LOOPBACK
+
+
+def environment_variable(key: str) -> str:
+    """The variable that sets a dotted key."""
+    return PREFIX + key.upper().replace(".", "_")
 
 
 def load_config(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
@@ -234,22 +274,37 @@ def _merged(config: Config, values: Mapping[str, object], origin: Origin) -> dic
     return arguments
 
 
+def problems(file: Path) -> list[ConfigError]:
+    """Everything a TOML file would be refused for, in its order; empty for one that is right."""
+    found = []
+    try:
+        for key, value in _entries(file):
+            try:
+                _check(key, value, str(file))
+            except ConfigError as error:
+                found.append(error)
+    except ConfigError as error:
+        found.append(error)
+    return found
+
+
 def _from_file(path: Path) -> dict[str, object]:
+    return {key: _check(key, value, str(path)) for key, value in _entries(path)}
+
+
+def _entries(path: Path) -> Iterator[tuple[str, object]]:
+    """Dotted keys and values of a file, not yet judged. Raises ``ConfigError``."""
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}", path=str(path)) from error
-    values: dict[str, object] = {}
     for name, content in document.items():
-        if name not in _SECTIONS:
-            values[name] = _check(name, content, str(path))
-        elif not isinstance(content, dict):
-            raise ConfigError(f"{name} is a section, not a value, in {path}", param=name)
+        if name in _SECTIONS and isinstance(content, dict):
+            yield from ((f"{name}.{key}", value) for key, value in content.items())
         else:
-            values |= {f"{name}.{key}": _check(f"{name}.{key}", value, str(path)) for key, value in content.items()}
-    return values
+            yield name, content
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
@@ -275,6 +330,8 @@ def _parsed(key: str, text: str) -> object:
         return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
     if kind is int and text.strip().isascii() and text.strip().isdigit() and len(text) < 32:
         return int(text)
+    if kind is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
 
@@ -285,6 +342,8 @@ def _kind(key: str) -> type[object]:
 
 def _check(key: str, value: object, source: str) -> object:
     """``value`` if it fits ``key``. Raises ``ConfigError``."""
+    if key in _SECTIONS:
+        raise ConfigError(f"{key} is a section, not a value ({source})", param=key)
     if key not in KEYS:
         raise ConfigError(f"{source} sets {key}, which does not exist", param=key)
     item = KEYS[key]
@@ -303,6 +362,8 @@ def _check(key: str, value: object, source: str) -> object:
     elif "choices" in metadata:
         if value not in metadata["choices"]:
             raise ConfigError(f"{key} must be one of {', '.join(metadata['choices'])} ({source})", param=key)
+    elif "origins" in metadata:
+        return _checked_origins(key, value, source)
     elif "path" in metadata:
         if not isinstance(value, str | Path):
             raise ConfigError(f"{key} must be a path ({source})", param=key)
@@ -310,6 +371,20 @@ def _check(key: str, value: object, source: str) -> object:
     elif not isinstance(value, str):
         raise ConfigError(f"{key} must be text ({source})", param=key)
     return value
+
+
+def _checked_origins(key: str, value: object, source: str) -> tuple[str, ...]:
+    """Origins as browsers send them: anything else would match never, or, with a wildcard, everybody."""
+    if not isinstance(value, list | tuple) or len(value) > MAX_ORIGINS:
+        raise ConfigError(f"{key} must be a list of at most {MAX_ORIGINS} origins ({source})", param=key)
+    for origin in value:
+        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+            raise ConfigError(
+                f"{key} holds something that is no origin: each is scheme://host or scheme://host:port, in lower case,"
+                f" without a path and without wildcards ({source})",
+                param=key,
+            )
+    return tuple(dict.fromkeys(value))
 
 
 def _expanded(key: str, path: Path, source: str) -> Path:

@@ -52,7 +52,8 @@
      ├─ StartError                   the node does not start
      │   ├─ KeyFileError, KeystoreError, ConfigError, NetworkFileError
      │   ├─ DataDirLocked, PortTaken, PublicBindRefused
-     │   └─ JournalCorrupt, JournalRollback, JournalTooNew
+     │   ├─ JournalCorrupt, JournalRollback, JournalTooNew, MigrationFailed
+     │   └─ BackupError, RestoreRefused
      └─ VerificationError            400 verification_failed
          ├─ InvalidSignature         400 invalid_signature
          ├─ InvalidProof             400 invalid_proof
@@ -375,6 +376,24 @@ class JournalRollback(StartError):
 
 class JournalTooNew(StartError):
     code = "journal_too_new"
+
+
+class MigrationFailed(StartError):
+    """The journal is of an earlier schema and stays so; ``schema`` in the data names it."""
+
+    code = "migration_failed"
+
+
+class BackupError(StartError):
+    """An archive cannot be written, cannot be read or does not hold what it says."""
+
+    code = "backup"
+
+
+class RestoreRefused(StartError):
+    """The archive is good and may not be put where it was to go."""
+
+    code = "restore_refused"
 
 
 class NetworkFileError(StartError):

@@ -8,10 +8,13 @@ start re-hashes all of them.
 
 import asyncio
 import hmac
+import os
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,11 +22,14 @@ from typing import Self
 
 import structlog
 
-from tirami.core.errors import JournalCorrupt, JournalRollback, JournalTooNew, StorageUnavailable
+from tirami.core.errors import DataDirLocked, JournalCorrupt, JournalRollback, StorageUnavailable
 from tirami.ledger.entries import Content, Entry, decode_content, encode_content, kind_of
+from tirami.ledger.migrations import Migration, migrate
 from tirami.ledger.tip import Tip, TipFile
 
 SCHEMA_VERSION = 1
+MIGRATIONS: tuple[Migration, ...] = ()
+"""Every step from an earlier schema; see :mod:`tirami.ledger.migrations`."""
 _log = structlog.get_logger()
 GENESIS = sha256(b"tirami/1/journal").digest()
 _ROWS_A_STATEMENT = 100
@@ -32,6 +38,9 @@ _SCHEMA = (
     "CREATE TABLE entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
     " body BLOB NOT NULL, chain BLOB NOT NULL)"
 )
+_MAGIC = b"SQLite format 3\0"
+_COPY_PAGES, _COPY_PAUSE_S = 256, 0.002
+"""A copy goes on by a megabyte at a time and lets waiting groups write in between."""
 
 Row = tuple[int, int, int, bytes, bytes]
 
@@ -53,6 +62,8 @@ class Journal:
         JournalCorrupt: an entry does not hash to its chain, is missing or cannot be read; names the entry.
         JournalRollback: the journal ends before its tip (an older copy), or has none, and ``accept_rollback`` is off.
         JournalTooNew: written by a later schema.
+        MigrationFailed: of an earlier schema, and could not be brought to this one.
+        DataDirLocked: another process has it open.
     """
 
     def __init__(
@@ -63,10 +74,13 @@ class Journal:
         self._database = database
         self._tip = tip
         self._accept_rollback = accept_rollback
+        self._database_turn = threading.Lock()
+        """Held for a transaction, and for each step of a copy."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._group = _Group([], [])
         self._wake = asyncio.Event()
         self._closing = False
+        self._closed = False
         self._replaces_tip = False
         self._writing = False
         self._writer: asyncio.Task[None] | None = None
@@ -85,15 +99,19 @@ class Journal:
         """Open or create the journal chained under ``key``; call :meth:`replay` before anything else."""
         fresh = not path.exists() or path.stat().st_size == 0
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not fresh:
+            _check_magic(path)
         tip = TipFile.open(path.with_suffix(".tip"), key, GENESIS, create=fresh, replace=accept_rollback)
         if fresh:
             path.touch(mode=0o600)
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            _configure(database, fresh)
+            _configure(database, path, fresh)
         except sqlite3.DatabaseError as error:
             database.close()
             tip.close()
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise DataDirLocked(f"{path} is in use by another process") from error
             raise JournalCorrupt(f"{path} cannot be read: {error}", entry=1) from error
         except BaseException:
             database.close()
@@ -173,10 +191,34 @@ class Journal:
             probe.unlink(missing_ok=True)
         return True
 
+    def copy_to(self, target: Path) -> None:
+        """Copy the durable entries to a new database file (0600) while writing goes on; for a thread of its own.
+
+        Raises ``StorageUnavailable``; then there is no file.
+        """
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with closing(sqlite3.connect(target)) as copy, self._database_turn:
+                self._database.backup(copy, pages=_COPY_PAGES, progress=self._let_write)
+        except (OSError, sqlite3.Error) as error:
+            target.unlink(missing_ok=True)
+            raise StorageUnavailable(f"the journal cannot be copied: {error}", retry_after=5) from error
+
+    def _let_write(self, _status: int, remaining: int, _total: int) -> None:
+        """Between two steps of a copy, never after the last: a group that is written goes into the copy as well."""
+        if remaining:
+            self._database_turn.release()
+            time.sleep(_COPY_PAUSE_S)
+            self._database_turn.acquire()
+            if self._closed:
+                raise OSError("the node stops")
+
     def abandon(self) -> None:
         """Let go of the files without having started: the way out of a refused start."""
         self._executor.shutdown()
-        self._database.close()
+        with self._database_turn:
+            self._closed = True
+            self._database.close()
         self._tip.close()
 
     async def close(self) -> None:
@@ -219,6 +261,13 @@ class Journal:
     def _write(self, rows: list[Row]) -> None:
         if not rows:
             return
+        with self._database_turn:
+            self._insert(rows)
+        with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
+            self._tip.write(Tip(rows[-1][0], rows[-1][4]), both=self._replaces_tip)
+            self._replaces_tip = False
+
+    def _insert(self, rows: list[Row]) -> None:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             for start in range(0, len(rows), _ROWS_A_STATEMENT):
@@ -230,12 +279,16 @@ class Journal:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
-        with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
-            self._tip.write(Tip(rows[-1][0], rows[-1][4]), both=self._replaces_tip)
-            self._replaces_tip = False
 
 
-def _configure(database: sqlite3.Connection, fresh: bool) -> None:
+def _check_magic(path: Path) -> None:
+    """Before anything is made beside a file that is somebody else's."""
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise JournalCorrupt(f"{path} is no journal", entry=0)
+
+
+def _configure(database: sqlite3.Connection, path: Path, fresh: bool) -> None:
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
@@ -244,11 +297,9 @@ def _configure(database: sqlite3.Connection, fresh: bool) -> None:
         database.execute(_SCHEMA)
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         database.execute("COMMIT")
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise JournalTooNew(f"the journal has schema {version}, this program knows {SCHEMA_VERSION}", schema=version)
-    if version != SCHEMA_VERSION:
-        raise JournalCorrupt(f"the journal names schema {version}, which never existed", entry=0)
+    copy = migrate(database, path, MIGRATIONS, SCHEMA_VERSION)
+    if copy is not None:
+        _log.info("journal_migrated", schema=SCHEMA_VERSION, copy=str(copy))
 
 
 def _checked(key: bytes, row: tuple[object, ...], seq: int, previous: bytes) -> Entry:

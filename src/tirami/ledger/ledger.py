@@ -146,6 +146,10 @@ class Ledger:
         await self._journal.close()
         self._countersigner.close()
 
+    def copy_to(self, target: Path) -> None:
+        """A consistent copy of the journal's database while this one goes on; for a thread of its own."""
+        self._journal.copy_to(target)
+
     # --- time, journal -----------------------------------------------------------------------------------------
 
     def now(self) -> UnixMs:

@@ -9,17 +9,25 @@ from typing import Self
 
 import msgspec
 
-from tirami.core.errors import DataDirLocked
+from tirami.core.config import Config
+from tirami.core.errors import DataDirLocked, JournalRollback, RestoreRefused
 from tirami.core.secretfile import read_secret, write_secret
 
 TRIES, PAUSE_S = 3, 0.02
+RESTORING = "restoring"
+"""Lies in a directory while a restore moves files in it."""
+
+
+def journal_path(config: Config) -> Path:
+    """Where the journal lies: in the data directory unless the settings say otherwise."""
+    return Path(config.journal.file).absolute() if config.journal.file else config.data_dir / "journal.db"
 
 
 class Home:
     """The data directory of one node, locked for this process until :meth:`close`.
 
-    Files: ``node.key`` and ``admin.token`` (secrets, 0600), ``journal.db`` and ``journal.tip``, ``node.json`` (pid
-    and URL of the running node), ``lock``.
+    Files: ``node.key`` and ``admin.token`` (secrets, 0600), ``journal.db`` and ``journal.tip``, ``journal.path`` (where
+    the journal is that goes with the key), ``node.json`` (pid and URL of the running node), ``lock``.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -27,8 +35,12 @@ class Home:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Create the directory when missing and lock it. Raises ``DataDirLocked`` naming the other process."""
+    def open(cls, path: Path, *, restoring: bool = False) -> Self:
+        """Create the directory when missing and lock it.
+
+        Raises ``DataDirLocked`` naming the other process; ``RestoreRefused`` when a restore broke off here, unless this
+        is the next one.
+        """
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -37,6 +49,9 @@ class Home:
             pid = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(lock)
             raise DataDirLocked(f"{path} is in use by the node with pid {pid}", pid=pid) from error
+        if not restoring and (path / RESTORING).exists():
+            os.close(lock)
+            raise RestoreRefused(f"a restore into {path} broke off: run it again with --force", param="data_dir")
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         return cls(path, lock)
@@ -45,9 +60,25 @@ class Home:
     def key_path(self) -> Path:
         return self.path / "node.key"
 
-    @property
-    def journal_path(self) -> Path:
-        return self.path / "journal.db"
+    def check_journal(self, journal: Path, *, accept: bool) -> None:
+        """Refuse to begin a second journal under a key that already has one: its promises would contradict the first's.
+
+        Raises ``JournalRollback`` unless ``accept``, which begins a new incarnation.
+        """
+        note = self.path / "journal.path"
+        if accept or journal.exists() or not note.exists():
+            return
+        known = self.path / note.read_text().strip()
+        raise JournalRollback(f"there is no journal at {journal}; this node's journal was {known}", entry=0)
+
+    def note_journal(self, journal: Path) -> None:
+        """Remember where the journal is; relative inside the directory, so that the directory can be moved."""
+        note, own = self.path / "journal.path", self.path.absolute()
+        text = str(journal.absolute().relative_to(own) if journal.absolute().is_relative_to(own) else journal)
+        if not note.exists() or note.read_text() != text:
+            temporary = note.with_suffix(".tmp")
+            temporary.write_text(text)
+            temporary.replace(note)
 
     def admin_token(self) -> str:
         """The token that may do everything, made at the first start."""
@@ -56,11 +87,11 @@ class Home:
             write_secret(path, secrets.token_hex(32).encode())
         return read_secret(path).decode().strip()
 
-    def announce(self, url: str) -> None:
-        """Write ``node.json`` so that the CLI finds this node."""
+    def announce(self, url: str, trust: dict[str, str]) -> None:
+        """Write ``node.json`` so that the CLI finds this node; ``trust`` says how to check its certificate."""
         path = self.path / "node.json"
         temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.encode({"pid": os.getpid(), "url": url}))
+        temporary.write_bytes(msgspec.json.encode({"pid": os.getpid(), "url": url, **trust}))
         temporary.replace(path)
 
     def close(self) -> None:

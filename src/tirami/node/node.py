@@ -3,20 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 
 from tirami.core.clock import Clock, SystemClock
-from tirami.core.config import Config
+from tirami.core.config import Config, is_public
 from tirami.core.errors import PublicBindRefused
 from tirami.core.keys import PublicKey
+from tirami.node.alerts import alerts
 from tirami.node.engines import Progress
-from tirami.node.http import HttpServer, build_app
+from tirami.node.http import HttpServer, Tls, build_app
 from tirami.node.parts import Parts, open_parts
 from tirami.node.upkeep import Upkeep
 
 _log = structlog.get_logger()
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 class Node:
@@ -42,15 +43,16 @@ class Node:
             StartError: the reason the node does not start. A model that cannot be had is none.
         """
         async with open_parts(config, clock or SystemClock()) as parts, AsyncExitStack() as stack:
-            upkeep = asyncio.create_task(
-                Upkeep(parts.ledger, parts.heads, parts.market, parts.engines.room, parts.clock).run(), name="upkeep"
+            upkeep = Upkeep(
+                parts.ledger, parts.heads, parts.market, parts.engines.room, parts.clock, partial(alerts, parts.config)
             )
-            stack.push_async_callback(_ended, upkeep)
+            watching = asyncio.create_task(upkeep.run(), name="upkeep")
+            stack.push_async_callback(_ended, watching)
             stack.push_async_callback(parts.engines.close)
             url = None
             if serve:
-                url = await stack.enter_async_context(_served(parts))
-                parts.home.announce(url)
+                url, trust = await stack.enter_async_context(_served(parts))
+                parts.home.announce(url, trust)
             stack.push_async_callback(parts.market.stop)
             await parts.engines.start(progress)
             _log.info("node_started", node=parts.key.public_key.hex(), url=url, network=parts.ledger.network.id)
@@ -81,17 +83,19 @@ async def _ended(task: "asyncio.Task[None]") -> None:
 
 
 @asynccontextmanager
-async def _served(parts: Parts) -> AsyncIterator[str]:
+async def _served(parts: Parts) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """Where the API answers, and how its certificate is checked."""
     _check_bind(parts)
-    server = HttpServer(build_app(parts), parts.config.api.bind, parts.config.api.port)
-    async with server:
-        yield server.url
+    tls = Tls.of(parts.config.api)
+    trust = {} if tls is None else {"ca": str(tls.certificate), "server_name": tls.server_name}
+    async with HttpServer(build_app(parts), parts.config.api.bind, parts.config.api.port, tls) as server:
+        yield server.url, trust
 
 
 def _check_bind(parts: Parts) -> None:
-    bind = parts.config.api.bind.strip().strip("[]").lower()
-    if bind in _LOOPBACK:
+    if not is_public(parts.config.api):
         return
     now = parts.ledger.now()
     if all(token.expired(now) for token in parts.ledger.state.settings.tokens.values()):
+        bind = parts.config.api.bind
         raise PublicBindRefused(f"binding to {bind} needs a token first: tirami token issue --scope inference")

@@ -18,9 +18,10 @@ from tirami.market import InferenceMarket, Load
 from tirami.node.activity import Activity
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
-from tirami.node.home import Home
+from tirami.node.home import Home, journal_path
 from tirami.node.meter import NodeMeter
 from tirami.node.payers import Payers
+from tirami.node.staging import Staging
 from tirami.proto import NetworkFile
 
 
@@ -45,6 +46,7 @@ class Parts:
     activity: Activity
     admin_token: str
     started_ms: UnixMs
+    staging: Staging
 
 
 @asynccontextmanager
@@ -54,9 +56,10 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         home = Home.open(config.data_dir)
         stack.callback(home.close)
         key, created = load_or_create_node_key(home.key_path)
-        network = _network(config, key.public_key)
+        network, journal = network_of(config, key.public_key), journal_path(config)
+        home.check_journal(journal, accept=config.journal.accept_rollback)
         ledger = Ledger.open(
-            home.journal_path,
+            journal,
             network=network,
             node=key,
             local_user=local_user_key(key).public_key,
@@ -66,6 +69,9 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         )
         stack.push_async_callback(ledger.close)
         await ledger.start(os.urandom)
+        home.note_journal(journal)
+        staging = Staging(home.path)
+        staging.clear()
         heads, keystore = Heads(ledger, key), Keystore(key, config.keystore.passphrase)
         payers = Payers(ledger, keystore, key)
         load = _load(config, ledger)
@@ -91,10 +97,12 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             activity=Activity(ledger, key.public_key),
             admin_token=home.admin_token(),
             started_ms=ledger.now(),
+            staging=staging,
         )
 
 
-def _network(config: Config, node: PublicKey) -> NetworkFile:
+def network_of(config: Config, node: PublicKey) -> NetworkFile:
+    """The network the settings name. Raises ``NetworkFileError``."""
     if not config.network.file:
         return NetworkFile.regtest(node)
     return NetworkFile.load(Path(config.network.file).expanduser())

@@ -1,6 +1,7 @@
 """What a node does by itself while it runs: watch the book, follow the load, end stale holds, publish heads."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -8,6 +9,7 @@ from tirami.core.clock import Clock
 from tirami.core.errors import StorageUnavailable
 from tirami.ledger import Heads, Ledger, PriceObserved
 from tirami.market import InferenceMarket, WaitingRoom
+from tirami.node.alerts import Alert
 
 _log = structlog.get_logger()
 
@@ -19,12 +21,22 @@ WATCH_EVERY_S = 60
 class Upkeep:
     """The node's one background task."""
 
-    def __init__(self, ledger: Ledger, heads: Heads, market: InferenceMarket, room: WaitingRoom, clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        heads: Heads,
+        market: InferenceMarket,
+        room: WaitingRoom,
+        clock: Clock,
+        alerts: Callable[[], Sequence[Alert]] = tuple,
+    ) -> None:
         self._ledger = ledger
         self._heads = heads
         self._market = market
         self._room = room
         self._clock = clock
+        self._alerts = alerts
+        self._alerted: set[str] = set()
 
     async def run(self) -> None:
         """Until cancelled. A job that fails is logged and comes again; none stops the others."""
@@ -51,6 +63,16 @@ class Upkeep:
             _log.warning("holds_expired", count=expired)
 
     async def _watch(self) -> None:
+        self._alert()
         self._ledger.check_balance()
         await self._ledger.record_facts(PriceObserved(self._market.load.demand))
         await self._heads.current()
+
+    def _alert(self) -> None:
+        """Say once what begins to need an operator, and once that it is over."""
+        now = {alert.code: alert for alert in self._alerts()}
+        for code in now.keys() - self._alerted:
+            _log.warning(code, reason=now[code].message)
+        for code in self._alerted - now.keys():
+            _log.info(f"{code}_over")
+        self._alerted = set(now)

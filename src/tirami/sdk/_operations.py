@@ -212,6 +212,11 @@ class Operations(SyncCaller):
         result: bytes = self._call("legal", {}, None, None, bytes)
         return result
 
+    def backup(self) -> s.BackupReply:
+        """Lay down a consistent copy of the journal in the data directory. ``POST /v1/tirami/backup``"""
+        result: s.BackupReply = self._call("backup", {}, None, None, s.BackupReply)
+        return result
+
     def status(self) -> s.StatusReply:
         """What this node is doing. ``GET /status``"""
         result: s.StatusReply = self._call("status", {}, None, None, s.StatusReply)
@@ -429,6 +434,11 @@ class AsyncOperations(AsyncCaller):
     async def legal(self) -> bytes:
         """TRM is not an investment. ``GET /legal``"""
         result: bytes = await self._call("legal", {}, None, None, bytes)
+        return result
+
+    async def backup(self) -> s.BackupReply:
+        """Lay down a consistent copy of the journal in the data directory. ``POST /v1/tirami/backup``"""
+        result: s.BackupReply = await self._call("backup", {}, None, None, s.BackupReply)
         return result
 
     async def status(self) -> s.StatusReply:

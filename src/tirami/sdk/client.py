@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 
 from tirami.api import BY_NAME
 from tirami.api.schemas import ChatCompletionRequest
+from tirami.core.errors import ConfigError
 from tirami.sdk._operations import AsyncOperations, Operations
 from tirami.sdk.errors import error_from
 
@@ -18,11 +20,25 @@ TIMEOUT_S = 600.0
 """Answers of small machines take their time."""
 
 
-def _settings(url: str | None, token: str | None, timeout_s: float) -> dict[str, Any]:
+def _settings(url: str | None, token: str | None, ca: str | None, timeout_s: float) -> dict[str, Any]:
     bearer = (token or os.environ.get("TIRAMI_API_TOKEN") or "").strip()
     headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
     base = url or os.environ.get("TIRAMI_URL") or DEFAULT_URL
-    return {"base_url": base, "headers": headers, "timeout": timeout_s, "trust_env": False}
+    settings: dict[str, Any] = {"base_url": base, "headers": headers, "timeout": timeout_s, "trust_env": False}
+    ca = ca or os.environ.get("SSL_CERT_FILE")
+    if ca and base.startswith("https:"):
+        settings["verify"] = _trusting(ca)
+    return settings
+
+
+def _trusting(ca: str) -> ssl.SSLContext:
+    """Nobody but the authorities, or the one certificate, in a PEM file."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"{ca} holds no certificates to trust", param="ca") from error
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a node's own certificate is enough, its issuer's not needed
+    return context
 
 
 def _request(name: str, path: dict[str, str], query: BaseModel | None, body: BaseModel | None) -> dict[str, Any]:
@@ -64,13 +80,24 @@ class Tirami(Operations):
         url: of the node; default ``TIRAMI_URL`` or the local node.
         token: bearer token; default ``TIRAMI_API_TOKEN`` or none.
         timeout_s: longest silence of the node.
+        ca: PEM file of the only certificates to trust; default ``SSL_CERT_FILE`` or the system's.
+        server_name: the name the node's certificate must be for; default the host of the URL.
 
     Every method raises the error of :mod:`tirami.core.errors` that the node answered with, and
     ``httpx2.TransportError`` when the node cannot be reached.
     """
 
-    def __init__(self, url: str | None = None, *, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        self._http = httpx2.Client(**_settings(url, token, timeout_s))
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        ca: str | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        self._http = httpx2.Client(**_settings(url, token, ca, timeout_s))
+        self._extensions = {"sni_hostname": server_name} if server_name else None
 
     def __enter__(self) -> Self:
         return self
@@ -82,11 +109,11 @@ class Tirami(Operations):
         self._http.close()
 
     def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
-        return _parsed(self._http.request(**_request(name, path, query, body)), reply)
+        return _parsed(self._http.request(extensions=self._extensions, **_request(name, path, query, body)), reply)
 
     def stream_chat(self, body: ChatCompletionRequest) -> Iterator[dict[str, Any]]:
         """Chunks of a streamed answer as they arrive; the last ones carry ``x_tirami``."""
-        with self._http.stream(**_streamed(body)) as response:
+        with self._http.stream(extensions=self._extensions, **_streamed(body)) as response:
             if response.status_code >= 400:
                 raise error_from(response.status_code, response.read(), response.headers.get("retry-after"))
             for line in response.iter_lines():
@@ -98,8 +125,17 @@ class Tirami(Operations):
 class AsyncTirami(AsyncOperations):
     """Asynchronous twin of :class:`Tirami`."""
 
-    def __init__(self, url: str | None = None, *, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        self._http = httpx2.AsyncClient(**_settings(url, token, timeout_s))
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        ca: str | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        self._http = httpx2.AsyncClient(**_settings(url, token, ca, timeout_s))
+        self._extensions = {"sni_hostname": server_name} if server_name else None
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,11 +147,13 @@ class AsyncTirami(AsyncOperations):
         await self._http.aclose()
 
     async def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
-        return _parsed(await self._http.request(**_request(name, path, query, body)), reply)
+        return _parsed(
+            await self._http.request(extensions=self._extensions, **_request(name, path, query, body)), reply
+        )
 
     async def stream_chat(self, body: ChatCompletionRequest) -> AsyncIterator[dict[str, Any]]:
         """Chunks of a streamed answer as they arrive; the last ones carry ``x_tirami``."""
-        async with self._http.stream(**_streamed(body)) as response:
+        async with self._http.stream(extensions=self._extensions, **_streamed(body)) as response:
             if response.status_code >= 400:
                 raise error_from(response.status_code, await response.aread(), response.headers.get("retry-after"))
             async for line in response.aiter_lines():

@@ -13,6 +13,7 @@ from tirami.api.schemas.accounts import (
     TokenRequest,
 )
 from tirami.api.schemas.approvals import ApprovalEntry, ApprovalList, DecisionRequest
+from tirami.api.schemas.backup import BackupReply
 from tirami.api.schemas.base import Body, Query, Reply
 from tirami.api.schemas.chat import (
     AssistantMessage,
@@ -84,7 +85,15 @@ from tirami.api.schemas.settlement import (
     AnchorReply,
     SettlementQuery,
 )
-from tirami.api.schemas.status import ActivityReport, EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
+from tirami.api.schemas.status import (
+    ActivityReport,
+    EngineReport,
+    HealthReply,
+    MarketPrice,
+    ReadyReply,
+    StatusReply,
+    StatusWarning,
+)
 from tirami.api.schemas.supply import (
     SupplyReply,
 )
@@ -106,6 +115,7 @@ __all__ = [
     "ApprovalEntry",
     "ApprovalList",
     "AssistantMessage",
+    "BackupReply",
     "BalanceQuery",
     "BalanceReply",
     "Body",
@@ -163,6 +173,7 @@ __all__ = [
     "Stance",
     "StateReply",
     "StatusReply",
+    "StatusWarning",
     "SupplyReply",
     "TokenEntry",
     "TokenList",

@@ -12,7 +12,14 @@ class HealthReply(Reply):
 class ReadyReply(Reply):
     ready: bool
     components: dict[str, bool]
+    warnings: list[str]
+    """Codes of what an operator should see to; the node still works."""
     protocol_version: int = 1
+
+
+class StatusWarning(Reply):
+    code: str
+    message: str
 
 
 class MarketPrice(Reply):
@@ -64,6 +71,7 @@ class StatusReply(Reply):
     engine: EngineReport
     activity: ActivityReport
     storage_writable: bool
+    warnings: list[StatusWarning]
     protocol_version: int = 1
     protocol_features: list[str]
     market_price: MarketPrice

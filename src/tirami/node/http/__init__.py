@@ -2,5 +2,6 @@
 
 from tirami.node.http.app import build_app
 from tirami.node.http.server import HttpServer
+from tirami.node.http.tls import Tls
 
-__all__ = ["HttpServer", "build_app"]
+__all__ = ["HttpServer", "Tls", "build_app"]

@@ -18,6 +18,7 @@ from tirami.api.legacy import legacy_path
 from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, TiramiError
 from tirami.node.http import (
     accounts,
+    backup,
     chat,
     economy,
     health,
@@ -33,6 +34,7 @@ from tirami.node.http import (
     usage,
 )
 from tirami.node.http.caller import Caller, CallerKind, identify
+from tirami.node.http.cors import Cors
 from tirami.node.http.handlers import HANDLERS, Call, Handler, check_complete, speaks_forge
 from tirami.node.http.legacy import deprecated
 from tirami.node.http.limits import CallerLimits
@@ -43,8 +45,8 @@ from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, chat, economy, health, log, manifest, metrics, pricing, routing, safety, settlement, supply, tokens,
-    usage,
+    accounts, backup, chat, economy, health, log, manifest, metrics, pricing, routing, safety, settlement, supply,
+    tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"
@@ -67,7 +69,7 @@ def build_app(parts: Parts) -> ASGIApp:
     document = openapi(VERSION)
     app.add_route("/openapi.json", _document(document), methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _routing_error)
-    return RequestIds(app, parts.meter)
+    return RequestIds(Cors(app, parts.config.api.cors_origins), parts.meter)
 
 
 def _endpoint(

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO
 from tirami.infer import Engine
+from tirami.node.home import journal_path
 from tirami.node.http.economy import REPUTATION
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
@@ -135,7 +136,7 @@ class NodeCollector:
         yield gauge("tokens_issued", "Tokens not revoked.", len(state.settings.tokens))
 
     def _journal_bytes(self) -> int:
-        journal, size = self._parts.home.journal_path, 0
+        journal, size = journal_path(self._parts.config), 0
         for path in (journal, journal.with_name(journal.name + "-wal")):
             with suppress(OSError):
                 size += path.stat().st_size

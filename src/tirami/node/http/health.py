@@ -9,11 +9,13 @@ from tirami.api.schemas import (
     MarketPrice,
     ReadyReply,
     StatusReply,
+    StatusWarning,
     TradesQuery,
 )
 from tirami.core.units import MICRO
 from tirami.ledger import tier_of
 from tirami.node.activity import DAY_MS
+from tirami.node.alerts import alerts
 from tirami.node.http.economy import network_reply
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.replies import json_reply
@@ -51,7 +53,8 @@ async def readyz(call: Call) -> Response:
         "storage": call.parts.ledger.writable,
     }
     ready = all(components.values())
-    return json_reply(ReadyReply(ready=ready, components=components), 200 if ready else 503)
+    warnings = [alert.code for alert in alerts(call.parts.config)]
+    return json_reply(ReadyReply(ready=ready, components=components, warnings=warnings), 200 if ready else 503)
 
 
 @handles("status")
@@ -66,6 +69,7 @@ async def status(call: Call) -> StatusReply:
         engine=_engine(parts),
         activity=_activity(parts, owner=call.caller.account is None),
         storage_writable=parts.ledger.writable,
+        warnings=[StatusWarning(code=alert.code, message=alert.message) for alert in alerts(parts.config)],
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),

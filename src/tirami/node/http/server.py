@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from tirami.core.errors import PortTaken
 from tirami.node.http.connection import BoundedConnection
+from tirami.node.http.tls import Tls
 
 DRAIN_S = 5
 
@@ -21,10 +22,12 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves ``app`` while the context is open. Raises ``PortTaken`` on entering."""
+    """Serves ``app`` while the context is open, over TLS when there is one. Raises ``PortTaken`` on entering."""
 
-    def __init__(self, app: ASGIApp, bind: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, bind: str, port: int, tls: Tls | None = None) -> None:
         self._app = app
+        self._tls = tls
+        self._renewal: asyncio.Task[None] | None = None
         self._bind = bind.strip("[]")
         self._port = port
         self._server: _Server | None = None
@@ -33,10 +36,10 @@ class HttpServer:
     @property
     def url(self) -> str:
         host = f"[{self._bind}]" if ":" in self._bind else self._bind
-        return f"http://{host}:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{host}:{self._port}"
 
     async def __aenter__(self) -> Self:
-        listener = self._listen()
+        listener, tls = self._listen(), self._tls
         config = uvicorn.Config(
             self._app,
             log_config=None,
@@ -47,17 +50,23 @@ class HttpServer:
             proxy_headers=False,
             http=BoundedConnection,
             ws="none",
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
         )
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server._serve([listener]), name="http")
         while not self._server.started and not self._task.done():  # noqa: ASYNC110 (uvicorn has only a flag)
             await asyncio.sleep(0.005)
+        if tls is not None:
+            self._renewal = asyncio.create_task(tls.follow(), name="tls-renewal")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None and self._task is not None
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
         self._server.should_exit = True
         await self._task
 

@@ -1,0 +1,33 @@
+"""What an operator should see to while the node still works."""
+
+import shutil
+from dataclasses import dataclass
+
+from tirami.core.config import Config, is_public
+from tirami.node.home import journal_path
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """``code`` is stable and tells nothing but its kind; ``message`` is for the operator."""
+
+    code: str
+    message: str
+
+
+def alerts(config: Config) -> list[Alert]:
+    """As things stand now; one look at the file system and nothing else."""
+    found = []
+    if is_public(config.api) and not config.api.tls_cert:
+        found.append(Alert("no_tls", "other machines reach this node without TLS: tokens and prompts go in the clear"))
+    least = config.journal.low_disk_mib
+    try:
+        free = shutil.disk_usage(journal_path(config).parent).free // MIB
+    except OSError as error:
+        found.append(Alert("disk_unknown", f"free space for the journal cannot be told: {error.strerror}"))
+    else:
+        if free < least:
+            found.append(Alert("disk_low", f"{free} MiB are free for the journal, fewer than {least}"))
+    return found
