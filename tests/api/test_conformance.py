@@ -92,7 +92,18 @@ def test_replies_about_things_that_exist(target: Target) -> None:
         reply("route", {}, mode="quality")
         reply("usage", {}, node=account, days="2")
         reply("disable_account", {"id": account})
-        for name in ("models", "log_head", "log_state", "network", "accounts", "status", "health", "healthz", "readyz"):
+        for name in (
+            "models",
+            "log_head",
+            "log_state",
+            "network",
+            "accounts",
+            "approvals",
+            "status",
+            "health",
+            "healthz",
+            "readyz",
+        ):
             reply(name, {})
         for name in ("pricing", "providers", "su_supply", "protocol", "manifest", "legal"):
             reply(name, {})

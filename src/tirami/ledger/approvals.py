@@ -44,7 +44,7 @@ class Approval:
     ceiling: int
     requested_ms: int
     expires_ms: int
-    verdict: str = Verdict.PENDING
+    verdict: str = Verdict.PENDING.value
     operator: str = ""
 
     def permits(self, amount: int) -> bool:
@@ -64,7 +64,7 @@ class Approvals:
                 self.by_id[fact.id] = Approval(fact.id, fact.account, fact.ceiling, at_ms, fact.expires_ms)
             case ApprovalDecided():
                 approval = self.by_id[fact.id]
-                approval.verdict = Verdict.APPROVED if fact.approved else Verdict.DENIED
+                approval.verdict = (Verdict.APPROVED if fact.approved else Verdict.DENIED).value
                 approval.operator, approval.expires_ms = fact.operator, fact.expires_ms
             case ApprovalUsed():
                 del self.by_id[fact.id]

@@ -59,7 +59,7 @@ class Breaker:
         return circuit is Circuit.CLOSED or (circuit is Circuit.HALF_OPEN and not self.probe)
 
     def trip(self, cause: str, at_ms: int) -> None:
-        self.cause, self.tripped_ms, self.probe = cause, at_ms, b""
+        self.cause, self.tripped_ms, self.probe = str(cause), at_ms, b""
 
     def admitted(self, spend: bytes, at_ms: int) -> None:
         """A spend passed the gate; the first one through a half-open breaker is its probe."""

@@ -20,9 +20,13 @@ TIMEOUT_S = 600.0
 """Answers of small machines take their time."""
 
 
-def _settings(url: str | None, token: str | None, ca: str | None, timeout_s: float) -> dict[str, Any]:
+def _settings(
+    url: str | None, token: str | None, approval: str | None, ca: str | None, timeout_s: float
+) -> dict[str, Any]:
     bearer = (token or os.environ.get("TIRAMI_API_TOKEN") or "").strip()
     headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+    if approval:
+        headers["x-tirami-approval"] = approval
     base = url or os.environ.get("TIRAMI_URL") or DEFAULT_URL
     settings: dict[str, Any] = {"base_url": base, "headers": headers, "timeout": timeout_s, "trust_env": False}
     ca = ca or os.environ.get("SSL_CERT_FILE")
@@ -79,6 +83,7 @@ class Tirami(Operations):
     Args:
         url: of the node; default ``TIRAMI_URL`` or the local node.
         token: bearer token; default ``TIRAMI_API_TOKEN`` or none.
+        approval: id of the approval to show; a spend that needs it uses it up.
         timeout_s: longest silence of the node.
         ca: PEM file of the only certificates to trust; default ``SSL_CERT_FILE`` or the system's.
         server_name: the name the node's certificate must be for; default the host of the URL.
@@ -92,11 +97,12 @@ class Tirami(Operations):
         url: str | None = None,
         *,
         token: str | None = None,
+        approval: str | None = None,
         timeout_s: float = TIMEOUT_S,
         ca: str | None = None,
         server_name: str | None = None,
     ) -> None:
-        self._http = httpx2.Client(**_settings(url, token, ca, timeout_s))
+        self._http = httpx2.Client(**_settings(url, token, approval, ca, timeout_s))
         self._extensions = {"sni_hostname": server_name} if server_name else None
 
     def __enter__(self) -> Self:
@@ -130,11 +136,12 @@ class AsyncTirami(AsyncOperations):
         url: str | None = None,
         *,
         token: str | None = None,
+        approval: str | None = None,
         timeout_s: float = TIMEOUT_S,
         ca: str | None = None,
         server_name: str | None = None,
     ) -> None:
-        self._http = httpx2.AsyncClient(**_settings(url, token, ca, timeout_s))
+        self._http = httpx2.AsyncClient(**_settings(url, token, approval, ca, timeout_s))
         self._extensions = {"sni_hostname": server_name} if server_name else None
 
     async def __aenter__(self) -> Self:
