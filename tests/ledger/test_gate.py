@@ -7,29 +7,69 @@ import pytest
 from tests.market.conftest import House
 from tests.market.test_inference import nothing_is_held, order, serve
 from tirami.core.clock import SystemClock
-from tirami.core.errors import BudgetExceeded, InsufficientFunds, KillSwitchActive, SafetyUnknown, SpendDenied
+from tirami.core.errors import (
+    BudgetExceeded,
+    InsufficientFunds,
+    KillSwitchActive,
+    SafetyUnknown,
+    SpendDenied,
+    VelocityExceeded,
+)
 from tirami.core.keys import SigningKey
 from tirami.core.units import Trm
-from tirami.ledger import AccountDisabled, Book, PayerBooks, PolicySet
+from tirami.ledger import (
+    AccountDisabled,
+    Approvals,
+    Book,
+    Breaker,
+    Holds,
+    Ledger,
+    Payer,
+    PayerBooks,
+    PolicySet,
+    Velocity,
+)
 from tirami.ledger import gate as gate_module
 from tirami.ledger import safety as safety_module
 from tirami.ledger.gate import Gate
 
-PLACES: dict[str, tuple[object, str]] = {
-    "the kill switch": (Gate, "kill"),
-    "the halt": (Gate, "_check_halted"),
-    "the clock": (SystemClock, "now_ms"),
-    "the policy": (Gate, "policy"),
-    "the means": (Gate, "means"),
-    "the credit line": (Gate, "line"),
-    "the income": (Book, "income"),
-    "the holds": (PayerBooks, "held"),
-    "the sliding hour": (PayerBooks, "spent_in_hour"),
-    "the decision": (gate_module, "refusal"),
-    "the budgets": (safety_module, "_budgets"),
+SPEND, VOUCHER, HEADROOM = "spend", "voucher", "headroom"
+EVERYTHING = {SPEND, VOUCHER, HEADROOM}
+PLACES: dict[str, tuple[object, str, set[str]]] = {
+    "the kill switch": (Gate, "kill", {SPEND, VOUCHER}),
+    "the halt": (Gate, "_check_halted", {SPEND, VOUCHER}),
+    "the switches": (Gate, "_check_switches", {VOUCHER}),
+    "the clock": (SystemClock, "now_ms", EVERYTHING),
+    "the policy": (Gate, "policy", EVERYTHING),
+    "the default policy": (gate_module, "Policy", EVERYTHING),
+    "the means": (Gate, "means", EVERYTHING),
+    "the bundle of means": (gate_module, "Means", EVERYTHING),
+    "the credit line": (Gate, "line", EVERYTHING),
+    "the limit of the line": (Book, "limit", EVERYTHING),
+    "the income": (Book, "income", EVERYTHING),
+    "the account": (gate_module, "key_account", EVERYTHING),
+    "the books": (Holds, "books", EVERYTHING),
+    "the holds": (PayerBooks, "held", EVERYTHING),
+    "the sliding hour": (PayerBooks, "spent_in_hour", {SPEND, HEADROOM}),
+    "the rules": (Gate, "_pass", {SPEND}),
+    "the decision": (gate_module, "refusal", {SPEND}),
+    "the budgets": (safety_module, "_budgets", {SPEND, HEADROOM}),
+    "one budget": (safety_module, "_over", {SPEND}),
+    "the breaker": (safety_module, "_tripped", {SPEND}),
+    "the breaker's state": (Breaker, "lets_through", {SPEND}),
+    "the velocity": (safety_module, "_too_fast", {SPEND}),
+    "the sliding minute": (Velocity, "count", {SPEND}),
+    "the funds": (safety_module, "_unfunded", {SPEND}),
+    "the approval": (Gate, "_permit", {SPEND}),
+    "the permit shown": (Approvals, "shown", {SPEND, HEADROOM}),
+    "what waits already": (Approvals, "waiting", {SPEND}),
+    "room in the queue": (Approvals, "full", {SPEND}),
+    "the request": (Gate, "_request", {SPEND}),
+    "the approval's id": ("instance", "random", {SPEND}),
+    "the journal of the request": (Ledger, "append", {SPEND}),
+    "what fits": (gate_module, "headroom", {HEADROOM}),
 }
-SWITCHES_ONLY = {"the kill switch", "the halt", "the decision"}
-"""Not asked for headroom, which looks at funds and budgets."""
+"""What the gate reads or calls, and which questions it is asked for. Every spend of the test needs an approval."""
 PROPERTIES = {"the kill switch", "the holds"}
 FAULTS = (RuntimeError("bug"), KeyError("missing"), MemoryError())
 
@@ -48,27 +88,50 @@ async def test_a_fault_inside_the_gate_is_a_denial(
     house: House, monkeypatch: pytest.MonkeyPatch, place: str, fault: Exception
 ) -> None:
     house.engine.length = 100
+    payer = Payer(house.agent.key, house.agent.signer, house.agent.scope, permit=b"x" * 32)
     ticket = await house.market.begin_inference(await order(house, max_tokens=50))
-    entries = house.ledger.seq
-    named, unnamed = await order(house, max_tokens=10), await order(house)
+    await house.ledger.record_facts(PolicySet(payer.key, None, 900, None, 0, 30))
+    if place == "the default policy":
+        house.ledger.state.settings.policies.clear()
+    named, unnamed = await order(house, payer, max_tokens=510), await order(house, payer)
     async with house.market.execute(ticket, ticket.payer.key, streamed=True) as session:
         await anext(session)
         session.deliver()
-        owner, name = PLACES[place]
+        entries = house.ledger.seq
+        owner, name, asked = PLACES[place]
+        owner = house.ledger.gate if owner == "instance" else owner
         with monkeypatch.context() as fails:
             fails.setattr(owner, name, property(broken(fault)) if place in PROPERTIES else broken(fault))
-            for wanted in (named, unnamed):
+            if SPEND in asked:
                 with pytest.raises(SafetyUnknown):
-                    await house.market.begin_inference(wanted)
-            with pytest.raises(SafetyUnknown):
-                session._vouch()
-            if place not in SWITCHES_ONLY:
+                    await house.market.begin_inference(named)
+            if HEADROOM in asked:
                 with pytest.raises(SafetyUnknown):
-                    house.ledger.gate.headroom(house.agent.key)
+                    await house.market.begin_inference(unnamed)
+            if VOUCHER in asked:
+                with pytest.raises(SafetyUnknown):
+                    session._vouch()
         assert house.ledger.seq == entries, "nothing was signed and nothing is held"
         assert set(house.ledger.state.holds.open) == {ticket.hold_id}
         assert (await session.settle()).cost == 1
     assert nothing_is_held(house)
+    if place not in ("the clock", "the switches"):
+        assert {denial.code for denial in house.ledger.gate.denials.latest(payer.key)} == {"safety_unknown"}
+
+
+def test_thirty_places_are_broken() -> None:
+    assert len(PLACES) >= 30
+
+
+async def test_a_trip_that_cannot_be_written_is_still_a_denial(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    payer = await house.hosted((None, None, None, None, 1))
+    await house.market.cancel(await house.market.begin_inference(await order(house, payer)))
+    with monkeypatch.context() as fails:
+        fails.setattr(Ledger, "append", broken(RuntimeError("bug")))
+        with pytest.raises(SafetyUnknown):
+            house.ledger.gate.check(payer.key, Trm(1))
+    with pytest.raises(VelocityExceeded):
+        house.ledger.gate.check(payer.key, Trm(1))
 
 
 async def test_a_fault_at_the_last_voucher_bills_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +151,7 @@ async def test_headroom_is_the_least_of_funds_and_budgets(house: House) -> None:
     ledger = house.ledger
 
     async def headroom(*budgets: int | None) -> Trm | None:
-        await ledger.record_facts(PolicySet(house.agent.key, *budgets))
+        await ledger.record_facts(PolicySet(house.agent.key, *budgets, None, None))
         return ledger.gate.headroom(house.agent.key)
 
     await serve(house)

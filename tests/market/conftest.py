@@ -17,7 +17,7 @@ from tirami.ledger import NETWORK, AccountCreated, Heads, Ledger, Payer, PolicyS
 from tirami.market import InferenceMarket, Load
 from tirami.proto import NetworkFile
 
-UNLIMITED = (None, None, None)
+UNLIMITED = (None, None, None, None, None)
 
 
 @dataclass
@@ -29,12 +29,11 @@ class House:
     node: SigningKey
     agent: Payer
 
-    async def hosted(
-        self, budgets: tuple[int | None, int | None, int | None] = UNLIMITED, key: SigningKey | None = None
-    ) -> Payer:
+    async def hosted(self, limits: tuple[int | None, ...] = UNLIMITED, key: SigningKey | None = None) -> Payer:
+        """An account with a welcome line; limits not given are off."""
         key = key or SigningKey.generate()
         await self.ledger.record_facts(
-            AccountCreated(key.public_key, "agent", b""), PolicySet(key.public_key, *budgets)
+            AccountCreated(key.public_key, "agent", b""), PolicySet(key.public_key, *limits, *UNLIMITED[len(limits) :])
         )
         granted = grant_line(self.ledger, self.node, key.public_key)
         if granted is not None:

@@ -25,11 +25,15 @@
      │   ├─ ModelNotFound            404 model_not_found
      │   ├─ AccountNotFound          404 account_not_found
      │   ├─ TradeNotFound            404 trade_not_found
+     │   ├─ ApprovalNotFound         404 approval_not_found
      │   └─ TokenNotFound            404 token_not_found
      ├─ SpendDenied                  the gate said no
      │   ├─ InsufficientFunds        402 insufficient_funds
      │   ├─ BudgetExceeded           403 budget_exceeded
+     │   ├─ VelocityExceeded         403 velocity_exceeded
+     │   ├─ CircuitBreakerOpen       403 circuit_breaker_open
      │   ├─ ApprovalRequired         403 approval_required
+     │   ├─ ApprovalDenied           403 approval_denied
      │   ├─ AccountDisabled          403 account_disabled
      │   ├─ SafetyUnknown            403 safety_unknown
      │   └─ KillSwitchActive         423 kill_switch_active
@@ -205,6 +209,10 @@ class TradeNotFound(NotFound):
     code = "trade_not_found"
 
 
+class ApprovalNotFound(NotFound):
+    code = "approval_not_found"
+
+
 class TokenNotFound(NotFound):
     code = "token_not_found"
 
@@ -227,8 +235,24 @@ class BudgetExceeded(SpendDenied):
     code = "budget_exceeded"
 
 
+class VelocityExceeded(SpendDenied):
+    """One spend too many within a minute; it opens the account's circuit breaker."""
+
+    code = "velocity_exceeded"
+
+
+class CircuitBreakerOpen(SpendDenied):
+    code = "circuit_breaker_open"
+
+
 class ApprovalRequired(SpendDenied):
+    """A person has to allow this spend; ``approval_id`` names the request that waits, if there was room for one."""
+
     code = "approval_required"
+
+
+class ApprovalDenied(SpendDenied):
+    code = "approval_denied"
 
 
 class AccountDisabled(SpendDenied):

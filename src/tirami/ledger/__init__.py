@@ -2,14 +2,22 @@
 
 from tirami.ledger.accounts import BURN, ISSUANCE, LINES, Account, AccountKind, Posting, key_account, local_account
 from tirami.ledger.admission import LOCAL, NETWORK, Admitted, admit, allowance_rule
+from tirami.ledger.approvals import Approval, Approvals, Verdict
 from tirami.ledger.book import Book, Demand
+from tirami.ledger.breaker import Breaker, Circuit, Trip
 from tirami.ledger.countersigner import countersigned
 from tirami.ledger.debits import Debit, Debits
+from tirami.ledger.denials import Denial, Denials
 from tirami.ledger.entries import (
     AccountCreated,
     AccountDisabled,
+    ApprovalDecided,
+    ApprovalRequested,
+    ApprovalUsed,
+    BreakerTripped,
     Entry,
     HoldCaptured,
+    HoldFailed,
     HoldOpened,
     HoldReleased,
     HoldVouched,
@@ -27,10 +35,11 @@ from tirami.ledger.ledger import HOLD_LIFETIME_MS, Balance, Ledger, Payer
 from tirami.ledger.lines import grant_line, is_issuer
 from tirami.ledger.log import MerkleLog
 from tirami.ledger.pricing import UNITY, Price, Tier, price, raw_demand, smoothed, tier_of
-from tirami.ledger.safety import Means, Policy, Window
+from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, Window
 from tirami.ledger.settings import HostedAccount, Settings, Token
 from tirami.ledger.state import State, StoredRecord
 from tirami.ledger.transfers import transfer, transferable
+from tirami.ledger.velocity import Velocity
 
 __all__ = [
     "BURN",
@@ -40,20 +49,33 @@ __all__ = [
     "LOCAL",
     "MAX_OPEN",
     "NETWORK",
+    "NODE_POLICY",
+    "OWNER_POLICY",
     "UNITY",
     "Account",
     "AccountCreated",
     "AccountDisabled",
     "AccountKind",
     "Admitted",
+    "Approval",
+    "ApprovalDecided",
+    "ApprovalRequested",
+    "ApprovalUsed",
+    "Approvals",
     "Balance",
     "Book",
+    "Breaker",
+    "BreakerTripped",
+    "Circuit",
     "Debit",
     "Debits",
     "Demand",
+    "Denial",
+    "Denials",
     "Entry",
     "Heads",
     "HoldCaptured",
+    "HoldFailed",
     "HoldOpened",
     "HoldReleased",
     "HoldVouched",
@@ -81,6 +103,9 @@ __all__ = [
     "TokenExpirySet",
     "TokenIssued",
     "TokenRevoked",
+    "Trip",
+    "Velocity",
+    "Verdict",
     "Window",
     "admit",
     "allowance_rule",

@@ -77,7 +77,13 @@ class HoldReleased(msgspec.Struct, frozen=True, array_like=True, tag="released")
     reason: str
 
 
-Hold = HoldOpened | HoldVouched | HoldCaptured | HoldReleased
+class HoldFailed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """The engine or the settlement of an open session failed: an error for the breaker, whatever is still captured."""
+
+    id: bytes
+
+
+Hold = HoldOpened | HoldVouched | HoldCaptured | HoldReleased | HoldFailed
 
 
 class JournalOpened(msgspec.Struct, frozen=True, array_like=True, tag="journal_opened"):
@@ -107,12 +113,20 @@ class KillSet(msgspec.Struct, frozen=True, array_like=True, tag="kill_set"):
 
 
 class PolicySet(msgspec.Struct, frozen=True, array_like=True, tag="policy_set"):
-    """Budgets of one account in TRM; ``None`` is no limit of that kind."""
+    """Policy of one account; ``None`` is no limit of that kind.
+
+    Attributes:
+        per_request, per_hour, lifetime: budgets, TRM.
+        approval_above: a larger spend needs a person's approval, TRM. Entries of older nodes do not have it.
+        per_minute: spends admitted in one sliding minute. Entries of older nodes do not have it.
+    """
 
     account: bytes
     per_request: int | None
     per_hour: int | None
     lifetime: int | None
+    approval_above: int | None = 500
+    per_minute: int | None = 30
 
 
 class AccountCreated(msgspec.Struct, frozen=True, array_like=True, tag="account_created"):
@@ -153,6 +167,37 @@ class TokenRevoked(msgspec.Struct, frozen=True, array_like=True, tag="token_revo
     hash: bytes
 
 
+class BreakerTripped(msgspec.Struct, frozen=True, array_like=True, tag="breaker_tripped"):
+    """The gate denied a spend for a reason that opens the account's circuit breaker."""
+
+    account: bytes
+    cause: str
+
+
+class ApprovalRequested(msgspec.Struct, frozen=True, array_like=True, tag="approval_requested"):
+    """A spend of ``ceiling`` TRM waits for a person until ``expires_ms``; ``id`` is 32 random bytes."""
+
+    id: bytes
+    account: bytes
+    ceiling: int
+    expires_ms: int
+
+
+class ApprovalDecided(msgspec.Struct, frozen=True, array_like=True, tag="approval_decided"):
+    """A person said yes or no; a permit lasts until ``expires_ms``."""
+
+    id: bytes
+    approved: bool
+    operator: str
+    expires_ms: int
+
+
+class ApprovalUsed(msgspec.Struct, frozen=True, array_like=True, tag="approval_used"):
+    """The permit was used up by the hold or record that stands in the same group."""
+
+    id: bytes
+
+
 class HeadPublished(msgspec.Struct, frozen=True, array_like=True, tag="head_published"):
     """A tree head this node signed and may have shown to somebody."""
 
@@ -176,6 +221,10 @@ Fact = (
     | TokenIssued
     | TokenExpirySet
     | TokenRevoked
+    | BreakerTripped
+    | ApprovalRequested
+    | ApprovalDecided
+    | ApprovalUsed
     | HeadPublished
     | PriceObserved
 )
@@ -198,7 +247,7 @@ class Entry(msgspec.Struct, frozen=True):
 def kind_of(content: Content) -> EntryKind:
     if isinstance(content, Envelope):
         return EntryKind.RECORD
-    if isinstance(content, HoldOpened | HoldVouched | HoldCaptured | HoldReleased):
+    if isinstance(content, HoldOpened | HoldVouched | HoldCaptured | HoldReleased | HoldFailed):
         return EntryKind.HOLD
     return EntryKind.FACT
 

@@ -1,32 +1,37 @@
 """The gate of one node: the pure rules of :mod:`tirami.ledger.safety` over its state as it stands now.
 
-Whoever promises money asks here first, in the same step of the event loop in which it promises.
+Whoever promises money asks here first, in the same step of the event loop in which it promises. Whatever goes wrong
+inside is a denial (SAF-06), and every denial is noted.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from tirami.core.errors import AccountDisabled, SafetyUnknown, SpendDenied
+from tirami.core.errors import (
+    AccountDisabled,
+    ApprovalDenied,
+    ApprovalRequired,
+    SafetyUnknown,
+    SpendDenied,
+    VelocityExceeded,
+)
 from tirami.core.keys import PublicKey
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
-from tirami.ledger.entries import KillSet
-from tirami.ledger.holds import MAX_OPEN, PayerBooks
-from tirami.ledger.safety import OWNER_POLICY, Means, Policy, headroom, refusal
+from tirami.ledger.approvals import REQUEST_MS, Approval, Verdict
+from tirami.ledger.breaker import Trip
+from tirami.ledger.denials import Denial, Denials
+from tirami.ledger.entries import ApprovalRequested, ApprovalUsed, BreakerTripped, Fact, KillSet
+from tirami.ledger.holds import MAX_OPEN
+from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, frozen, headroom, refusal
 from tirami.ledger.state import State
 
-
-class _DenyOnFault:
-    """Whatever goes wrong inside the gate is a denial (SAF-06)."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, SpendDenied):
-            raise SafetyUnknown("the gate could not decide, so it denies") from error
+NOBODY = b""
+"""Account of a question that is not about one."""
 
 
-_deny_on_fault = _DenyOnFault()
+def _not_started(_: int) -> bytes:
+    raise SafetyUnknown("this ledger has not started")
 
 
 class Gate:
@@ -36,31 +41,44 @@ class Gate:
         state: the ledger's state, asked anew each time.
         now: its clock.
         node, local_user: the keys of this node; the local user is bound by switches, not by budgets.
+        write: journals a fact a denial leaves behind: a tripped breaker, a request for approval.
     """
 
     def __init__(
-        self, state: Callable[[], State], now: Callable[[], UnixMs], node: PublicKey, local_user: PublicKey
+        self,
+        state: Callable[[], State],
+        now: Callable[[], UnixMs],
+        node: PublicKey,
+        local_user: PublicKey,
+        write: Callable[[Fact], object],
     ) -> None:
         self._state = state
         self._now = now
         self._node = node
         self._local_user = local_user
+        self._write = write
+        self.random: Callable[[int], bytes] = _not_started
+        """Source of approval ids; the ledger's start sets it."""
+        self.denials = Denials()
         self.thrown: KillSet | None = None
         """A kill switch thrown in memory whose fact is not durable yet, or could not be written."""
         self.halted: str | None = None
-        """Why this node stopped spending by itself (Σ ≠ 0), or ``None``."""
+        """Why this node stopped spending by itself (Σ ≠ 0), or ``None``. No switch lifts it."""
+
+    # --- what an account has and may ---------------------------------------------------------------------------
 
     @property
     def kill(self) -> KillSet | None:
         return self.thrown or self._state().settings.kill
 
     def policy(self, account: bytes) -> Policy | None:
-        """Budgets of an account of this node; ``None`` for anybody else, whom the gate denies."""
+        """Limits of an account of this node; ``None`` for anybody else, whom the gate denies."""
         if account == self._local_user:
             return OWNER_POLICY
         settings = self._state().settings
-        known = account == self._node or account in settings.accounts
-        return settings.policies.get(account, Policy()) if known else None
+        if account == self._node:
+            return settings.policies.get(account, NODE_POLICY)
+        return settings.policies.get(account, Policy()) if account in settings.accounts else None
 
     def line(self, account: bytes) -> Trm:
         """The part of a credit line the gate still honours: nothing after its due date (B4)."""
@@ -77,44 +95,127 @@ class Gate:
         available = Trm(cover - books.settled - books.held)
         return Means(available, self.policy(account), hosted is not None and hosted.disabled)
 
-    def check(self, account: bytes, amount: Trm) -> None:
-        """Raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial."""
-        with _deny_on_fault:
-            self._check_halted()
-            books = self._state().holds.books(account)
-            denied = refusal(self.kill, self.means(account), books, amount, self._now())
-        if denied is not None:
-            raise denied
+    # --- questions ---------------------------------------------------------------------------------------------
+
+    def check(self, account: bytes, amount: Trm, permit: bytes = b"") -> tuple[Fact, ...]:
+        """Raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial.
+
+        Args:
+            permit: id of the approval the caller shows, empty for none.
+
+        Returns:
+            What must be journaled in one group with the promise: the use of a permit.
+        """
+        with _Denying(self, account, amount):
+            means = self._pass(account, amount)
+            threshold = means.policy.approval_above if means.policy else 0
+            if threshold is None or amount <= threshold:
+                return ()
+            return (self._permit(account, amount, permit, threshold),)
+
+    def check_early(self, account: bytes) -> None:
+        """All but the approval, for the smallest spend there is. Raises ``SpendDenied``."""
+        with _Denying(self, account, Trm(1)):
+            self._pass(account, Trm(1))
 
     def check_open(self) -> None:
         """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
-        with _deny_on_fault:
-            self._check_halted()
-            denied = refusal(self.kill, Means(None, OWNER_POLICY, disabled=False), PayerBooks(), Trm(0), self._now())
-        if denied is not None:
-            raise denied
+        with _Denying(self, NOBODY, None):
+            self._check_switches()
 
     def check_voucher(self, account: bytes) -> None:
         """Whether a session of this account may go on: its ceiling is held, so only switches and the account count."""
-        self.check_open()
-        with _deny_on_fault:
-            disabled = self.means(account).disabled
-        if disabled:
-            raise AccountDisabled("this account is disabled")
+        with _Denying(self, account, None):
+            self._check_switches()
+            if self.means(account).disabled:
+                raise AccountDisabled("this account is disabled")
 
     def may_open(self, account: bytes) -> bool:
         """Whether another session fits into an acceptance. Raises ``SafetyUnknown``."""
-        with _deny_on_fault:
+        with _Denying(self, account, None):
             return len(self._state().holds.books(account).open) < MAX_OPEN
 
-    def headroom(self, account: bytes) -> Trm | None:
-        """The most this account could promise now, kill switch aside; ``None`` without bound.
+    def headroom(self, account: bytes, permit: bytes = b"") -> Trm | None:
+        """The most this account could promise now, switches aside; ``None`` without bound.
 
         Raises ``SafetyUnknown``.
         """
-        with _deny_on_fault:
-            return headroom(self.means(account), self._state().holds.books(account), self._now())
+        with _Denying(self, account, None):
+            now = self._now()
+            shown = self._state().settings.approvals.shown(permit, account, now)
+            permitted = Trm(shown.ceiling if shown is not None and shown.verdict == Verdict.APPROVED else 0)
+            return headroom(self.means(account), self._state().holds.books(account), permitted, now)
+
+    # --- how they are answered ---------------------------------------------------------------------------------
+
+    def _pass(self, account: bytes, amount: Trm) -> Means:
+        """Every rule but the approval; a velocity overrun trips the breaker."""
+        self._check_halted()
+        means, books = self.means(account), self._state().holds.books(account)
+        denied = refusal(self.kill, means, books, amount, self._now())
+        if isinstance(denied, VelocityExceeded):
+            self._write(BreakerTripped(account, Trip.VELOCITY))
+        if denied is not None:
+            raise denied
+        return means
+
+    def _permit(self, account: bytes, amount: Trm, permit: bytes, threshold: int) -> ApprovalUsed:
+        """The use of the permit shown. Raises ``ApprovalDenied``, or ``ApprovalRequired`` and queues the request."""
+        approvals, now = self._state().settings.approvals, self._now()
+        shown = approvals.shown(permit, account, now)
+        if shown is not None and shown.permits(amount):
+            return ApprovalUsed(shown.id)
+        if shown is not None and shown.verdict == Verdict.DENIED:
+            raise ApprovalDenied("an administrator denied this spend", approval_id=shown.id.hex())
+        waiting = approvals.waiting(account, amount, now)
+        if waiting is None and approvals.full(account, now):
+            message = "this spend needs an approval, and too many requests are waiting already"
+            raise ApprovalRequired(message, approval_id=None, threshold=threshold, ceiling=amount)
+        request = waiting or self._request(account, amount, now)
+        raise ApprovalRequired(
+            f"{amount} TRM are more than the {threshold} this account may spend without an approval; "
+            "when it is approved, repeat the call with the header X-Tirami-Approval",
+            approval_id=request.id.hex(),
+            threshold=threshold,
+            ceiling=amount,
+            expires_ms=request.expires_ms,
+        )
+
+    def _request(self, account: bytes, amount: Trm, now: UnixMs) -> Approval:
+        request = ApprovalRequested(self.random(32), account, amount, now + REQUEST_MS)
+        self._write(request)
+        return Approval(request.id, account, amount, now, request.expires_ms)
+
+    def _check_switches(self) -> None:
+        self._check_halted()
+        if (kill := self.kill) is not None and kill.active:
+            raise frozen(kill)
 
     def _check_halted(self) -> None:
         if self.halted is not None:
             raise SafetyUnknown(f"spending is halted: {self.halted}")
+
+    def note(self, account: bytes, amount: Trm | None, denied: SpendDenied) -> None:
+        """Keep a denial for the operator. One that cannot be kept is still a denial."""
+        with suppress(Exception):
+            self.denials.note(Denial(self._now(), account, amount, denied.code, denied.message))
+
+
+class _Denying:
+    """Turns whatever goes wrong inside into a denial, and notes it."""
+
+    __slots__ = ("_account", "_amount", "_gate")
+
+    def __init__(self, gate: Gate, account: bytes, amount: Trm | None) -> None:
+        self._gate, self._account, self._amount = gate, account, amount
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if not isinstance(error, Exception):
+            return
+        denied = error if isinstance(error, SpendDenied) else SafetyUnknown("the gate could not decide, so it denies")
+        self._gate.note(self._account, self._amount, denied)
+        if denied is not error:
+            raise denied from error

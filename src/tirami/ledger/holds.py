@@ -8,7 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from tirami.core.units import Trm, UnixMs
-from tirami.ledger.entries import Hold, HoldCaptured, HoldOpened, HoldReleased, HoldVouched
+from tirami.ledger.breaker import Breaker
+from tirami.ledger.entries import Hold, HoldCaptured, HoldFailed, HoldOpened, HoldReleased, HoldVouched
+from tirami.ledger.velocity import Velocity
 from tirami.proto import Open, Voucher
 
 HOUR_MS = 3_600_000
@@ -24,6 +26,8 @@ class OpenHold:
     opened_ms: UnixMs
     expires_ms: UnixMs
     vouched: HoldVouched | None = None
+    failed: bool = False
+    """An error of this session stands in the breaker's count."""
 
     @property
     def voucher(self) -> Voucher | None:
@@ -60,6 +64,8 @@ class PayerBooks:
         spends: admitted spends of the last hour, oldest first.
         hourly: their sum.
         lifetime: sum of all spends ever, open ones at their ceiling.
+        velocity: when spends of the last minute were admitted.
+        breaker: its circuit breaker.
     """
 
     incarnation: int = 0
@@ -69,6 +75,8 @@ class PayerBooks:
     spends: deque[Spend] = field(default_factory=deque)
     hourly: Trm = Trm(0)
     lifetime: Trm = Trm(0)
+    velocity: Velocity = field(default_factory=Velocity)
+    breaker: Breaker = field(default_factory=Breaker)
 
     @property
     def held(self) -> Trm:
@@ -88,6 +96,7 @@ class PayerBooks:
 
     def admit(self, spend: Spend) -> None:
         self.spent_in_hour(spend.at_ms)
+        self.velocity.record(spend.at_ms)
         self.spends.append(spend)
         self.hourly = Trm(self.hourly + spend.amount)
         self.lifetime = Trm(self.lifetime + spend.amount)
@@ -137,16 +146,24 @@ class Holds:
                 session = self.open[hold.id]
                 session.vouched, session.expires_ms = hold, UnixMs(hold.expires_ms)
             case HoldCaptured():
-                self._ended(hold.id, Trm(hold.amount))
+                ended = self._ended(hold.id, Trm(hold.amount))
+                if not ended.failed:
+                    self.books(ended.opened.account).breaker.paid(hold.id)
             case HoldReleased():
-                self._ended(hold.id, Trm(0))
+                ended = self._ended(hold.id, Trm(0))
+                self.books(ended.opened.account).breaker.released(hold.id)
+            case HoldFailed():
+                self._failed(self.open[hold.id], at_ms)
 
     def debited(self, account: bytes, number: int, amount: Trm, at_ms: UnixMs) -> None:
         """A numbered debit without a session (a transfer): a spend like any other."""
         books = self.books(account)
         books.last_number = max(books.last_number, number)
         books.settled = Trm(books.settled + amount)
+        spend_id = number.to_bytes(16)
+        books.breaker.admitted(spend_id, at_ms)
         books.admit(Spend(at_ms, amount))
+        books.breaker.paid(spend_id)
 
     def _opened(self, hold: HoldOpened, at_ms: UnixMs) -> None:
         books = self.books(hold.account)
@@ -155,11 +172,20 @@ class Holds:
         self.open[hold.id] = OpenHold(hold, at_ms, UnixMs(hold.expires_ms))
         spend = Spend(at_ms, Trm(hold.ceiling))
         self._spends[hold.id] = spend
+        books.breaker.admitted(hold.id, at_ms)
         books.admit(spend)
 
-    def _ended(self, hold_id: bytes, amount: Trm) -> None:
-        opened = self.open.pop(hold_id).opened
+    def _failed(self, session: OpenHold, at_ms: UnixMs) -> None:
+        """Once a session: what fails again is the same error."""
+        if not session.failed:
+            session.failed = True
+            self.books(session.opened.account).breaker.failed(session.opened.id, at_ms)
+
+    def _ended(self, hold_id: bytes, amount: Trm) -> OpenHold:
+        session = self.open.pop(hold_id)
+        opened = session.opened
         books = self.books(opened.account)
         del books.open[opened.number]
         books.settled = Trm(books.settled + amount)
         books.correct(self._spends.pop(hold_id), amount)
+        return session

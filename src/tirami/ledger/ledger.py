@@ -5,8 +5,8 @@ between a gate and the hold it admits happens in one step of the event loop, so 
 spend a budget twice (I-19). Callers await durability before they tell anybody.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -35,6 +35,7 @@ from tirami.ledger.entries import (
     Fact,
     HeadPublished,
     HoldCaptured,
+    HoldFailed,
     HoldOpened,
     HoldReleased,
     HoldVouched,
@@ -56,11 +57,15 @@ HOLD_LIFETIME_MS = 600_000
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Who pays: a key that can sign, and the scope of what it signs (0 network, 1 local)."""
+    """Who pays: a key that can sign, and the scope of what it signs (0 network, 1 local).
+
+    ``permit`` is the id of the approval it shows for a spend above its threshold; empty for none.
+    """
 
     key: PublicKey
     signer: Signer
     scope: int
+    permit: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,11 @@ class Ledger:
         self._local_user = local_user
         self._countersigner = Countersigner(node, network)
         self._degraded = False
+        self._latest = 0
         self._on_kill: list[Callable[[], None]] = []
         self.network = network
         self.state = State(network)
-        self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user)
+        self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user, self._write)
         self.checked_ms = UnixMs(0)
         """When Σ was last added up anew."""
 
@@ -123,6 +129,7 @@ class Ledger:
     async def start(self, random: Callable[[int], bytes]) -> None:
         """Begin to write: open the journal if new, note the start, settle what a crash left open."""
         await self._journal.start(self._recover)
+        self.gate.random = random
         now, network_hash = self.now(), self.network.hash
         if self.state.settings.opened is None:
             self.append([JournalOpened(SCHEMA_VERSION, self._node.public_key, self.network.id, network_hash)])
@@ -133,6 +140,7 @@ class Ledger:
         await self.append([NodeStarted(now, incarnation, log_id, network_hash)])
         for hold_id in list(self.state.holds.open):
             await self.end_session(hold_id, "restarted")
+        self.check_balance()
 
     async def close(self) -> None:
         await self._journal.close()
@@ -142,7 +150,8 @@ class Ledger:
 
     def now(self) -> UnixMs:
         """Unix milliseconds that never run backwards: a clock set back stands still here until it has caught up."""
-        return UnixMs(max(self._clock.now_ms(), self._journal.last_ms))
+        self._latest = max(self._latest, self._clock.now_ms(), self._journal.last_ms)
+        return UnixMs(self._latest)
 
     @property
     def seq(self) -> int:
@@ -171,6 +180,9 @@ class Ledger:
         """Wait until everything applied so far is on disk, or, when it cannot be written, has been taken back."""
         with suppress(StorageUnavailable):
             await self._journal.barrier()
+
+    def _write(self, fact: Fact) -> None:
+        self.append([fact])
 
     async def record_facts(self, *facts: Fact) -> None:
         await self.append(facts)
@@ -281,15 +293,16 @@ class Ledger:
         return self.state.holds.books(account)
 
     def open_hold(
-        self, account: bytes, ceiling: Trm, sign: Callable[[], tuple[HoldOpened, T]]
+        self, account: bytes, ceiling: Trm, sign: Callable[[], tuple[HoldOpened, T]], permit: bytes = b""
     ) -> tuple[T, Awaitable[None]]:
         """Gate, signatures and hold in one transaction: ``sign`` is called when the gate has let the ceiling pass.
 
-        Returns what ``sign`` made beside the hold. Raises ``SpendDenied``, ``StorageUnavailable``.
+        A ``permit`` that is needed is used up in the same group. Returns what ``sign`` made beside the hold.
+        Raises ``SpendDenied``, ``StorageUnavailable``.
         """
-        self.gate.check(account, ceiling)
+        used = self.gate.check(account, ceiling, permit)
         hold, promise = sign()
-        return promise, self.append([hold])
+        return promise, self.append([*used, hold])
 
     def vouch(self, hold_id: bytes, sign: Callable[[], tuple[Trm, Signed]]) -> Awaitable[None]:
         """Journal a running total; the payer signs the trade at that point in ``sign``, behind the gate (B13).
@@ -298,7 +311,8 @@ class Ledger:
         """
         hold = self._session(hold_id)
         self.gate.check_voucher(hold.opened.account)
-        amount, half = sign()
+        with self._counting_errors(hold_id):
+            amount, half = sign()
         if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
             raise SafetyUnknown("a voucher never falls and never exceeds its ceiling")
         return self.append([HoldVouched(hold_id, amount, half.body, half.signature, self.now() + HOLD_LIFETIME_MS)])
@@ -321,12 +335,28 @@ class Ledger:
         if voucher is None:
             await self.append([HoldReleased(hold_id, reason)])
             return None
-        admitted = await self._countersigner.countersign(voucher)
+        with self._counting_errors(hold_id):
+            admitted = await self._countersigner.countersign(voucher)
         if self._session(hold_id).voucher != voucher:
             raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
         await self.append([admitted.envelope, captured], admitted)
         return admitted
+
+    def fail(self, hold_id: bytes) -> None:
+        """The engine or the settlement of this session failed: one error for its account's breaker."""
+        hold = self.state.holds.open.get(hold_id)
+        if hold is not None and not hold.failed:
+            with suppress(StorageUnavailable):  # nothing is sold then anyway
+                self.append([HoldFailed(hold_id)])
+
+    @contextmanager
+    def _counting_errors(self, hold_id: bytes) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.fail(hold_id)
+            raise
 
     async def expire_holds(self, live: Collection[bytes]) -> int:
         """End every hold whose last token is ten minutes old, and every one that is nobody's; returns how many.
@@ -360,17 +390,21 @@ class Ledger:
 
     # --- records without a session -----------------------------------------------------------------------------
 
-    def book_record(self, envelope: Envelope) -> tuple[Admitted, Awaitable[None]]:
-        """Admit and book a grant, a transfer or a record from elsewhere."""
+    def book_record(self, envelope: Envelope, *facts: Fact) -> tuple[Admitted, Awaitable[None]]:
+        """Admit and book a grant, a transfer or a record from elsewhere, in one group with what its gate returned."""
         admitted = admit(envelope, self.network)
-        return admitted, self.append([envelope], admitted)
+        return admitted, self.append([*facts, envelope], admitted)
 
     # --- watching ----------------------------------------------------------------------------------------------
 
     def check_balance(self) -> Trm:
-        """Re-check Σ = 0 (I-01); anything else stops all spending until an operator looks. Returns the imbalance."""
+        """Re-check Σ = 0 (I-01); anything else is an alarm and stops all spending, whatever the kill switch says.
+
+        Returns the imbalance. What is stopped stays stopped until a restart has read the journal anew.
+        """
         imbalance = self.state.book.imbalance()
         self.checked_ms = self.now()
         if imbalance != 0:
+            _log.critical("book_out_of_balance", imbalance=imbalance)
             self.gate.halted = f"the book is out of balance by {imbalance} TRM"
         return imbalance

@@ -1,11 +1,15 @@
-"""Settings: a fold over facts: kill switch, policies, hosted accounts, tokens, price, heads."""
+"""Settings: a fold over facts: kill switch, policies, approvals, hosted accounts, tokens, price, heads."""
 
 from dataclasses import dataclass, field
 
 from tirami.core.units import UnixMs
+from tirami.ledger.approvals import Approvals
 from tirami.ledger.entries import (
     AccountCreated,
     AccountDisabled,
+    ApprovalDecided,
+    ApprovalRequested,
+    ApprovalUsed,
     Fact,
     HeadPublished,
     JournalOpened,
@@ -58,6 +62,7 @@ class Settings:
     kill: KillSet | None = None
     kill_seq: int = 0
     policies: dict[bytes, Policy] = field(default_factory=dict)
+    approvals: Approvals = field(default_factory=Approvals)
     accounts: dict[bytes, HostedAccount] = field(default_factory=dict)
     tokens: dict[bytes, Token] = field(default_factory=dict)
     head: HeadPublished | None = None
@@ -73,7 +78,10 @@ class Settings:
             case KillSet():
                 self.kill, self.kill_seq = fact, seq
             case PolicySet():
-                self.policies[fact.account] = Policy(fact.per_request, fact.per_hour, fact.lifetime)
+                budgets = (fact.per_request, fact.per_hour, fact.lifetime)
+                self.policies[fact.account] = Policy(*budgets, fact.approval_above, fact.per_minute)
+            case ApprovalRequested() | ApprovalDecided() | ApprovalUsed():
+                self.approvals.apply(fact, at_ms)
             case AccountCreated():
                 self.accounts[fact.account] = HostedAccount(fact.account, fact.label, fact.sealed, at_ms)
             case AccountDisabled():

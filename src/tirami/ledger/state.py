@@ -10,7 +10,15 @@ from tirami.core.units import Flop, Trm, UnixMs
 from tirami.ledger.accounts import key_account, local_account
 from tirami.ledger.admission import LOCAL, Admitted, allowance_rule, read
 from tirami.ledger.book import Book
-from tirami.ledger.entries import Entry, HoldCaptured, HoldOpened, HoldReleased, HoldVouched
+from tirami.ledger.entries import (
+    BreakerTripped,
+    Entry,
+    HoldCaptured,
+    HoldFailed,
+    HoldOpened,
+    HoldReleased,
+    HoldVouched,
+)
 from tirami.ledger.holds import Holds
 from tirami.ledger.log import MerkleLog
 from tirami.ledger.settings import Settings
@@ -73,8 +81,10 @@ class State:
         match content:
             case Envelope():
                 self._apply_record(entry.seq, at_ms, admitted or read(content, self.network))
-            case HoldOpened() | HoldVouched() | HoldCaptured() | HoldReleased():
+            case HoldOpened() | HoldVouched() | HoldCaptured() | HoldReleased() | HoldFailed():
                 self.holds.apply(content, at_ms)
+            case BreakerTripped():
+                self.holds.books(content.account).breaker.trip(content.cause, at_ms)
             case _:
                 self.settings.apply(content, entry.seq, at_ms)
                 if self.settings.started is content:

@@ -17,13 +17,17 @@ def transferable(ledger: Ledger, payer: PublicKey) -> Trm:
     return Trm(max(0, ledger.state.book.income(key_account(payer)) - books.settled - books.held))
 
 
-def transfer(ledger: Ledger, payer: Signer, to: PublicKey, amount: Trm) -> tuple[Admitted, Awaitable[None]]:
+def transfer(
+    ledger: Ledger, payer: Signer, to: PublicKey, amount: Trm, permit: bytes = b""
+) -> tuple[Admitted, Awaitable[None]]:
     """Move ``amount`` TRM to ``to``: gate, number, signature and record in one step.
+
+    ``permit`` is the id of the approval for an amount above the payer's threshold.
 
     Raises ``SpendDenied`` with the first reason; ``InsufficientFunds`` when the key does not own that much.
     """
     key = payer.public_key
-    ledger.gate.check(key, amount)
+    used = ledger.gate.check(key, amount, permit)
     owned = transferable(ledger, key)
     if amount > owned:
         raise InsufficientFunds(
@@ -44,4 +48,4 @@ def transfer(ledger: Ledger, payer: Signer, to: PublicKey, amount: Trm) -> tuple
         amount=amount,
         at_ms=ledger.now(),
     )
-    return ledger.book_record(Envelope("transfer", encode(body), (sign(body, payer),), ()))
+    return ledger.book_record(Envelope("transfer", encode(body), (sign(body, payer),), ()), *used)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tirami.core.errors import (
+    ApprovalRequired,
     Conflict,
     ContextLengthExceeded,
     EngineFailed,
@@ -69,7 +70,7 @@ class InferenceMarket:
 
     def check(self, payer: Payer) -> None:
         """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine."""
-        self._ledger.gate.check(payer.key, Trm(1))
+        self._ledger.gate.check_early(payer.key)
 
     async def begin_inference(self, order: Order) -> Ticket:
         """Price, gate, hold. Durable when it returns.
@@ -87,7 +88,13 @@ class InferenceMarket:
         sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price))
         ceiling = amount_due(price.prompt, price.completion, order.prompt.count, sampling.max_tokens)
         wanted = replace(order, sampling=sampling)
-        ticket, opened = self._ledger.open_hold(key, ceiling, lambda: self._sign(wanted, price, ceiling))
+        try:
+            ticket, opened = self._ledger.open_hold(
+                key, ceiling, lambda: self._sign(wanted, price, ceiling), order.payer.permit
+            )
+        except ApprovalRequired:
+            await self._ledger.durable()  # the id of a request is told when it will not be lost
+            raise
         self._tickets.issue(ticket)
         try:
             await opened
@@ -161,7 +168,7 @@ class InferenceMarket:
         return order.max_tokens
 
     def _default_tokens(self, order: Order, price: Price, most: int) -> int:
-        headroom = self._ledger.gate.headroom(order.payer.key)
+        headroom = self._ledger.gate.headroom(order.payer.key, order.payer.permit)
         if headroom is None:
             return most
         return max(1, min(most, price.tokens_within(headroom, order.prompt.count)))

@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 import structlog
 
-from tirami.core.errors import KillSwitchActive, SpendDenied, TiramiError
+from tirami.core.errors import EngineError, KillSwitchActive, SpendDenied, TiramiError
 from tirami.core.keys import Digest
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
@@ -107,7 +107,8 @@ class MeteredSession:
             self._ledger.check_voucher(self.hold_id)
             self._context = self._ticket.engine.generate(self._ticket.prompt, self._ticket.sampling)
             self._generation = await self.interruptible(self._context.__aenter__())
-        except BaseException:
+        except BaseException as error:
+            self._count(error)
             try:
                 await uninterrupted(self._ledger.end_session(self.hold_id, "engine failed"))
             finally:
@@ -218,11 +219,18 @@ class MeteredSession:
         except StopAsyncIteration:
             self._reason = self._generation.finish_reason
             return None
-        except TiramiError:
+        except Exception as error:
+            self._count(error)
             self._reason = FinishReason.FAILED
             raise
         self._ledger.keep(self.hold_id)
         return chunk
+
+    def _count(self, error: BaseException) -> None:
+        """An engine that fails counts against the payer's breaker; what the client or the gate ended does not."""
+        fault = isinstance(error, Exception) and not isinstance(error, TiramiError | Interrupted)
+        if fault or isinstance(error, EngineError):
+            self._ledger.fail(self.hold_id)
 
     def _vouch(self) -> Awaitable[None]:
         """The payer signs the running total of what was delivered; await it before anything more is delivered."""

@@ -51,8 +51,6 @@ class Upkeep:
             _log.warning("holds_expired", count=expired)
 
     async def _watch(self) -> None:
-        imbalance = self._ledger.check_balance()
-        if imbalance:
-            _log.critical("book_out_of_balance", imbalance=imbalance)
+        self._ledger.check_balance()
         await self._ledger.record_facts(PriceObserved(self._market.load.demand))
         await self._heads.current()

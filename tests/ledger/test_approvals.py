@@ -1,0 +1,194 @@
+"""Approvals: asked, decided, used once, forgotten."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.market.conftest import House, opened_house
+from tests.market.test_inference import nothing_is_held, order, serve
+from tirami.core.errors import (
+    ApprovalDenied,
+    ApprovalNotFound,
+    ApprovalRequired,
+    Conflict,
+    InsufficientFunds,
+    KillSwitchActive,
+)
+from tirami.core.units import Trm, UnixMs
+from tirami.ledger import ApprovalRequested, Approvals, Payer, PolicySet, Verdict, transfer
+from tirami.ledger.approvals import MAX_LIVE, MAX_PER_ACCOUNT, PERMIT_MS, REQUEST_MS
+from tirami.testing import ManualClock
+
+LIMITS = (None, None, None, 100, None)
+
+
+async def asked(house: House, payer: Payer, most: int = 200) -> bytes:
+    """The id of the request a spend leaves behind."""
+    with pytest.raises(ApprovalRequired) as required:
+        await house.market.begin_inference(await order(house, payer, max_tokens=most))
+    assert required.value.data["ceiling"] == most
+    return bytes.fromhex(str(required.value.data["approval_id"]))
+
+
+async def decide(house: House, approval_id: bytes, approved: bool = True) -> None:
+    approvals = house.ledger.state.settings.approvals
+    await house.ledger.record_facts(approvals.decision(approval_id, approved, "dana", house.ledger.now()))
+
+
+def showing(payer: Payer, permit: bytes) -> Payer:
+    return Payer(payer.key, payer.signer, payer.scope, permit)
+
+
+async def buys(house: House, payer: Payer, most: int = 200) -> None:
+    await house.market.cancel(await house.market.begin_inference(await order(house, payer, max_tokens=most)))
+
+
+async def test_a_permit_is_for_one_spend(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    await buys(house, payer, 100)
+    permit = await asked(house, payer)
+    assert await asked(house, payer) == permit, "the same spend waits once"
+    assert await asked(house, showing(payer, permit)) == permit, "waiting is no permit"
+    await decide(house, permit)
+    await buys(house, showing(payer, permit), 100)
+    await buys(house, showing(payer, permit))
+    assert await asked(house, showing(payer, permit)) != permit
+    assert nothing_is_held(house)
+
+
+async def test_a_permit_is_its_accounts_and_its_ceilings(house: House) -> None:
+    payer, other = await house.hosted(LIMITS), await house.hosted(LIMITS)
+    permit = await asked(house, payer)
+    await decide(house, permit)
+    assert await asked(house, showing(other, permit)) != permit
+    assert await asked(house, showing(payer, permit), 201) != permit
+    await buys(house, showing(payer, permit), 199)
+
+
+async def test_the_first_of_two_that_show_it_has_it(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    permit = await asked(house, payer)
+    await decide(house, permit)
+    ticket = await house.market.begin_inference(await order(house, showing(payer, permit), max_tokens=200))
+    with pytest.raises(ApprovalRequired):
+        await house.market.begin_inference(await order(house, showing(payer, permit), max_tokens=200))
+    await house.market.cancel(ticket)
+    assert nothing_is_held(house)
+
+
+async def test_a_denied_spend_says_so_until_it_is_forgotten(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    request = await asked(house, payer)
+    await decide(house, request, approved=False)
+    with pytest.raises(ApprovalDenied):
+        await buys(house, showing(payer, request))
+    with pytest.raises(Conflict, match="denied"):
+        await decide(house, request)
+    with pytest.raises(ApprovalNotFound):
+        await decide(house, b"?" * 32)
+
+
+@pytest.mark.parametrize(("approved", "late_by", "good"), [(True, -1, True), (True, 0, False), (False, -1, True)])
+async def test_everything_ends_after_ten_minutes(tmp_path: Path, approved: bool, late_by: int, good: bool) -> None:
+    clock = ManualClock()
+    async with opened_house(tmp_path, clock=clock) as house:
+        payer = await house.hosted(LIMITS)
+        permit = await asked(house, payer)
+        clock.wall_ms += REQUEST_MS - 1
+        if approved:
+            await decide(house, permit)
+            clock.wall_ms += PERMIT_MS + late_by
+            if good:
+                await buys(house, showing(payer, permit))
+            else:
+                assert await asked(house, showing(payer, permit)) != permit
+        else:
+            clock.wall_ms += 1
+            with pytest.raises(ApprovalNotFound):
+                await decide(house, permit)
+
+
+async def test_the_queue_is_bounded_and_nobody_fills_it_alone(house: House) -> None:
+    payer, other = await house.hosted(LIMITS), await house.hosted(LIMITS)
+    ids = {await asked(house, payer, 200 + n) for n in range(MAX_PER_ACCOUNT)}
+    assert {len(request) for request in ids} == {32}
+    before = house.ledger.seq
+    with pytest.raises(ApprovalRequired) as full:
+        await buys(house, payer, 300)
+    assert full.value.data["approval_id"] is None
+    assert house.ledger.seq == before, "a full queue writes nothing"
+    await asked(house, other)
+    approvals = Approvals()
+    for number in range(MAX_LIVE):
+        approvals.apply(ApprovalRequested(number.to_bytes(32), number.to_bytes(32), 1, 1_000), UnixMs(0))
+    assert approvals.full(b"somebody else", 999)
+    assert not approvals.full(b"somebody else", 1_000)
+    approvals.apply(ApprovalRequested(b"next", b"a", 1, 2_000), UnixMs(1_000))
+    assert list(approvals.by_id) == [b"next"], "what expired is forgotten"
+
+
+async def test_a_permit_opens_no_other_lock(house: House) -> None:
+    payer = await house.hosted((None, None, None, 100, None))
+    permit = await asked(house, payer, 900)
+    await decide(house, permit)
+    ticket = await house.market.begin_inference(await order(house, payer, max_tokens=100))
+    await house.ledger.set_kill(True, "", "nobody")
+    with pytest.raises(KillSwitchActive):
+        await buys(house, showing(payer, permit), 900)
+    await house.ledger.set_kill(False, "", "nobody")
+    await buys(house, showing(payer, b""), 100)
+    poor = await asked(house, payer, 890)
+    await decide(house, poor)
+    second = await house.market.begin_inference(await order(house, payer, max_tokens=100))
+    with pytest.raises(InsufficientFunds):
+        await buys(house, showing(payer, poor), 890)
+    await house.market.cancel(ticket)
+    await house.market.cancel(second)
+    await buys(house, showing(payer, permit), 900)
+
+
+async def test_a_default_ceiling_shrinks_to_the_threshold_or_the_permit(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    assert house.ledger.gate.headroom(payer.key) == 100
+    permit = await asked(house, payer, 300)
+    assert house.ledger.gate.headroom(payer.key, permit) == 100, "not decided yet"
+    await decide(house, permit)
+    assert house.ledger.gate.headroom(payer.key, permit) == 300
+    ticket = await house.market.begin_inference(await order(house, payer))
+    assert ticket.ceiling == 100
+    await house.market.cancel(ticket)
+
+
+async def test_permits_survive_a_restart_and_so_does_their_use(tmp_path: Path) -> None:
+    async with opened_house(tmp_path) as house:
+        node, payer = house.node, await house.hosted(LIMITS)
+        waiting, unused, used = [await asked(house, payer, most) for most in (200, 300, 400)]
+        await decide(house, unused)
+        await decide(house, used)
+        await buys(house, showing(payer, used), 400)
+        before = house.ledger.state.settings.approvals
+    async with opened_house(tmp_path, node=node) as again:
+        assert again.ledger.state.settings.approvals == before
+        assert {a.id: a.verdict for a in before.by_id.values()} == {
+            waiting: Verdict.PENDING,
+            unused: Verdict.APPROVED,
+        }
+        await buys(again, showing(payer, unused), 300)
+        with pytest.raises(ApprovalRequired):
+            await buys(again, showing(payer, used), 400)
+
+
+async def test_a_transfer_needs_the_same_permit(house: House) -> None:
+    house.engine.length, ledger, node = 300, house.ledger, house.node
+    await serve(house, max_tokens=300)
+    to = (await house.hosted()).key
+    await ledger.record_facts(PolicySet(node.public_key, None, None, None, 10, None))
+    with pytest.raises(ApprovalRequired) as required:
+        transfer(ledger, node, to, Trm(50))
+    permit = bytes.fromhex(str(required.value.data["approval_id"]))
+    await decide(house, permit)
+    admitted, booked = transfer(ledger, node, to, Trm(50), permit)
+    await booked
+    assert ledger.state.stored(admitted.record_id) is not None
+    with pytest.raises(ApprovalRequired):
+        transfer(ledger, node, to, Trm(50), permit)
