@@ -85,7 +85,18 @@ def test_replies_about_things_that_exist(target: Target) -> None:
         reply("safety", {}, node=account)
         reply("log_consistency", {}, first="1", second="2")
         reply("disable_account", {"id": account})
-        for name in ("models", "log_head", "log_state", "network", "accounts", "status", "health", "healthz", "readyz"):
+        for name in (
+            "models",
+            "log_head",
+            "log_state",
+            "network",
+            "accounts",
+            "approvals",
+            "status",
+            "health",
+            "healthz",
+            "readyz",
+        ):
             reply(name, {})
 
 

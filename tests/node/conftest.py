@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.market.scripted import ScriptedEngine
-from tirami.core.clock import SystemClock
+from tirami.core.clock import Clock, SystemClock
 from tirami.core.config import load_config
 from tirami.node.http import HttpServer, build_app
 from tirami.node.parts import Parts, open_parts
@@ -46,10 +46,10 @@ class Door:
 
 
 @asynccontextmanager
-async def opened_door(data_dir: Path, **values: object) -> AsyncIterator[Door]:
+async def opened_door(data_dir: Path, clock: Clock | None = None, **values: object) -> AsyncIterator[Door]:
     flags = {"pricing.prompt_ppm": 0, "pricing.follow_load": False, "api.rate_per_second": 1_000_000} | values
     config = load_config(None, {}, {"data_dir": str(data_dir), **flags})
-    async with open_parts(config, SystemClock()) as parts:
+    async with open_parts(config, clock or SystemClock()) as parts:
         engine = ScriptedEngine()
         parts.engines.serve(engine)
         async with HttpServer(build_app(parts), "127.0.0.1", 0) as server, aiohttp.ClientSession() as http:

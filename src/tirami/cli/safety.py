@@ -1,19 +1,25 @@
-"""``tirami safety``: the kill switch and budgets."""
+"""``tirami safety``: kill switch, limits, circuit breaker, denials."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from tirami.api.schemas import KillRequest, PolicyRequest, SafetyQuery
+from tirami.api.schemas import CircuitEntry, DenialEntry, KillRequest, PolicyEntry, PolicyRequest, SafetyQuery
 from tirami.cli.agent import full_id
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
 
-commands = typer.Typer(no_args_is_help=True, help="Kill switch and budgets.")
+commands = typer.Typer(no_args_is_help=True, help="Kill switch, limits and the last denials.")
 Reason = Annotated[str, typer.Option(help="Why; journaled.")]
 Operator = Annotated[str, typer.Option(envvar="USER", help="Who; journaled.")]
-Budget = Annotated[str | None, typer.Option(help="TRM, or 'none' for no limit.  [keep the default]")]
+Budget = Annotated[str | None, typer.Option(help="TRM, or 'none' for no limit.  [the default]")]
+SHOWN = 10
+"""Denials in the table; JSON has all that are kept."""
 
 
 @commands.command()
@@ -37,9 +43,19 @@ def show(
         "Spent this hour": f"{state.hourly_spend} of {_limit(policy.max_cu_per_hour if policy else None)}",
         "Spent ever": f"{state.lifetime_spend} of {_limit(policy.max_cu_lifetime if policy else None)}",
         "Per request": _limit(policy.max_cu_per_request if policy else None),
+        "Approval above": _limit(policy.human_approval_threshold if policy else None),
+        "Spends this minute": f"{state.spends_last_minute} of {_limit(_per_minute(policy), '')}",
+        "Circuit breaker": _circuit(state.circuit),
         "Reserved": f"{state.reserved} TRM in {state.open_sessions} sessions",
+        "Approvals": f"{len(state.approvals)} waiting or unused",
     }
-    Terminal(json_output).show(state.model_dump(), lambda console: fields(console, "", facts))
+
+    def show_all(console: Console) -> None:
+        fields(console, "", facts)
+        if state.denials:
+            console.print(_denials(state.denials[:SHOWN]))
+
+    Terminal(json_output).show(state.model_dump(), show_all)
 
 
 @commands.command()
@@ -78,27 +94,62 @@ def policy(
     per_request: Budget = None,
     per_hour: Budget = None,
     lifetime: Budget = None,
+    approval_above: Annotated[
+        str | None, typer.Option(help="TRM a spend may cost without an approval, or 'none'.  [the default]")
+    ] = None,
+    per_minute: Annotated[str | None, typer.Option(help="Spends in a minute, or 'none'.  [the default]")] = None,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
-    """Set the budgets of an account; those not named take their defaults."""
-    named = {"max_cu_per_request": per_request, "max_cu_per_hour": per_hour, "max_cu_lifetime": lifetime}
-    budgets = {name: _budget(text) for name, text in named.items() if text is not None}
+    """Set the limits of an account; those not named take their defaults."""
+    named = {
+        "max_cu_per_request": per_request,
+        "max_cu_per_hour": per_hour,
+        "max_cu_lifetime": lifetime,
+        "human_approval_threshold": approval_above,
+        "max_spends_per_minute": per_minute,
+    }
+    limits = {name: _whole(text) for name, text in named.items() if text is not None}
     with connect(url, token, data_dir, admin=True) as client:
-        result = client.set_policy(PolicyRequest.model_validate({"node_id": full_id(account, client), **budgets}))
-    shown = {name: _limit(value) for name, value in result.policy.model_dump().items()}
+        result = client.set_policy(PolicyRequest.model_validate({"node_id": full_id(account, client), **limits}))
+    units = {"max_spends_per_minute": ""}
+    shown = {name: _limit(value, units.get(name, " TRM")) for name, value in result.policy.model_dump().items()}
     Terminal(json_output).show(result.model_dump(), lambda console: fields(console, result.status, shown))
 
 
-def _budget(text: str) -> int | None:
+def _whole(text: str) -> int | None:
     if text == "none":
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 16):
-        raise typer.BadParameter("a budget is a whole number of TRM, or 'none'")
+        raise typer.BadParameter("a limit is a whole number, or 'none'")
     return int(text)
 
 
-def _limit(value: int | None) -> str:
-    return "no limit" if value is None else f"{value} TRM"
+def _limit(value: int | None, unit: str = " TRM") -> str:
+    return "no limit" if value is None else f"{value}{unit}"
+
+
+def _per_minute(policy: PolicyEntry | None) -> int | None:
+    return policy.max_spends_per_minute if policy else None
+
+
+def _circuit(circuit: CircuitEntry) -> str:
+    if circuit.state == "closed":
+        return f"closed, {circuit.errors} errors in a row"
+    until = f" until {_time(circuit.until_ms)}" if circuit.state == "open" else ", one spend may try"
+    return f"{circuit.state.replace('_', ' ')}{until} ({circuit.cause})"
+
+
+def _denials(denials: list[DenialEntry]) -> Table:
+    table = Table("Denied at", "Account", "TRM", "Code", "Reason")
+    for denial in denials:
+        amount = "" if denial.amount is None else denial.amount
+        row = (_time(denial.at_ms), denial.node_id[:16], amount, denial.code, denial.message)
+        table.add_row(*(escape(str(cell)) for cell in row))
+    return table
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000).strftime("%H:%M:%S")

@@ -18,9 +18,11 @@ TIMEOUT_S = 600.0
 """Answers of small machines take their time."""
 
 
-def _settings(url: str | None, token: str | None) -> dict[str, Any]:
+def _settings(url: str | None, token: str | None, approval: str | None) -> dict[str, Any]:
     bearer = (token or os.environ.get("TIRAMI_API_TOKEN") or "").strip()
     headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+    if approval:
+        headers["x-tirami-approval"] = approval
     base = url or os.environ.get("TIRAMI_URL") or DEFAULT_URL
     return {"base_url": base, "headers": headers, "timeout": TIMEOUT_S, "trust_env": False}
 
@@ -63,13 +65,14 @@ class Tirami(Operations):
     Args:
         url: of the node; default ``TIRAMI_URL`` or the local node.
         token: bearer token; default ``TIRAMI_API_TOKEN`` or none.
+        approval: id of the approval to show; a spend that needs it uses it up.
 
     Every method raises the error of :mod:`tirami.core.errors` that the node answered with, and
     ``httpx2.TransportError`` when the node cannot be reached.
     """
 
-    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
-        self._http = httpx2.Client(**_settings(url, token))
+    def __init__(self, url: str | None = None, *, token: str | None = None, approval: str | None = None) -> None:
+        self._http = httpx2.Client(**_settings(url, token, approval))
 
     def __enter__(self) -> Self:
         return self
@@ -97,8 +100,8 @@ class Tirami(Operations):
 class AsyncTirami(AsyncOperations):
     """Asynchronous twin of :class:`Tirami`."""
 
-    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
-        self._http = httpx2.AsyncClient(**_settings(url, token))
+    def __init__(self, url: str | None = None, *, token: str | None = None, approval: str | None = None) -> None:
+        self._http = httpx2.AsyncClient(**_settings(url, token, approval))
 
     async def __aenter__(self) -> Self:
         return self

@@ -88,7 +88,9 @@ BAD_TIRAMI: list[tuple[str, dict[str, object], str]] = [
     ("/v1/tirami/transfer", {"to": "00" * 32, "amount": 2**64}, "amount"),
     ("/v1/tirami/transfer", {"to": "zz", "amount": 5}, "to"),
     ("/v1/tirami/policy", {"node_id": "00" * 32, "max_cu_per_hour": -1}, "max_cu_per_hour"),
-    ("/v1/tirami/policy", {"node_id": "00" * 32, "human_approval_threshold": 5}, "human_approval_threshold"),
+    ("/v1/tirami/policy", {"node_id": "00" * 32, "human_approval_threshold": -1}, "human_approval_threshold"),
+    ("/v1/tirami/policy", {"node_id": "00" * 32, "max_spends_per_minute": "30"}, "max_spends_per_minute"),
+    (f"/v1/tirami/approvals/{'00' * 32}/approve", {"operator": 5}, "operator"),
     ("/v1/tirami/tokens/issue", {"scope": "root"}, "scope"),
     ("/v1/tirami/tokens/issue", {"scope": "admin", "label": "x" * 200}, "label"),
 ]

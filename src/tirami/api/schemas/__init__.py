@@ -12,6 +12,7 @@ from tirami.api.schemas.accounts import (
     TokenList,
     TokenRequest,
 )
+from tirami.api.schemas.approvals import ApprovalEntry, ApprovalList, DecisionRequest
 from tirami.api.schemas.base import Body, Query, Reply
 from tirami.api.schemas.chat import (
     AssistantMessage,
@@ -41,6 +42,8 @@ from tirami.api.schemas.economy import (
     TransferRequest,
 )
 from tirami.api.schemas.safety import (
+    CircuitEntry,
+    DenialEntry,
     KillReply,
     KillRequest,
     PolicyEntry,
@@ -55,6 +58,8 @@ __all__ = [
     "AccountEntry",
     "AccountList",
     "AccountRequest",
+    "ApprovalEntry",
+    "ApprovalList",
     "AssistantMessage",
     "BalanceQuery",
     "BalanceReply",
@@ -63,8 +68,11 @@ __all__ = [
     "ChatCompletionRequest",
     "ChatMessage",
     "Choice",
+    "CircuitEntry",
     "ConsistencyQuery",
     "ConsistencyReply",
+    "DecisionRequest",
+    "DenialEntry",
     "EngineReport",
     "HeadEntry",
     "HealthReply",

@@ -1,21 +1,45 @@
-"""Kill switch and budgets."""
+"""Kill switch, limits, circuit breaker, denials."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tirami.api.schemas.approvals import ApprovalEntry
 from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Query, Reply
 
-Budget = Annotated[int, Field(ge=0, le=MAX_SAFE)] | None
-"""TRM; ``null`` switches this budget off."""
+Limit = Annotated[int, Field(ge=0, le=MAX_SAFE)] | None
+"""``null`` switches this limit off."""
 
 
 class PolicyEntry(Reply):
     max_cu_per_request: int | None
     max_cu_per_hour: int | None
     max_cu_lifetime: int | None
-    human_approval_threshold: None = None
-    """Approvals come later; ``null`` says that there is none."""
+    human_approval_threshold: int | None
+    """TRM; a spend above it waits for an approval."""
+    max_spends_per_minute: int | None
+    """Spends in one sliding minute; one more opens the circuit breaker."""
+
+
+class CircuitEntry(Reply):
+    """The account's circuit breaker."""
+
+    state: Literal["closed", "open", "half_open"]
+    cause: Literal["errors", "velocity"] | None
+    errors: int
+    """Failures in a row, of the engine or of settlement; the fifth opens the breaker."""
+    until_ms: int
+    """When an open breaker lets one spend through to try; 0 while closed."""
+
+
+class DenialEntry(Reply):
+    at_ms: int
+    node_id: str
+    """Who wanted to spend; empty when no account was asked about."""
+    amount: int | None
+    """TRM wanted; ``null`` for a running session."""
+    code: str
+    message: str
 
 
 class SafetyQuery(Query):
@@ -30,15 +54,24 @@ class SafetyReply(Reply):
     kill_position: int
     """Journal position of the newest change of the switch; 0 before the first."""
     halted: str | None
-    """Why the node stopped spending by itself: the book does not add up."""
+    """Why the node stopped spending by itself: the book does not add up. Releasing the switch does not lift it."""
     book_checked_ms: int
     """When the sum over all accounts was last added up anew; every minute, 0 before the first time."""
     hourly_spend: int
     lifetime_spend: int
+    spends_last_minute: int
+    circuit_tripped: bool
+    """The breaker is not closed."""
+    circuit: CircuitEntry
     reserved: int
     open_sessions: int
     policy: PolicyEntry | None
-    """``null`` for the owner, whom budgets do not bind."""
+    """``null`` for the owner, whom limits do not bind."""
+    approvals: list[ApprovalEntry]
+    """Waiting, and approved but not yet used."""
+    denials: list[DenialEntry]
+    """The last 100 since the node started, newest first; of everybody, unless the caller speaks for an account or
+    names one."""
 
 
 class KillRequest(Body):
@@ -56,14 +89,15 @@ class KillReply(Reply):
 
 
 class PolicyRequest(Body):
-    """Absent budgets take their defaults."""
+    """Absent limits take their defaults."""
 
     node_id: AccountId
-    max_cu_per_request: Budget = 4_000
-    max_cu_per_hour: Budget = 10_000
-    max_cu_lifetime: Budget = 1_000_000
-    human_approval_threshold: None = None
-    """Not served by this version; only ``null`` is accepted, so that nobody relies on it."""
+    max_cu_per_request: Limit = 4_000
+    max_cu_per_hour: Limit = 10_000
+    max_cu_lifetime: Limit = 1_000_000
+    human_approval_threshold: Limit = 500
+    """TRM; for the node's own account the default is ``null``."""
+    max_spends_per_minute: Limit = 30
 
 
 class PolicyReply(Reply):

@@ -1,7 +1,8 @@
 """Who is calling: decided from token, address and headers, never from a body (RULINGS, The owner)."""
 
 import hmac
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ _FORWARDED = (
     "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "cf-connecting-ip",
 )  # fmt: skip
 PAYER_HEADER = "x-tirami-node-id"
+APPROVAL_HEADER = "x-tirami-approval"
+_APPROVAL = re.compile("[0-9a-f]{64}")
 
 
 class CallerKind(StrEnum):
@@ -73,7 +76,22 @@ def identify(request: Request, parts: Parts) -> Caller:
 
 def payer_of(request: Request, caller: Caller, parts: Parts) -> Payer:
     """The key that pays for this call: the token's account, or the owner; a header may only confirm or, for an
-    administrator, choose. Raises ``ForeignPayer``, ``AccountNotFound``, ``InvalidRequest``."""
+    administrator, choose. Another one may show an approval. Raises ``ForeignPayer``, ``AccountNotFound``,
+    ``InvalidRequest``."""
+    return replace(_payer_of(request, caller, parts), permit=permit_of(request))
+
+
+def permit_of(request: Request) -> bytes:
+    """The approval this call shows, empty for none. Raises ``InvalidRequest``."""
+    text = request.headers.get(APPROVAL_HEADER)
+    if text is None:
+        return b""
+    if not _APPROVAL.fullmatch(text):
+        raise InvalidRequest("an approval is named by 64 hexadecimal digits", param=APPROVAL_HEADER)
+    return bytes.fromhex(text)
+
+
+def _payer_of(request: Request, caller: Caller, parts: Parts) -> Payer:
     named = request.headers.get(PAYER_HEADER)
     wanted = _named_payer(named) if named is not None else None
     if caller.account is not None:

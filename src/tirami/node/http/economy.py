@@ -12,6 +12,7 @@ from tirami.core.errors import AccountNotFound, InsufficientScope
 from tirami.core.keys import PublicKey, parse_node_id
 from tirami.core.units import Trm
 from tirami.ledger import transfer
+from tirami.node.http.caller import permit_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.trades import trade_entries
 from tirami.node.parts import Parts
@@ -105,7 +106,7 @@ async def give(call: Call) -> TransferReply:
     parts, to = call.parts, parse_node_id(body.to)
     if to not in parts.ledger.state.settings.accounts:
         raise AccountNotFound("transfers go to accounts hosted here", param="to")
-    admitted, booked = transfer(parts.ledger, parts.key, to, Trm(body.amount))
+    admitted, booked = transfer(parts.ledger, parts.key, to, Trm(body.amount), permit_of(call.request))
     await booked
     return TransferReply(
         record_id=admitted.record_id.hex(),

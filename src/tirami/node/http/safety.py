@@ -1,6 +1,11 @@
-"""Kill switch and budgets."""
+"""Kill switch, limits, approvals, denials."""
 
 from tirami.api.schemas import (
+    ApprovalEntry,
+    ApprovalList,
+    CircuitEntry,
+    DecisionRequest,
+    DenialEntry,
     KillReply,
     KillRequest,
     PolicyEntry,
@@ -9,9 +14,9 @@ from tirami.api.schemas import (
     SafetyQuery,
     SafetyReply,
 )
-from tirami.core.errors import AccountNotFound
+from tirami.core.errors import AccountNotFound, ApprovalNotFound
 from tirami.core.keys import parse_node_id
-from tirami.ledger import Policy, PolicySet
+from tirami.ledger import NODE_POLICY, Approval, Breaker, Circuit, Denial, Policy, PolicySet, Verdict
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
 
@@ -24,6 +29,8 @@ async def safety(call: Call) -> SafetyReply:
     kill, books = ledger.gate.kill, ledger.books(account)
     active = kill is not None and kill.active
     policy = ledger.gate.policy(account) if account != call.parts.payers.owner.key else None
+    now, seen = ledger.now(), account if call.caller.account or query.node else None
+    approvals = ledger.state.settings.approvals.live(now, seen)
     return SafetyReply(
         node_id=account.hex(),
         kill_switch_active=active,
@@ -32,11 +39,16 @@ async def safety(call: Call) -> SafetyReply:
         kill_position=ledger.state.settings.kill_seq,
         halted=ledger.gate.halted,
         book_checked_ms=ledger.checked_ms,
-        hourly_spend=books.spent_in_hour(ledger.now()),
+        hourly_spend=books.spent_in_hour(now),
         lifetime_spend=books.lifetime,
+        spends_last_minute=books.velocity.count(now),
+        circuit_tripped=books.breaker.circuit(now) is not Circuit.CLOSED,
+        circuit=_circuit(books.breaker, now),
         reserved=books.held,
         open_sessions=len(books.open),
         policy=None if policy is None else _entry(policy),
+        approvals=[_approval(call, approval) for approval in approvals if approval.verdict != Verdict.DENIED],
+        denials=[_denial(denial) for denial in ledger.gate.denials.latest(seen)],
     )
 
 
@@ -55,9 +67,41 @@ async def set_policy(call: Call) -> PolicyReply:
     known = call.parts.ledger.state.settings.accounts
     if account not in known and account != call.parts.key.public_key:
         raise AccountNotFound("budgets bind accounts hosted here and the node itself", param="node_id")
-    policy = Policy(body.max_cu_per_request, body.max_cu_per_hour, body.max_cu_lifetime)
-    await call.parts.ledger.record_facts(PolicySet(account, policy.per_request, policy.per_hour, policy.lifetime))
+    threshold = body.human_approval_threshold
+    if account == call.parts.key.public_key and "human_approval_threshold" not in body.model_fields_set:
+        threshold = NODE_POLICY.approval_above
+    budgets = (body.max_cu_per_request, body.max_cu_per_hour, body.max_cu_lifetime)
+    policy = Policy(*budgets, threshold, body.max_spends_per_minute)
+    await call.parts.ledger.record_facts(PolicySet(account, *budgets, policy.approval_above, policy.per_minute))
     return PolicyReply(node_id=body.node_id, policy=_entry(policy))
+
+
+@handles("approvals")
+async def approvals(call: Call) -> ApprovalList:
+    ledger = call.parts.ledger
+    await ledger.durable()
+    live = ledger.state.settings.approvals.live(ledger.now())
+    return ApprovalList(approvals=[_approval(call, approval) for approval in live])
+
+
+@handles("approve")
+async def approve(call: Call) -> ApprovalEntry:
+    return await _decided(call, approved=True)
+
+
+@handles("deny")
+async def deny(call: Call) -> ApprovalEntry:
+    return await _decided(call, approved=False)
+
+
+async def _decided(call: Call, *, approved: bool) -> ApprovalEntry:
+    body: DecisionRequest = call.body
+    ledger, approval_id = call.parts.ledger, call.digest(ApprovalNotFound)
+    decision = ledger.state.settings.approvals.decision(approval_id, approved, body.operator, ledger.now())
+    written = ledger.append([decision])
+    entry = _approval(call, ledger.state.settings.approvals.by_id[approval_id])
+    await written
+    return entry
 
 
 def _entry(policy: Policy) -> PolicyEntry:
@@ -65,4 +109,43 @@ def _entry(policy: Policy) -> PolicyEntry:
         max_cu_per_request=policy.per_request,
         max_cu_per_hour=policy.per_hour,
         max_cu_lifetime=policy.lifetime,
+        human_approval_threshold=policy.approval_above,
+        max_spends_per_minute=policy.per_minute,
+    )
+
+
+def _circuit(breaker: Breaker, now_ms: int) -> CircuitEntry:
+    return CircuitEntry.model_validate(
+        {
+            "state": breaker.circuit(now_ms).value,
+            "cause": str(breaker.cause) or None,
+            "errors": breaker.errors,
+            "until_ms": breaker.until_ms,
+        }
+    )
+
+
+def _approval(call: Call, approval: Approval) -> ApprovalEntry:
+    hosted = call.parts.ledger.state.settings.accounts.get(approval.account)
+    return ApprovalEntry.model_validate(
+        {
+            "id": approval.id.hex(),
+            "node_id": approval.account.hex(),
+            "label": hosted.label if hosted else "",
+            "ceiling": approval.ceiling,
+            "status": str(approval.verdict),
+            "requested_ms": approval.requested_ms,
+            "expires_ms": approval.expires_ms,
+            "operator": approval.operator,
+        }
+    )
+
+
+def _denial(denial: Denial) -> DenialEntry:
+    return DenialEntry(
+        at_ms=denial.at_ms,
+        node_id=denial.account.hex(),
+        amount=denial.amount,
+        code=denial.code,
+        message=denial.message,
     )
