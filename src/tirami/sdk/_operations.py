@@ -103,7 +103,7 @@ class Operations(SyncCaller):
         return result
 
     def safety(self, query: s.SafetyQuery | None = None) -> s.SafetyReply:
-        """Kill switch, budgets and what is left of them. ``GET /v1/tirami/safety``"""
+        """Kill switch, limits, breaker and the last denials. ``GET /v1/tirami/safety``"""
         result: s.SafetyReply = self._call("safety", {}, query, None, s.SafetyReply)
         return result
 
@@ -115,6 +115,21 @@ class Operations(SyncCaller):
     def set_policy(self, body: s.PolicyRequest) -> s.PolicyReply:
         """Set the budgets of an account. ``POST /v1/tirami/policy``"""
         result: s.PolicyReply = self._call("set_policy", {}, None, body, s.PolicyReply)
+        return result
+
+    def approvals(self) -> s.ApprovalList:
+        """Spends that wait for a person, and what became of them. ``GET /v1/tirami/approvals``"""
+        result: s.ApprovalList = self._call("approvals", {}, None, None, s.ApprovalList)
+        return result
+
+    def approve(self, id: str, body: s.DecisionRequest) -> s.ApprovalEntry:
+        """Permit a waiting spend, once, within ten minutes. ``POST /v1/tirami/approvals/{id}/approve``"""
+        result: s.ApprovalEntry = self._call("approve", {"id": id}, None, body, s.ApprovalEntry)
+        return result
+
+    def deny(self, id: str, body: s.DecisionRequest) -> s.ApprovalEntry:
+        """Refuse a waiting spend. ``POST /v1/tirami/approvals/{id}/deny``"""
+        result: s.ApprovalEntry = self._call("deny", {"id": id}, None, body, s.ApprovalEntry)
         return result
 
     def tokens(self) -> s.TokenList:
@@ -242,7 +257,7 @@ class AsyncOperations(AsyncCaller):
         return result
 
     async def safety(self, query: s.SafetyQuery | None = None) -> s.SafetyReply:
-        """Kill switch, budgets and what is left of them. ``GET /v1/tirami/safety``"""
+        """Kill switch, limits, breaker and the last denials. ``GET /v1/tirami/safety``"""
         result: s.SafetyReply = await self._call("safety", {}, query, None, s.SafetyReply)
         return result
 
@@ -254,6 +269,21 @@ class AsyncOperations(AsyncCaller):
     async def set_policy(self, body: s.PolicyRequest) -> s.PolicyReply:
         """Set the budgets of an account. ``POST /v1/tirami/policy``"""
         result: s.PolicyReply = await self._call("set_policy", {}, None, body, s.PolicyReply)
+        return result
+
+    async def approvals(self) -> s.ApprovalList:
+        """Spends that wait for a person, and what became of them. ``GET /v1/tirami/approvals``"""
+        result: s.ApprovalList = await self._call("approvals", {}, None, None, s.ApprovalList)
+        return result
+
+    async def approve(self, id: str, body: s.DecisionRequest) -> s.ApprovalEntry:
+        """Permit a waiting spend, once, within ten minutes. ``POST /v1/tirami/approvals/{id}/approve``"""
+        result: s.ApprovalEntry = await self._call("approve", {"id": id}, None, body, s.ApprovalEntry)
+        return result
+
+    async def deny(self, id: str, body: s.DecisionRequest) -> s.ApprovalEntry:
+        """Refuse a waiting spend. ``POST /v1/tirami/approvals/{id}/deny``"""
+        result: s.ApprovalEntry = await self._call("deny", {"id": id}, None, body, s.ApprovalEntry)
         return result
 
     async def tokens(self) -> s.TokenList:
