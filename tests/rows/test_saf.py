@@ -29,6 +29,15 @@ from tirami.testing import RunningEngine
 
 __all__ = ["door"]
 COST = 10
+NO_LIMITS = dict.fromkeys(
+    (
+        "max_cu_per_request",
+        "max_cu_per_hour",
+        "max_cu_lifetime",
+        "human_approval_threshold",
+        "max_spends_per_minute",
+    )
+)
 STILL_PRICES = {"TIRAMI_PRICING_PROMPT_PPM": "0", "TIRAMI_PRICING_FOLLOW_LOAD": "false"}
 
 
@@ -155,8 +164,7 @@ async def test_of_ten_thousand_racing_requests_nothing_is_promised_after_the_rep
 def unlimited(node: NodeProcess) -> Agent:
     agent = make_agent(node)
     with node.admin() as admin:
-        limits = {"max_cu_per_request": None, "max_cu_per_hour": None, "max_cu_lifetime": None}
-        admin.set_policy(PolicyRequest.model_validate({"node_id": agent.account, **limits}))
+        admin.set_policy(PolicyRequest.model_validate({"node_id": agent.account, **NO_LIMITS}))
     return agent
 
 
@@ -290,7 +298,7 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
     def deny(*_: object) -> None:
         raise SafetyUnknown("the test denies everything")
 
-    for gate in ("check", "check_open", "check_voucher"):
+    for gate in ("check", "check_early", "check_open", "check_voucher"):
         monkeypatch.setattr(ledger.gate, gate, deny)
     bodies = {
         "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
@@ -298,6 +306,8 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
         "create_account": {"label": "x"},
         "kill": {"activate": False},
         "set_policy": {"node_id": account},
+        "approve": {},
+        "deny": {},
         "issue_token": {"scope": "inference", "node_id": account},
         "revoke_token": {"token_hash_hex": "0" * 64},
         "rotate_token": {"token_hash_hex": "0" * 64},

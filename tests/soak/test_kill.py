@@ -95,7 +95,14 @@ def customers(node: NodeProcess) -> list[Customer]:
         for i in range(CLIENTS):
             account = admin.create_account(AccountRequest(label=f"agent {i}")).account
             admin.set_policy(
-                PolicyRequest(node_id=account, max_cu_per_request=None, max_cu_per_hour=None, max_cu_lifetime=None)
+                PolicyRequest(
+                    node_id=account,
+                    max_cu_per_request=None,
+                    max_cu_per_hour=None,
+                    max_cu_lifetime=None,
+                    human_approval_threshold=None,
+                    max_spends_per_minute=None,
+                )
             )
             token = admin.issue_token(TokenRequest(scope="inference", node_id=account, ttl_secs=0)).token
             result.append(Customer(account, token))
