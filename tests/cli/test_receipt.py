@@ -187,11 +187,11 @@ def test_no_file_is_wrong_usage(nowhere: Shell, tmp_path: Path, name: str) -> No
 
 
 def test_a_time_beyond_any_calendar_is_shown_as_a_number() -> None:
-    from tirami.cli.receipt import _when
+    from tirami.cli.receipt import when
 
-    assert _when(0) == "1970-01-01 00:00:00+00:00"
-    assert _when(2**53 - 1) == "9007199254740991 ms after 1970, beyond any calendar"
-    assert _when(2**64 - 1).endswith("beyond any calendar")
+    assert when(0) == "1970-01-01 00:00:00+00:00"
+    assert when(2**53 - 1) == "9007199254740991 ms after 1970, beyond any calendar"
+    assert when(2**64 - 1).endswith("beyond any calendar")
 
 
 def test_trusted_keys_are_compared_whole(receipts: list[bytes], node: NodeProcess) -> None:
