@@ -26,7 +26,7 @@ class Promises:
 
     def _take(self, content: object) -> None:
         match content:
-            case HoldOpened(acceptance=body):
+            case HoldOpened(purpose="inference", acceptance=body):
                 signed = decode(Accepted, body)
                 opened = {entry.number: entry.ceiling for entry in signed.open}
                 numbered = Acceptance(signed.incarnation, signed.number, signed.settled, opened, body)

@@ -32,9 +32,8 @@ from tirami.api.schemas import (
     TradesQuery,
     UsageQuery,
 )
-from tirami.core.errors import Conflict, InsufficientFunds, InvalidStatement, KillSwitchActive, ModelNotFound, NoModel
+from tirami.core.errors import InsufficientFunds, InvalidStatement, KillSwitchActive, ModelNotFound, NoModel
 from tirami.core.keys import PublicKey
-from tirami.sdk import Tirami
 from tirami.testing import RunningEngine
 from tirami.verify import leaf_hash, verify_inclusion, verify_statement
 
@@ -132,11 +131,13 @@ def test_a_lone_node_schedules_itself_and_a_ticket_keeps_funds_for_one_call(node
     assert ticket is not None and client.balance().reserved == ticket.held_trm == 900
     with pytest.raises(InsufficientFunds):
         client.chat_completions(chat("x", 200))
-    with Tirami(node.url, token=agent.token) as holder:
-        holder._http.headers["x-tirami-ticket"] = ticket.id
-        assert holder.chat_completions(chat("x", 200)).x_tirami.trm_cost == 200
-        with pytest.raises(Conflict):
-            holder.chat_completions(chat("x", 200))
+    headers = {"authorization": f"Bearer {agent.token}", "x-tirami-ticket": ticket.id}
+    body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 200}
+    used = [
+        httpx2.post(f"{node.url}/v1/chat/completions", json=body, headers=headers, trust_env=False) for _ in range(2)
+    ]
+    assert [reply.status_code for reply in used] == [200, 409]
+    assert used[0].json()["x_tirami"]["trm_cost"] == 200
     balance = client.balance()
     assert (balance.reserved, balance.effective_balance) == (0, 800)
 

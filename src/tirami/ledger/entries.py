@@ -27,7 +27,7 @@ class HoldOpened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
         scope: 0 network, 1 local (PROTOCOL B14).
         incarnation, number: the payer's number of the session (B2).
         ceiling: the most it can ever cost, TRM.
-        purpose: ``inference`` so far.
+        purpose: ``inference``, or ``reservation``, which has no quote and no acceptance and is never vouched for.
         expires_ms: Unix milliseconds; moved by every voucher (10 minutes after the last token).
         request_id: the id that runs through HTTP, engine and journal (OBS-07).
         acceptance, acceptance_signature: what the payer signed, canonical body and signature.

@@ -15,7 +15,7 @@ from tirami.ledger.state import State, StoredRecord
 from tirami.proto import Signed, Statement, StatementTrade, Trade, signed, statement_trade
 from tirami.verify import NOBODY, Tally
 
-CHUNK = 128
+CHUNK = 64
 """Leaves looked at in one step of the event loop."""
 
 

@@ -143,9 +143,8 @@ def csv_end(statement: bytes, signature: bytes, next_cursor: int | None) -> str:
 
 
 def _row(cells: Iterable[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(cells)
-    return text.getvalue()
+    """Digits, hex and plain words: no cell needs quotes."""
+    return ",".join(map(str, cells)) + "\r\n"
 
 
 def parse_statement(data: bytes) -> ParsedStatement:
