@@ -109,7 +109,9 @@ SECRET = (
     "messages",
 )
 HARMLESS = {"token_hash_hex", "tokens", "tokens_processed", "prompt_tokens", "completion_tokens", "total_tokens"} | {
-    "base_trm_per_token"
+    "base_trm_per_token",
+    "tokens_per_second",
+    "tokens_total",
 }
 
 
