@@ -111,6 +111,8 @@ SECRET = (
 HARMLESS = {"token_hash_hex", "tokens", "tokens_processed", "prompt_tokens", "completion_tokens", "total_tokens"} | {
     *("base_trm_per_token", "trm_per_token", "max_tokens"),
     *("estimated_cost_100_tokens", "estimated_cost_1000_tokens", "cu_per_100_tokens", "trm_per_100_tokens"),
+    "tokens_per_second",
+    "tokens_total",
 }
 
 

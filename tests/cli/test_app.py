@@ -20,6 +20,11 @@ NEED_A_NODE = [
     ("safety", "kill"),
     ("safety", "release"),
     ("safety", "policy", "ab" * 32),
+    ("metrics",),
+    ("top", "--once"),
+    ("log", "head"),
+    ("log", "verify"),
+    ("log", "tail"),
 ]
 WRONG_USAGE = [
     (),
@@ -27,6 +32,12 @@ WRONG_USAGE = [
     ("token",),
     ("safety",),
     ("wallet",),
+    ("log",),
+    ("log", "consistency"),
+    ("log", "consistency", "missing.json"),
+    ("log", "tail", "-n", "0"),
+    ("log", "verify", "-n", "101"),
+    ("top", "--every", "0"),
     ("nonsense",),
     ("start", "--nonsense"),
     ("start", "--port", "65536"),
@@ -74,7 +85,10 @@ def test_wrong_usage_as_a_process(nowhere: Shell) -> None:
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("command", ["start", "node", "chat", "agent", "wallet", "status", "token", "safety", "verify"])
+@pytest.mark.parametrize(
+    "command",
+    ["start", "node", "chat", "agent", "wallet", "status", "token", "safety", "verify", "log", "top", "metrics"],
+)
 def test_help_is_for_everybody(nowhere: Shell, command: str) -> None:
     ended = nowhere.run(command, "--help")
     assert (ended.code, ended.err) == (0, "")

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -111,17 +112,23 @@ def tail(
         if not follow:
             terminal.show([trade.model_dump() for trade in trades], lambda console: _lines(console, trades))
             return
-        seen = -1
-        while True:
-            for trade in trades:
-                seen = trade.leaf_index
-                if json_output:
-                    print(json.dumps(trade.model_dump()), flush=True)
-                else:
-                    _lines(terminal.out, [trade])
-            time.sleep(POLL_S)
-            newest = client.trades(TradesQuery(limit=100)).trades[::-1]
-            trades = [trade for trade in newest if trade.leaf_index > seen]
+        with suppress(KeyboardInterrupt):
+            _follow(client, terminal, trades)
+
+
+def _follow(client: Tirami, terminal: Terminal, trades: list[TradeEntry]) -> None:
+    """Print ``trades``, and then every newer one."""
+    seen = -1
+    while True:
+        for trade in trades:
+            seen = trade.leaf_index
+            if terminal.json_output:
+                print(json.dumps(trade.model_dump()), flush=True)
+            else:
+                _lines(terminal.out, [trade])
+        time.sleep(POLL_S)
+        newest = client.trades(TradesQuery(limit=100)).trades[::-1]
+        trades = [trade for trade in newest if trade.leaf_index > seen]
 
 
 def _checked(entry: HeadEntry, node: PublicKey | None) -> Head:

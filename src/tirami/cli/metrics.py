@@ -70,4 +70,4 @@ def _rows(family: dict[str, Any]) -> list[tuple[str, dict[str, str], str]]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:.6g}"
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= 100_000 else f"{value:.6g}"

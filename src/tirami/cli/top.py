@@ -111,20 +111,26 @@ def top(
 
 
 def _print_frames(watch: Watch, terminal: Terminal, every: float) -> None:
+    """One after the other, written whole: a person's console would end the program when its reader leaves."""
     while True:
-        try:
-            look = watch.look()
-        except TiramiError as error:
-            if terminal.json_output:
-                print(json.dumps({"problem": error.message}), flush=True)
-            else:
-                terminal.say(f"{error.message}; trying again")
-        else:
-            if terminal.json_output:
-                print(json.dumps(look.to_json()), flush=True)
-            else:
-                terminal.out.print(drawn(look.status, look.safety, look.rate))
+        with terminal.out.capture() as frame:
+            _print_frame(watch, terminal)
+        sys.stdout.write(frame.get())
+        sys.stdout.flush()
         time.sleep(every)
+
+
+def _print_frame(watch: Watch, terminal: Terminal) -> None:
+    try:
+        look = watch.look()
+    except TiramiError as error:
+        facts, picture = {"problem": error.message}, drawn(None, None, None, problem=f"{error.message}; trying again")
+    else:
+        facts, picture = look.to_json(), drawn(look.status, look.safety, look.rate)
+    if terminal.json_output:
+        terminal.out.out(json.dumps(facts), highlight=False)
+    else:
+        terminal.out.print(picture)
 
 
 def _draw_frames(watch: Watch, every: float) -> None:
