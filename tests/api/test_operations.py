@@ -14,7 +14,7 @@ NOT_AN_OPERATION = {("GET", "/openapi.json")}
 
 
 async def test_the_router_serves_exactly_the_table(door: Door) -> None:
-    routes = build_app(door.parts)._app._app.routes  # type: ignore[attr-defined]
+    routes = build_app(door.parts)._app.routes  # type: ignore[attr-defined]
     served = Counter(
         (method, route.path) for route in routes if isinstance(route, Route) for method in (route.methods or ())
     )

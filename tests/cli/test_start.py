@@ -5,6 +5,7 @@ import os
 import socket
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.cli.running import Foreground, Shell
@@ -132,6 +133,19 @@ def test_plain_node_as_json(nowhere: Shell, engine: RunningEngine) -> None:
         started.until("\n")
         assert json.loads(started.out)["model"] == "tirami-testing"
         assert started.end() == 0
+
+
+def test_web_origins_from_flags(nowhere: Shell) -> None:
+    page = "https://app.example"
+    options = ("start", "--no-model", "--port", "0", "--cors-origin", page, "--cors-origin", "http://localhost:5173")
+    with Foreground(nowhere, *options) as started:
+        url = started.until_announced(nowhere.home / ".tirami")
+        for origin, granted in ((page, page), ("https://evil.example", None)):
+            reply = httpx2.get(f"{url}/health", headers={"origin": origin}, trust_env=False)
+            assert reply.headers.get("access-control-allow-origin") == granted
+        started.end()
+    wrong = nowhere.run("start", "--cors-origin", "*", "--json")
+    assert (wrong.code, wrong.json["error"]["code"]) == (1, "config")
 
 
 def test_a_ledger_file_is_not_overwritten(nowhere: Shell) -> None:

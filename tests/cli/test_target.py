@@ -120,6 +120,16 @@ def test_a_named_token_goes_where_the_command_goes(shell: Shell, stranger: Stran
     assert stranger.told == ["Bearer flag", "Bearer variable", "Bearer variable", None]
 
 
+def test_the_originals_variables_count_behind_ours(shell: Shell, stranger: Stranger, node: NodeProcess) -> None:
+    old = {"FORGE_URL": stranger.url, "FORGE_API_TOKEN": "old"}
+    shell.run("status", **old)
+    shell.run("status", **old, TIRAMI_API_TOKEN="new")
+    assert shell.run("status", **old, TIRAMI_URL=node.url, TIRAMI_API_TOKEN="").code == 1, (
+        "an old token is no good here"
+    )
+    assert stranger.told == ["Bearer old", "Bearer new"]
+
+
 def test_a_blank_token_counts_as_absent(shell: Shell, stranger: Stranger) -> None:
     shell.run("status", "--url", stranger.url, TIRAMI_API_TOKEN=" ")
     assert stranger.told == [None]

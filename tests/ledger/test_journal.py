@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from tirami.core.errors import JournalCorrupt, JournalRollback, StartError, StorageUnavailable
+from tirami.core.errors import DataDirLocked, JournalCorrupt, JournalRollback, StartError, StorageUnavailable
 from tirami.ledger import Journal, KillSet
 from tirami.ledger.entries import Entry
 from tirami.ledger.journal import GENESIS
@@ -281,3 +281,20 @@ async def test_a_recovery_that_fails_leaves_a_journal_that_says_so(tmp_path: Pat
     await journal.barrier()
     await journal.close()
     assert len(read(tmp_path / "journal.db")) == 2
+
+
+async def test_two_processes_never_share_a_journal(tmp_path: Path) -> None:
+    journal = await written(tmp_path / "journal.db", 2)
+    with pytest.raises(DataDirLocked, match="another process"):
+        Journal.open(tmp_path / "journal.db", KEY)
+    await journal.append([fact(3)], 1)
+    await journal.close()
+    assert len(read(tmp_path / "journal.db")) == 3
+
+
+def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "tirami-ledger.json"
+    path.write_text('{"version": 1}')
+    with pytest.raises(JournalCorrupt, match="no journal"):
+        Journal.open(path, KEY)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {path.name: '{"version": 1}'}

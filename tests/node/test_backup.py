@@ -19,7 +19,7 @@ from tirami.core.errors import BackupError, Conflict, DataDirLocked, NetworkFile
 from tirami.core.keys import SigningKey
 from tirami.core.secretfile import write_secret
 from tirami.node.archive import Manifest, unpack_archive
-from tirami.node.backup import Restored, back_up, offline_copy, restore
+from tirami.node.backup import Restored, back_up, offline_copy, prove, restore
 from tirami.node.home import RESTORING, Home
 from tirami.node.staging import Staging
 from tirami.testing.clock import ManualClock
@@ -46,7 +46,7 @@ def archived(home: Path, clock: ManualClock, target: Path, passphrase: str | Non
 
 
 async def restored(archive: Path, home: Path, clock: ManualClock, *, force: bool = False) -> Restored:
-    return await restore(archive, PASSPHRASE, configured(home), clock, force=force, only_check=False)
+    return await restore(archive, PASSPHRASE, configured(home), clock, force=force)
 
 
 async def a_node(home: Path, clock: ManualClock, promises: Promises) -> House:
@@ -136,7 +136,7 @@ async def test_everything_comes_back_private_and_unchanged(tmp_path: Path) -> No
         assert (house.node.seed in content) is (b"a" * 64 in content) is (passphrase is None)
         clock.advance(1)
         copy = tmp_path / f"copy-{passphrase is None}"
-        await restore(archive, passphrase, configured(copy), clock, force=False, only_check=False)
+        await restore(archive, passphrase, configured(copy), clock, force=False)
         for name in ("node.key", "admin.token", "config.toml"):
             assert (copy / name).read_bytes() == (home / name).read_bytes()
         assert all(
@@ -150,12 +150,14 @@ async def test_everything_comes_back_private_and_unchanged(tmp_path: Path) -> No
         assert again.ledger.state.log.size == house.ledger.state.log.size
 
 
-async def test_only_checking_changes_nothing(tmp_path: Path) -> None:
+async def test_proving_changes_nothing_and_works_beside_a_running_node(tmp_path: Path) -> None:
     clock, home = ManualClock(), tmp_path / "home"
     await a_node(home, clock, Promises())
     archive = archived(home, clock, tmp_path / "a.tirami")
     before = {path.name: path.read_bytes() for path in home.iterdir() if path.is_file()}
-    done = await restore(archive, PASSPHRASE, configured(home), clock, force=False, only_check=True)
+    running = Home.open(home)
+    done = await prove(archive, PASSPHRASE, clock)
+    running.close()
     assert done.entries > 20
     assert {path.name: path.read_bytes() for path in home.iterdir() if path.is_file()} == before
 
@@ -165,7 +167,7 @@ async def test_a_sealed_archive_opens_with_its_passphrase_only_and_shows_every_c
     await a_node(home, clock, Promises())
     archive = archived(home, clock, tmp_path / "a.tirami")
     with pytest.raises(BackupError, match="passphrase"):
-        await restore(archive, "another passphrase", configured(tmp_path / "x"), clock, force=False, only_check=False)
+        await restore(archive, "another passphrase", configured(tmp_path / "x"), clock, force=False)
     good = archive.read_bytes()
     for damage in (
         good[:-1],
@@ -351,13 +353,13 @@ async def test_the_journal_goes_where_the_settings_say(tmp_path: Path) -> None:
     archive = archived(home, clock, tmp_path / "a.tirami")
     clock.advance(1)
     config = configured(tmp_path / "copy", **{"journal.file": str(elsewhere)})
-    await restore(archive, PASSPHRASE, config, clock, force=False, only_check=False)
+    await restore(archive, PASSPHRASE, config, clock, force=False)
     assert elsewhere.exists() and elsewhere.with_suffix(".tip").exists()
     assert (tmp_path / "copy" / "journal.path").read_text() == str(elsewhere)
     with pytest.raises(RestoreRefused, match=r"books\.db"):
         await restore(
             archive, PASSPHRASE, configured(tmp_path / "third", **{"journal.file": str(elsewhere)}), clock,
-            force=False, only_check=False,
+            force=False,
         )  # fmt: skip
     assert house.node.seed == (tmp_path / "copy" / "node.key").read_bytes()
 

@@ -5,6 +5,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -14,9 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.infer.hubs import Hub
 from tests.processes import NodeProcess
 from tests.rows.conftest import make_agent
 from tests.rows.test_saf import chat
+from tirami.api.schemas import AccountRequest
+from tirami.core.keyfile import load_or_create_node_key
+from tirami.infer import resolve
+from tirami.sdk import Tirami
+from tirami.sdk.client import DEFAULT_URL
 from tirami.testing import RunningEngine
 
 TIRAMI = [sys.executable, "-m", "tirami.cli"]
@@ -54,6 +61,83 @@ def test_start_runs_without_a_model_too(tmp_path: Path) -> None:
         assert admin.status().engine.model is None
         assert admin.network().sum_of_accounts == 0
         assert "Model:     none" in node.log()
+
+
+@pytest.mark.row("CLI-02")
+@pytest.mark.model
+def test_without_a_word_the_default_model_is_fetched_and_served(tmp_path: Path) -> None:
+    """The hub stands on this machine and gives the small model's weights under the default's name."""
+    weights = resolve("smollm2:135m").path.read_bytes()
+    name = "/Qwen/Qwen2.5-0.5B-Instruct-GGUF/resolve/main/qwen2.5-0.5b-instruct-q4_k_m.gguf"
+    with Hub(files={name: weights}) as hub:
+        env = {"HF_ENDPOINT": hub.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        with NodeProcess(tmp_path / "home", env=env) as node, node.client() as client:
+            assert "Model:     qwen2.5:0.5b" in node.log()
+            assert "Model loaded: qwen2.5:0.5b" in node.log()
+            assert [model.id for model in client.models().data] == ["qwen2.5:0.5b"]
+        assert (tmp_path / "cache" / "tirami" / "models").is_dir()
+
+
+@pytest.mark.row("CLI-02")
+def test_without_a_word_the_api_is_on_port_3000_of_loopback(tmp_path: Path) -> None:
+    """Where something else has the port already, the refusal names it."""
+    env = {**os.environ, "HOME": str(tmp_path)}
+    with subprocess.Popen(
+        [*TIRAMI, "start", "--no-model"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True
+    ) as started:
+        assert started.stdout is not None
+        shown = ""
+        for line in started.stdout:
+            shown += line
+            if "running" in line:
+                with Tirami(DEFAULT_URL) as client:
+                    assert client.status().node_id
+                started.terminate()
+        ended = started.wait(timeout=20)
+    assert "API:       http://127.0.0.1:3000" in shown
+    assert DEFAULT_URL == "http://127.0.0.1:3000"
+    with socket.socket() as probe:
+        assert ended == 0 or probe.connect_ex(("127.0.0.1", 3000)) == 0, "refused only because the port is taken"
+
+
+@pytest.mark.row("CLI-04")
+@pytest.mark.parametrize("options", [("--no-model",), ("engine",), ("--no-model", "--ledger")])
+def test_a_plain_node_has_a_real_identity_in_every_mode(
+    engine: RunningEngine, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    home, ledger = tmp_path / "home", tmp_path / "tirami-ledger.json"
+    given = ["--upstream", engine.url] if "engine" in options else ["--no-model"]
+    if "--ledger" in options:
+        given += ["--ledger", str(ledger)]
+    with NodeProcess(home, *given, command="node") as node, node.admin() as admin:
+        identity = admin.status().node_id
+        key = load_or_create_node_key(home / "node.key")[0]
+        assert identity == key.public_key.hex() != "00" * 32
+        assert admin.log_head().node == identity, "and signs with it"
+        assert f"node {identity} serves" in node.log()
+        account = admin.create_account(AccountRequest(label="x")).account
+        assert node.stop() == 0
+    assert ledger.exists() is ("--ledger" in options)
+    assert (home / "journal.db").exists() is ("--ledger" not in options)
+    with NodeProcess(home, *given, command="node") as node, node.admin() as admin:
+        assert admin.status().node_id == identity
+        assert [entry.account for entry in admin.accounts().accounts] == [account]
+        node.process.send_signal(signal.SIGHUP)
+        assert node.process.wait(timeout=20) == 0
+        assert "everything is saved" in node.log()
+
+
+@pytest.mark.row("CLI-04")
+@pytest.mark.model
+def test_a_plain_node_serves_a_model(tmp_path: Path) -> None:
+    weights = resolve("smollm2:135m").path
+    with (
+        NodeProcess(tmp_path / "home", "-m", str(weights), "--offline", command="node") as node,
+        node.client() as client,
+    ):
+        answer = client.chat_completions(chat("What is gravity?", 8))
+        assert answer.choices[0].message.content
+        assert answer.x_tirami.trm_cost > 0
 
 
 @pytest.mark.row("CLI-03")

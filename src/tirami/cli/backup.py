@@ -75,11 +75,11 @@ def restore(
     from tirami.cli.host import restore_node  # a whole node: only who needs one imports it
 
     done = restore_node(
-        file, lambda: _passphrase(passphrase_file, terminal, twice=False), config, force=force, only_check=check
+        file, lambda: _passphrase(passphrase_file, terminal, twice=False), config, force=force, only_prove=check
     )
     facts = {
         "node": done.node,
-        "data_dir": str(config.data_dir),
+        "data_dir": None if check else str(config.data_dir),
         "restored": not check,
         "created_ms": done.created_ms,
         "journal_entries": done.entries,

@@ -19,7 +19,7 @@ from tirami.core.clock import SystemClock
 from tirami.core.config import Config
 from tirami.node import Node, configure_logs
 from tirami.node.archive import is_sealed
-from tirami.node.backup import Restored, back_up, offline_copy, restore
+from tirami.node.backup import Restored, back_up, offline_copy, prove, restore
 from tirami.node.chat import ChatCall
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -188,8 +188,8 @@ def archive_node(
     }
 
 
-def restore_node(archive: Path, ask: Callable[[], str], config: Config, *, force: bool, only_check: bool) -> Restored:
-    """Put the node of an archive into the data directory, or find out whether that would work.
+def restore_node(archive: Path, ask: Callable[[], str], config: Config, *, force: bool, only_prove: bool) -> Restored:
+    """Put the node of an archive into the data directory, or only prove that this would work.
 
     Args:
         ask: called for the passphrase when the archive is sealed.
@@ -198,4 +198,6 @@ def restore_node(archive: Path, ask: Callable[[], str], config: Config, *, force
         StartError: the reason it stays where it is.
     """
     passphrase = ask() if is_sealed(archive) else None
-    return asyncio.run(restore(archive, passphrase, config, SystemClock(), force=force, only_check=only_check))
+    if only_prove:
+        return asyncio.run(prove(archive, passphrase, SystemClock()))
+    return asyncio.run(restore(archive, passphrase, config, SystemClock(), force=force))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tirami.core.clock import Clock
 from tirami.core.config import Config, load_config
@@ -94,14 +95,21 @@ class Restored:
     network_file: Path | None
 
 
-async def restore(
-    archive: Path, passphrase: str | None, config: Config, clock: Clock, *, force: bool, only_check: bool
-) -> Restored:
-    """Put the node of an archive into ``config.data_dir``, or, with ``only_check``, find out whether that would work.
+async def prove(archive: Path, passphrase: str | None, clock: Clock) -> Restored:
+    """Whether a restore would work, tried in a temporary directory: seal, hashes, every entry of the journal under the
+    node's key, the fold, and the log against the last head the node signed.
 
-    Nothing that lies there is touched before the archive has proved whole: seal, hashes, every entry of the journal
-    under the node's key, the fold, and the log against the last head the node signed. What is replaced is moved aside,
-    never removed.
+    Raises as :func:`restore` for what is in the archive.
+    """
+    with TemporaryDirectory(prefix="tirami-prove-") as directory:
+        return await _begin_anew(Path(directory), unpack_archive(archive, passphrase, Path(directory)), clock)
+
+
+async def restore(archive: Path, passphrase: str | None, config: Config, clock: Clock, *, force: bool) -> Restored:
+    """Put the node of an archive into ``config.data_dir``.
+
+    Nothing that lies there is touched before the archive has proved whole, as in :func:`prove`. What is replaced is
+    moved aside, never removed.
 
     Raises:
         DataDirLocked: a node runs there.
@@ -112,13 +120,10 @@ async def restore(
     home = Home.open(config.data_dir, restoring=True)
     staged = home.path / _STAGED
     try:
-        _check_empty(home.path, journal_path(config), force or only_check)
+        _check_empty(home.path, journal_path(config), force)
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(mode=0o700)
-        manifest = unpack_archive(archive, passphrase, staged)
-        begun = await _begin_anew(staged, manifest, clock)
-        if only_check:
-            return begun
+        begun = await _begin_anew(staged, unpack_archive(archive, passphrase, staged), clock)
         journal = _destination(config, staged)
         replaced = _take_place(home, journal, _check_empty(home.path, journal, force))
         network_file = home.path / NETWORK if (home.path / NETWORK).exists() else None

@@ -37,9 +37,7 @@ class Staging:
 
         Raises ``Conflict`` while another copy is made or waits to be fetched, ``StorageUnavailable``.
         """
-        waiting = [
-            path for path in self._home.glob(f"{PREFIX}*") if time.time() - path.stat().st_mtime < FETCH_WITHIN_S
-        ]
+        waiting = any(_age_s(path) < FETCH_WITHIN_S for path in self._home.glob(f"{PREFIX}*"))
         if self._busy or waiting:
             raise Conflict("another backup is being made", retry_after=60)
         self._busy = True
@@ -64,3 +62,11 @@ def lay_down(copy_journal: Callable[[Path], None], network: bytes, directory: Pa
     directory.mkdir(mode=0o700)
     copy_journal(directory / JOURNAL)
     (directory / NETWORK).write_bytes(network)
+
+
+def _age_s(path: Path) -> float:
+    """Infinite for one that was fetched meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return float("inf")

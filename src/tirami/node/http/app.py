@@ -69,7 +69,8 @@ def build_app(parts: Parts) -> ASGIApp:
     document = openapi(VERSION)
     app.add_route("/openapi.json", _document(document), methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _routing_error)
-    return RequestIds(Cors(app, parts.config.api.cors_origins), parts.meter)
+    origins = parts.config.api.cors_origins
+    return RequestIds(Cors(app, origins) if origins else app, parts.meter)
 
 
 def _endpoint(
