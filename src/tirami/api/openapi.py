@@ -93,7 +93,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         content = {"application/json": {"schema": {"type": "object"}}}
     if operation.streams:
         content["text/event-stream"] = {"schema": {"type": "object", "properties": {"data": {"type": "string"}}}}
-    responses: dict[str, Any] = {"200": {"description": "Success", "content": content}}
+    responses: dict[str, Any] = {str(operation.success): {"description": "Success", "content": content}}
     error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     for status in _statuses(operation):
         responses[str(status)] = {"description": _MEANING[status], **error}
@@ -128,4 +128,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {408, 413, 415}
     if operation.name in ("chat_completions", "transfer"):
         statuses |= {402, 423, 409}
+    if operation.name in ("change_model", "remove_model"):
+        statuses |= {409}
     return sorted(statuses)

@@ -1,13 +1,14 @@
 """What a node does by itself while it runs: watch the book, follow the load, end stale holds, publish heads."""
 
 import asyncio
+from typing import Protocol
 
 import structlog
 
 from tirami.core.clock import Clock
 from tirami.core.errors import StorageUnavailable
 from tirami.ledger import Heads, Ledger, PriceObserved
-from tirami.market import InferenceMarket, WaitingRoom
+from tirami.market import InferenceMarket
 
 _log = structlog.get_logger()
 
@@ -16,10 +17,23 @@ HOLDS_EVERY_S = 10
 WATCH_EVERY_S = 60
 
 
+class Room(Protocol):
+    """Where requests run and wait: one model's waiting room, or all of them together."""
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def slots(self) -> int: ...
+
+
 class Upkeep:
     """The node's one background task."""
 
-    def __init__(self, ledger: Ledger, heads: Heads, market: InferenceMarket, room: WaitingRoom, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, heads: Heads, market: InferenceMarket, room: Room, clock: Clock) -> None:
         self._ledger = ledger
         self._heads = heads
         self._market = market
