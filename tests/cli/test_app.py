@@ -20,6 +20,8 @@ NEED_A_NODE = [
     ("safety", "kill"),
     ("safety", "release"),
     ("safety", "policy", "ab" * 32),
+    ("models", "load", "smollm2:135m"),
+    ("models", "unload", "smollm2:135m"),
 ]
 WRONG_USAGE = [
     (),
@@ -44,6 +46,9 @@ WRONG_USAGE = [
     ("safety", "policy", "ab", "--per-hour", "²"),
     ("safety", "policy", "ab", "--per-hour", "9" * 5000),
     ("status", "--url"),
+    ("models", "pull"),
+    ("models", "rm"),
+    ("models", "fetch"),
 ]
 
 
@@ -74,7 +79,9 @@ def test_wrong_usage_as_a_process(nowhere: Shell) -> None:
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("command", ["start", "node", "chat", "agent", "wallet", "status", "token", "safety", "verify"])
+@pytest.mark.parametrize(
+    "command", ["start", "node", "chat", "agent", "wallet", "status", "token", "safety", "verify", "models"]
+)
 def test_help_is_for_everybody(nowhere: Shell, command: str) -> None:
     ended = nowhere.run(command, "--help")
     assert (ended.code, ended.err) == (0, "")

@@ -60,7 +60,7 @@ OPERATIONS: tuple[Operation, ...] = (
               dialect=Dialect.OPENAI, limited=False),
     Operation("model", "GET", "/v1/models/{model}", _R, "One model.", reply=s.ModelEntry, dialect=Dialect.OPENAI,
               limited=False),
-    Operation("installed_models", "GET", f"{_T}/models", _R, "Models on this machine, loaded or not, and the catalogue.",
+    Operation("installed_models", "GET", f"{_T}/models", _R, "Models of this machine and of the catalogue.",
               reply=s.ModelsReply),
     Operation("change_model", "POST", f"{_T}/models", _A, "Begin to pull, load or unload a model.",
               body=s.ModelRequest, reply=s.ModelReport, success=202),

@@ -8,7 +8,7 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, safety, token, wallet
+from tirami.cli import agent, models, safety, token, wallet
 from tirami.cli.chat import chat
 from tirami.cli.demo import demo
 from tirami.cli.options import Json
@@ -32,6 +32,7 @@ app.add_typer(agent.commands, name="agent")
 app.add_typer(wallet.commands, name="wallet")
 app.add_typer(token.commands, name="token")
 app.add_typer(safety.commands, name="safety")
+app.add_typer(models.commands, name="models")
 
 
 @app.command()

@@ -74,7 +74,7 @@ class InferConfig:
     models: str = ""
     """Further models, names or paths with commas between: fetched at the start, loaded when first asked for."""
     memory_budget_mib: int = _count(0, 0, 1 << 24)
-    """Memory for all loaded models together; least recently used ones give way. 0 for three quarters of the machine's."""
+    """Memory for all loaded models together; the least recently used gives way. 0 for ¾ of the machine's."""
     slots: int = _count(8, 1, 1_024)
     """Answers of one model at the same time."""
     context: int = _count(2_048, 64, 1 << 24)

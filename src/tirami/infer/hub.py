@@ -108,7 +108,7 @@ def _receive_piece(url: str, headers: Mapping[str, str], download: Download) -> 
         response.raise_for_status()
         tag = response.headers.get("etag", "")
         download.validator = tag if tag.startswith('"') else ""
-        for block in response.iter_bytes(BLOCK):
+        for block in response.iter_bytes():  # as it comes: what a larger block still lacks would be lost
             download.write(block)
 
 

@@ -104,8 +104,9 @@ def installed(models_dir: Path | None = None) -> dict[str, Path]:
     store = _store(models_dir or default_models_dir(), None)
     found: dict[str, Path] = {}
     for alias, sources in CATALOGUE.items():
-        places = [path for source in sources if (path := store.place(source)).is_file()]
-        found |= {alias: path for path in places[:1]}
+        here = next((path for path in map(store.place, sources) if path.is_file()), None)
+        if here is not None:
+            found[alias] = here
     return found | _own_files(store)
 
 

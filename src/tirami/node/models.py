@@ -5,7 +5,7 @@ import asyncio
 from tirami.api.schemas import FetchReport, ModelReport, ModelRequest, ModelsReply, RemovedModel
 from tirami.api.schemas.models import ModelState
 from tirami.core.errors import Conflict, ModelLoadError, ModelNotFound, TiramiError
-from tirami.infer import CATALOGUE, ModelCard, pinned, remove
+from tirami.infer import CATALOGUE, ModelCard, Progress, pinned, remove
 from tirami.node.engines import EngineRoom, Pull, PullState
 
 
@@ -40,19 +40,19 @@ async def change_model(engines: EngineRoom, request: ModelRequest) -> ModelRepor
     """
     name = request.model
     if request.action == "pull":
-        if name not in CATALOGUE and name not in engines.loader.further:
-            raise ModelNotFound(f"the catalogue has no {name!r}; it has {', '.join(CATALOGUE)}", param="model")
-        if engines.loader.offline:
-            raise ModelLoadError("this node is offline and fetches nothing")
-        engines.pulls.start(name)
+        _begin_pull(engines, name, None)
+    elif not engines.knows(name):
+        raise ModelNotFound(f"the model {name!r} is not installed", param="model")
     elif request.action == "load":
-        if not engines.knows(name):
-            raise ModelNotFound(f"the model {name!r} is not installed", param="model")
         engines.pool.load(name)
     else:
-        if not engines.knows(name):
-            raise ModelNotFound(f"the model {name!r} is not installed", param="model")
         await engines.pool.unload(name)
+    return _report(engines, name, (await engines.described()).get(name))
+
+
+async def pull_model(engines: EngineRoom, name: str, progress: Progress | None) -> ModelReport:
+    """Fetch a model and wait until it is here. Raises as :func:`change_model`, and why it cannot be had."""
+    await engines.pulls.wait(_begin_pull(engines, name, progress))
     return _report(engines, name, (await engines.described()).get(name))
 
 
@@ -70,6 +70,14 @@ async def remove_model(engines: EngineRoom, name: str) -> RemovedModel:
     await engines.pool.unload(name)
     freed = await asyncio.to_thread(remove, name, engines.loader.models_dir)
     return RemovedModel(model=name, freed_bytes=freed)
+
+
+def _begin_pull(engines: EngineRoom, name: str, progress: Progress | None) -> Pull:
+    if name not in CATALOGUE and name not in engines.loader.further:
+        raise ModelNotFound(f"the catalogue has no {name!r}; it has {', '.join(CATALOGUE)}", param="model")
+    if engines.loader.offline and name not in engines.loader.installed():
+        raise ModelLoadError(f"{name} is not installed, and this node is offline and fetches nothing")
+    return engines.pulls.start(name, progress)
 
 
 def _report(engines: EngineRoom, name: str, card: ModelCard | TiramiError | None) -> ModelReport:

@@ -247,9 +247,7 @@ class Pool:
                     self._making_room.release()
                     raise
         except TimeoutError:
-            raise QueueFull(
-                f"the models in use leave no memory for {name}", retry_after=FIRST_BACKOFF_S
-            ) from None
+            raise QueueFull(f"the models in use leave no memory for {name}", retry_after=FIRST_BACKOFF_S) from None
         try:
             place.plan = plan
             for idle in going:

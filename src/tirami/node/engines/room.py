@@ -1,6 +1,7 @@
 """The engine room of a node: every model it can serve, by name."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -139,10 +140,10 @@ class EngineRoom:
 
     async def _describe(self, name: str, path: Path) -> ModelCard | TiramiError:
         try:
-            stat = path.stat()
-            stamp = (path, stat.st_size, stat.st_mtime_ns)
+            stat = os.stat(path)
         except OSError as error:
             return ModelLoadError(f"cannot read {path.name}: {error.strerror}")
+        stamp = (path, stat.st_size, stat.st_mtime_ns)
         known = self._described.get(name)
         if known is None or known[0] != stamp:
             try:
