@@ -216,9 +216,7 @@ def test_a_note_nobody_understands_is_none(hub: Hub, target: Path, note: bytes) 
     assert fetched(target) == DATA
 
 
-def test_a_silent_hub_does_not_cost_what_came_before(
-    hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_hub_does_not_cost_what_came_before(hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.cuts, hub.cut = [1 << 20], 0
     refused(target)
     monkeypatch.setattr(client, "HEAD_LIMIT_S", 0.2)
