@@ -1,4 +1,4 @@
-"""Loading on demand: one load for all who wait, the budget kept, nobody in use unloaded, failures told and not repeated."""
+"""Loading on demand: one load for all who wait, the budget kept, nobody in use unloaded, failures told."""
 
 import asyncio
 from collections.abc import AsyncIterator
