@@ -49,10 +49,12 @@ class NodeShelf:
         return self._client.installed_models()
 
     def pull(self, name: str, progress: Progress) -> ModelReport:
-        return self._settled(self._client.change_model(ModelRequest(model=name, action="pull")), "fetching", progress)
+        begun = self._client.change_model(ModelRequest(model=name, action="pull"))
+        return self._settled(begun, "fetching", "available", progress)
 
     def load(self, name: str) -> ModelReport:
-        return self._settled(self._client.change_model(ModelRequest(model=name, action="load")), "loading", None)
+        begun = self._client.change_model(ModelRequest(model=name, action="load"))
+        return self._settled(begun, "loading", "installed", None)
 
     def unload(self, name: str) -> ModelReport:
         return self._client.change_model(ModelRequest(model=name, action="unload"))
@@ -60,15 +62,15 @@ class NodeShelf:
     def remove(self, name: str) -> RemovedModel:
         return self._client.remove_model(ModelQuery(model=name))
 
-    def _settled(self, report: ModelReport, state: str, progress: Progress | None) -> ModelReport:
-        """Wait until a model has left ``state``. Raises ``ModelLoadError`` when it left it for a reason."""
-        while report.state == state:
+    def _settled(self, report: ModelReport, way: str, back: str, progress: Progress | None) -> ModelReport:
+        """Wait while a model is on its ``way``. Raises ``ModelLoadError`` when it is ``back`` where it was."""
+        while report.state == way:
             if progress is not None and report.fetch is not None:
                 progress(report.fetch.bytes_done, report.fetch.bytes_total)
             time.sleep(POLL_S)
             report = next(entry for entry in self.models().models if entry.model == report.model)
-        if report.problem is not None:
-            raise ModelLoadError(report.problem)
+        if report.state == back:
+            raise ModelLoadError(report.problem or f"{report.model} is {back} again: somebody else undid this")
         return report
 
 

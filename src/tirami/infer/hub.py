@@ -58,9 +58,9 @@ def fetch(file: HubFile, download: Download) -> None:
         raise ModelLoadError(_silent[place]) from error
     if known.etag and _SHA256.fullmatch(known.etag):
         download.expect(Digest(bytes.fromhex(known.etag)))
+    download.resume(known.etag or "")
     if known.size:
         download.sized(known.size)
-    download.resume(known.etag or "")
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     _receive(file, url, {"Authorization": f"Bearer {token}"} if token else {}, known.size, download)
 
