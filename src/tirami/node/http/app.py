@@ -40,7 +40,8 @@ def build_app(parts: Parts) -> ASGIApp:
     wrong_tokens = CallerLimits(WRONG_TOKENS_PER_SECOND, parts.clock)
     for operation in OPERATIONS:
         endpoint = _endpoint(operation, HANDLERS[operation.name], parts, limits, wrong_tokens)
-        app.add_route(operation.path, endpoint, methods=[operation.method], include_in_schema=False)
+        path = operation.path.replace("{model}", "{model:path}")  # makers put slashes into the names of models
+        app.add_route(path, endpoint, methods=[operation.method], include_in_schema=False)
     document = openapi(VERSION)
     app.add_route("/openapi.json", _document(document), methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _routing_error)
