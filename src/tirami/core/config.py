@@ -92,7 +92,7 @@ class InferConfig:
     offline: bool = False
     """Never fetch a model."""
     models_dir: str = _path("")
-    """Where models are cached; empty for the data directory."""
+    """Where models are cached; empty for ``tirami/models`` in the user's cache directory."""
     queue: int = _count(256, 0, 1 << 20)
     """Requests waiting for a slot."""
     memory_limit_mib: int = _count(0, 0, 1 << 24)

@@ -15,7 +15,7 @@ from tirami.infer import Engine
 from tirami.market import STOPPING_S, WaitingRoom
 from tirami.node.engines.budget import Resident, to_unload
 
-MAKE_ROOM_S: Final = 30
+MAKE_ROOM_S: Final = 120
 """How long a model waits for memory that others use, before its requests are told to come again."""
 FIRST_BACKOFF_S: Final = 5
 LONGEST_BACKOFF_S: Final = 300
