@@ -23,6 +23,8 @@ class LoadingEngine(ScriptedEngine):
         self.card = replace(CARD, name=name)
         self.may_start = asyncio.Event()
         self.may_start.set()
+        self.may_close = asyncio.Event()
+        self.may_close.set()
         self.error: Exception | None = None
         self.started = self.closed = 0
 
@@ -34,6 +36,7 @@ class LoadingEngine(ScriptedEngine):
 
     async def close(self) -> None:
         self.closed += 1
+        await self.may_close.wait()
 
 
 @dataclass
@@ -217,6 +220,35 @@ async def test_two_loads_at_once_do_not_share_the_same_memory(pool: Pool, shop: 
         engine.may_start.set()
     await asyncio.gather(*coming)
     assert pool.used == 80
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_who_comes_back_while_two_give_way_gets_a_load_of_their_own(pool: Pool, shop: Shop, name: str) -> None:
+    """Otherwise the second to go could be used, and ended, while the first one ends."""
+    shop.costs["wide"] = 90
+    for other in ("a", "b"):
+        await touched(pool, other)
+    shop.made("a")[0].may_close.clear()
+    coming = asyncio.create_task(touched(pool, "wide"))
+    await until(lambda: shop.made("a")[0].closed == 1)
+    back = asyncio.create_task(touched(pool, name))
+    await asyncio.sleep(0.01)
+    assert not coming.done()
+    assert not back.done()
+    shop.made("a")[0].may_close.set()
+    await coming
+    assert (await back).engine is shop.made(name)[1]
+    assert shop.running == [name], "wide was idle and gave way in its turn"
+
+
+async def test_unloading_takes_a_model_out_before_it_ends(pool: Pool, shop: Shop) -> None:
+    await touched(pool, "a")
+    shop.made("a")[0].may_close.clear()
+    ending = asyncio.create_task(pool.unload("a"))
+    await until(lambda: shop.made("a")[0].closed == 1)
+    assert (await touched(pool, "a")).engine is shop.made("a")[1]
+    shop.made("a")[0].may_close.set()
+    await ending
 
 
 async def test_more_memory_than_there_is_is_refused(pool: Pool, shop: Shop) -> None:

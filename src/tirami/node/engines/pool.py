@@ -178,7 +178,7 @@ class Pool:
             return
         if place.in_use:
             raise Conflict(f"the model {name!r} is in use", param="model")
-        await uninterrupted(self._leave(name))
+        await uninterrupted(self._end(self._taken_out(name)))
 
     async def stop_loading(self) -> None:
         """End the loads under way; who waits for one is told that the node stops."""
@@ -250,8 +250,8 @@ class Pool:
             raise QueueFull(f"the models in use leave no memory for {name}", retry_after=FIRST_BACKOFF_S) from None
         try:
             place.plan = plan
-            for idle in going:
-                await uninterrupted(self._leave(idle))
+            # all of them at once, or somebody could come to use the second while the first one ends
+            await uninterrupted(self._end(*[self._taken_out(idle) for idle in going]))
         finally:
             self._making_room.release()
 
@@ -262,11 +262,13 @@ class Pool:
             if place is not coming
         ]
 
-    async def _leave(self, name: str) -> None:
-        place = self._places.pop(name)
-        assert place.engine is not None
+    def _taken_out(self, name: str) -> Place:
+        """An idle model, which from now on nobody can come to use."""
         _log.info("model_unloaded", model=name)
-        await place.engine.close()
+        return self._places.pop(name)
+
+    async def _end(self, *places: Place) -> None:
+        await asyncio.gather(*(place.engine.close() for place in places if place.engine is not None))
         self._freed.set()
 
     def _failed(self, name: str, error: EngineError) -> TiramiError:
