@@ -16,7 +16,10 @@ NOT_AN_OPERATION = {("GET", "/openapi.json")}
 async def test_the_router_serves_exactly_the_table(door: Door) -> None:
     routes = build_app(door.parts)._app.routes  # type: ignore[attr-defined]
     served = Counter(
-        (method, route.path) for route in routes if isinstance(route, Route) for method in (route.methods or ())
+        (method, route.path.replace(":path}", "}"))
+        for route in routes
+        if isinstance(route, Route)
+        for method in (route.methods or ())
     )
     declared = {(operation.method, operation.path) for operation in OPERATIONS} | NOT_AN_OPERATION
     declared |= {(operation.method, old) for operation in OPERATIONS if (old := legacy_path(operation.path))}

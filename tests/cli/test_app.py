@@ -25,6 +25,8 @@ NEED_A_NODE = [
     ("log", "head"),
     ("log", "verify"),
     ("log", "tail"),
+    ("models", "load", "smollm2:135m"),
+    ("models", "unload", "smollm2:135m"),
 ]
 WRONG_USAGE = [
     (),
@@ -55,6 +57,9 @@ WRONG_USAGE = [
     ("safety", "policy", "ab", "--per-hour", "²"),
     ("safety", "policy", "ab", "--per-hour", "9" * 5000),
     ("status", "--url"),
+    ("models", "pull"),
+    ("models", "rm"),
+    ("models", "fetch"),
 ]
 
 
@@ -87,7 +92,21 @@ def test_wrong_usage_as_a_process(nowhere: Shell) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["start", "node", "chat", "agent", "wallet", "status", "token", "safety", "verify", "log", "top", "metrics"],
+    [
+        "start",
+        "node",
+        "chat",
+        "agent",
+        "wallet",
+        "status",
+        "token",
+        "safety",
+        "verify",
+        "log",
+        "top",
+        "metrics",
+        "models",
+    ],
 )
 def test_help_is_for_everybody(nowhere: Shell, command: str) -> None:
     ended = nowhere.run(command, "--help")

@@ -21,6 +21,8 @@ DEFAULTS = {
     "auth.loopback_owner": True,
     "infer.engine": "embedded",
     "infer.model": "qwen2.5:0.5b",
+    "infer.models": "",
+    "infer.memory_budget_mib": 0,
     "infer.slots": 8,
     "infer.context": 2048,
     "infer.threads": 0,

@@ -10,6 +10,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 
 NORMAL, CONTROL, BYTE = 1, 3, 6
+F16 = 1
 
 Tensors = Mapping[str, "numpy.typing.NDArray[numpy.float32]"]
 
@@ -40,6 +41,20 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+def write_header(
+    path: Path, *, architecture: str, numbers: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
+) -> Path:
+    """A file that describes tensors of these shapes and holds none of their weights."""
+    pairs = b"".join(text(f"{architecture}.{key}") + u32(4) + u32(value) for key, value in numbers.items())
+    tensors = b"".join(
+        text(name) + u32(len(shape)) + b"".join(u64(size) for size in shape) + u32(F16) + u64(0)
+        for name, shape in shapes.items()
+    )
+    described = named("general.architecture", architecture) + pairs + tensors
+    path.write_bytes(head(len(shapes), 1 + len(numbers)) + described + bytes(1024))
     return path
 
 

@@ -14,6 +14,8 @@ class Asked:
     method: str
     path: str
     authorization: str | None
+    range: str | None = None
+    if_range: str | None = None
 
 
 @dataclass
@@ -24,7 +26,9 @@ class Hub:
         status: answered to every HEAD instead of 200.
         etag: the digest it claims; the content's own when ``None``, none at all when empty.
         silent: it takes requests and never answers.
-        cut: bytes of a file after which the connection breaks.
+        cut: bytes of a body after which the connection breaks.
+        cuts: the same for the next bodies, one each, before ``cut``.
+        ranges: whether it gives pieces of a file.
         elsewhere: where a GET is redirected to.
     """
 
@@ -34,6 +38,8 @@ class Hub:
     etag: str | None = None
     silent: bool = False
     cut: int | None = None
+    cuts: list[int] = field(default_factory=list)
+    ranges: bool = True
     elsewhere: Callable[[str], str] | None = None
     port: int = 0
 
@@ -77,24 +83,43 @@ class Hub:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
-                self._headers(200 if self.path in hub.files else 404)
-                self.wfile.write(hub.files.get(self.path, b"")[: hub.cut])
+                start, status = self._wanted(), 200 if self.path in hub.files else 404
+                content = hub.files.get(self.path, b"")
+                if start >= len(content) > 0:
+                    status, start = 416, len(content)
+                elif start:
+                    status = 206
+                self._headers(status, start)
+                self.wfile.write(content[start:][: hub.cuts.pop(0) if hub.cuts else hub.cut])
+
+            def _wanted(self) -> int:
+                """Where the body begins."""
+                asked, only_if = self.headers.get("Range"), self.headers.get("If-Range")
+                if not hub.ranges or asked is None or (only_if is not None and only_if != f'"{self._etag()}"'):
+                    return 0
+                return int(asked.removeprefix("bytes=").removesuffix("-"))
+
+            def _etag(self) -> str:
+                content = hub.files.get(self.path, b"")
+                return hashlib.sha256(content).hexdigest() if hub.etag is None else hub.etag
 
             def _listed(self) -> bool:
-                hub.asked.append(Asked(self.command, self.path, self.headers.get("Authorization")))
+                said = (self.headers.get(name) for name in ("Authorization", "Range", "If-Range"))
+                hub.asked.append(Asked(self.command, self.path, *said))
                 if hub.silent:
                     hub._released.wait()
                     self.close_connection = True
                 return not hub.silent
 
-            def _headers(self, status: int) -> None:
+            def _headers(self, status: int, start: int = 0) -> None:
                 content = hub.files.get(self.path, b"")
                 self.send_response(status)
-                etag = hashlib.sha256(content).hexdigest() if hub.etag is None else hub.etag
-                if etag:
+                if etag := self._etag():
                     self.send_header("ETag", f'"{etag}"')
                 self.send_header("X-Repo-Commit", "0" * 40)
-                self.send_header("Content-Length", str(len(content)))
+                if status == 206:
+                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_header("Content-Length", str(len(content) - start))
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None: ...

@@ -18,8 +18,11 @@ from tirami.infer import (
     SourceKind,
     available,
     default_models_dir,
+    installed,
     models,
+    pinned,
     read_card,
+    remove,
     resolve,
 )
 from tirami.infer import hub as client
@@ -185,6 +188,81 @@ def test_what_is_available_is_what_needs_no_hub(cache: Path) -> None:
     assert available(cache, offline=True) == []
     resolve("tiny", cache)
     assert available(cache, offline=True) == ["tiny"]
+
+
+def test_a_broken_download_is_gone_on_with_by_the_next_call(
+    hub: Hub, cache: Path, tiny: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "RETRY_PAUSE_S", 0.0)
+    hub.cuts, hub.cut = [100], 0
+    with pytest.raises(ModelLoadError, match="goes on after 100 bytes"):
+        resolve("tiny", cache)
+    assert installed(cache) == {}
+    hub.cut = None
+    assert resolve("tiny", cache).path.read_bytes() == tiny
+    assert hub.asked[-1].range == "bytes=100-"
+    assert sorted(item.name for item in cache.iterdir()) == ["digests", "pins.json", "tiny.gguf"]
+
+
+def test_what_was_fetched_of_a_file_needs_no_second_room_on_the_disk(
+    hub: Hub, cache: Path, tiny: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "RETRY_PAUSE_S", 0.0)
+    hub.cuts, hub.cut = [len(tiny) - 10], 0
+    with pytest.raises(ModelLoadError, match="broke off"):
+        resolve("tiny", cache)
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    hub.cut = None
+    assert resolve("tiny", cache).path.read_bytes() == tiny
+
+
+def test_installed_are_aliases_and_files_of_ones_own(hub: Hub, cache: Path, tiny: bytes) -> None:
+    assert installed(cache) == {}
+    resolve("tiny", cache)
+    (cache / "own.gguf").write_bytes(tiny)
+    (cache / "both.gguf").write_bytes(b"would hide an alias")
+    (cache / ".tiny.gguf.part").write_bytes(b"x")
+    (cache / "folder.gguf").mkdir()
+    assert installed(cache) == {"tiny": cache / "tiny.gguf", "own": cache / "own.gguf"}
+    found = resolve("own", cache, offline=True)
+    assert (found.path, found.name, found.kind) == (cache / "own.gguf", "own", SourceKind.CACHE)
+
+
+def test_removing_frees_the_file_and_what_was_begun(hub: Hub, cache: Path, tiny: bytes) -> None:
+    resolve("tiny", cache)
+    (cache / ".tiny.gguf.part").write_bytes(b"12345")
+    (cache / "own.gguf").write_bytes(b"123")
+    assert remove("tiny", cache) == len(tiny) + 5
+    assert remove("own", cache) == 3
+    assert installed(cache) == {}
+    for name in ("tiny", "nothing", "../models/own", str(cache / "own.gguf")):
+        with pytest.raises(ModelNotFound) as caught:
+            remove(name, cache)
+        assert caught.value.param == "model"
+
+
+def test_what_is_pinned_is_known_before_it_is_here(hub: Hub, cache: Path, tiny: bytes) -> None:
+    assert pinned("tiny", cache) is None
+    assert pinned("wheel", cache) == hashlib.sha256(tiny).digest()
+    resolve("tiny", cache)
+    remove("tiny", cache)
+    assert pinned("tiny", cache) == hashlib.sha256(tiny).digest()
+    assert pinned("nothing", cache) is None
+
+
+def test_the_catalogue_has_the_seven_aliases_of_the_specification_and_one_more() -> None:
+    files = {
+        "qwen2.5:0.5b": "Qwen/Qwen2.5-0.5B-Instruct-GGUF/qwen2.5-0.5b-instruct-q4_k_m.gguf",
+        "qwen2.5:1.5b": "Qwen/Qwen2.5-1.5B-Instruct-GGUF/qwen2.5-1.5b-instruct-q4_k_m.gguf",
+        "qwen2.5:3b": "Qwen/Qwen2.5-3B-Instruct-GGUF/qwen2.5-3b-instruct-q4_k_m.gguf",
+        "qwen2.5:7b": "bartowski/Qwen2.5-7B-Instruct-GGUF/Qwen2.5-7B-Instruct-Q4_K_M.gguf",
+        "qwen2.5:14b": "bartowski/Qwen2.5-14B-Instruct-GGUF/Qwen2.5-14B-Instruct-Q4_K_M.gguf",
+        "qwen2.5:32b": "bartowski/Qwen2.5-32B-Instruct-GGUF/Qwen2.5-32B-Instruct-Q4_K_M.gguf",
+        "smollm2:135m": "bartowski/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct-Q4_K_M.gguf",
+    }
+    assert {name: str(CATALOGUE[name][0].locator) for name in files} == files
+    assert set(CATALOGUE) - set(files) == {"gemma3:270m"}
 
 
 def test_the_real_catalogue_is_sound() -> None:

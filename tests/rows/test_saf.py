@@ -303,6 +303,7 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
         monkeypatch.setattr(ledger.gate, gate, deny)
     bodies = {
         "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
+        "change_model": {"model": "scripted", "action": "unload"},
         "transfer": {"to": account, "amount": 1},
         "quote": {"messages": [{"role": "user", "content": "x"}]},
         "schedule": {"model_id": "scripted", "max_tokens": 5, "reserve": True},

@@ -94,7 +94,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     content |= {media: {"schema": {"type": "string"}} for media in operation.also}
     if operation.streams:
         content["text/event-stream"] = {"schema": {"type": "object", "properties": {"data": {"type": "string"}}}}
-    responses: dict[str, Any] = {"200": {"description": "Success", "content": content}}
+    responses: dict[str, Any] = {str(operation.success): {"description": "Success", "content": content}}
     error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     for status in _statuses(operation):
         responses[str(status)] = {"description": _MEANING[status], **error}
@@ -131,4 +131,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {409}
     if operation.name in ("chat_completions", "transfer", "schedule"):
         statuses |= {402, 423, 409}
+    if operation.name in ("change_model", "remove_model"):
+        statuses |= {409}
     return sorted(statuses)

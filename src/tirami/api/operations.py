@@ -27,6 +27,7 @@ class Operation:
         also: other content types it may have.
         limited: counted by the per-caller rate limit.
         streams: may answer with server-sent events.
+        success: status of an answer that is no error; 202 where the work goes on after it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Operation:
     dialect: Dialect = Dialect.TIRAMI
     limited: bool = True
     streams: bool = False
+    success: int = 200
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -60,6 +62,12 @@ OPERATIONS: tuple[Operation, ...] = (
               dialect=Dialect.OPENAI, limited=False),
     Operation("model", "GET", "/v1/models/{model}", _R, "One model.", reply=s.ModelEntry, dialect=Dialect.OPENAI,
               limited=False),
+    Operation("installed_models", "GET", f"{_T}/models", _R, "Models of this machine and of the catalogue.",
+              reply=s.ModelsReply),
+    Operation("change_model", "POST", f"{_T}/models", _A, "Begin to pull, load or unload a model.",
+              body=s.ModelRequest, reply=s.ModelReport, success=202),
+    Operation("remove_model", "DELETE", f"{_T}/models", _A, "Delete the files of a model that is not in use.",
+              query=s.ModelQuery, reply=s.RemovedModel),
     Operation("balance", "GET", f"{_T}/balance", _R, "Balance of an account, by default the caller's.",
               query=s.BalanceQuery, reply=s.BalanceReply),
     Operation("trades", "GET", f"{_T}/trades", _R, "Trades, newest first.", query=s.TradesQuery, reply=s.TradesReply),

@@ -11,7 +11,7 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, approvals, config, log, safety, su, token, wallet
+from tirami.cli import agent, approvals, config, log, models, safety, su, token, wallet
 from tirami.cli.backup import backup, restore
 from tirami.cli.chat import chat
 from tirami.cli.completion import completion
@@ -47,6 +47,7 @@ app.add_typer(su.commands, name="su")
 app.add_typer(approvals.commands, name="approvals")
 app.add_typer(log.commands, name="log")
 app.add_typer(config.commands, name="config")
+app.add_typer(models.commands, name="models")
 
 
 @app.callback()

@@ -12,7 +12,7 @@ import typer
 from tirami.api.schemas import ChatCompletionRequest
 from tirami.cli.conversation import Bill, Question, Speaker
 from tirami.cli.download import DownloadBar
-from tirami.cli.options import DEFAULT_MODEL, DataDir, Json, Token, Url
+from tirami.cli.options import DEFAULT_MODEL, DataDir, Json, Offline, Token, Url
 from tirami.cli.settings import settings
 from tirami.cli.target import connect, data_directory, running_node
 from tirami.cli.terminal import Terminal
@@ -72,6 +72,7 @@ def chat(
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.7,
     system: System = None,
+    offline: Offline = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -80,7 +81,7 @@ def chat(
     """Ask one question, or hold a conversation (quit, exit or end of input ends it)."""
     terminal = Terminal(json_output)
     history = [{"role": "system", "content": system}] if system else []
-    with _speaker(url, token, data_dir, model, terminal) as speaker:
+    with _speaker(url, token, data_dir, model, terminal, offline=offline) as speaker:
         if prompt is not None:
             question = Question([*history, {"role": "user", "content": prompt}], max_tokens, temperature)
             _answer(speaker, question, terminal)
@@ -90,7 +91,7 @@ def chat(
 
 @contextmanager
 def _speaker(
-    url: str | None, token: str | None, data_dir: Path | None, model: str | None, terminal: Terminal
+    url: str | None, token: str | None, data_dir: Path | None, model: str | None, terminal: Terminal, *, offline: bool
 ) -> Iterator[Speaker]:
     """The named or running node; else a private one on the same data directory, with no port."""
     directory = data_directory(data_dir)
@@ -101,7 +102,8 @@ def _speaker(
     from tirami.cli.host import PrivateNode  # a whole node: only who runs one imports it
 
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    config = settings(None, directory, {"infer.model": model, "log.file": str(directory / "node.log")})
+    flags = {"infer.model": model, "infer.offline": offline or None, "log.file": str(directory / "node.log")}
+    config = settings(None, directory, flags)
     with DownloadBar(terminal.err, config.infer.model) as bar, PrivateNode.open(config, bar) as private:
         if private.model is None:
             raise EngineFailed(f"no model: {private.problem}")

@@ -12,6 +12,7 @@ from typing import Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from tirami.api.schemas import ModelReport, ModelsReply, RemovedModel
 from tirami.cli.banner import Running
 from tirami.cli.conversation import Bill, Question
 from tirami.cli.download import Progress
@@ -21,6 +22,7 @@ from tirami.node import Node, configure_logs
 from tirami.node.archive import is_sealed
 from tirami.node.backup import Restored, back_up, offline_copy, prove, restore
 from tirami.node.chat import ChatCall
+from tirami.node.models import list_models, pull_model, remove_model
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -114,6 +116,18 @@ class PrivateNode:
     def problem(self) -> str | None:
         """Why there is no model."""
         return self._node.model_problem
+
+    def models(self) -> ModelsReply:
+        """What lies on this machine, and the catalogue."""
+        return self._portal.call(list_models, self._node.parts.engines)
+
+    def pull(self, name: str, progress: Progress) -> ModelReport:
+        """Fetch a model and wait. Raises ``ModelNotFound``, ``ModelLoadError``, ``ModelDigestMismatch``."""
+        return self._portal.call(pull_model, self._node.parts.engines, name, progress)
+
+    def remove(self, name: str) -> RemovedModel:
+        """Delete a model's files. Raises ``ModelNotFound``."""
+        return self._portal.call(remove_model, self._node.parts.engines, name)
 
     def ask(self, question: Question) -> Iterator[str]:
         """Pieces of the answer as they come; ``bill`` is set afterwards. Leaving early bills what was delivered."""

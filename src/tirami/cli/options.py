@@ -14,5 +14,6 @@ Url = Annotated[
     str | None, typer.Option("--url", help="Node to talk to: TIRAMI_URL, else the running node of the data directory.")
 ]
 Token = Annotated[str | None, typer.Option("--token", help="Bearer token; TIRAMI_API_TOKEN if absent.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
 
 DEFAULT_MODEL = "qwen2.5:0.5b"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tirami.cli.banner import Announcer, Banner, JsonLine, PlainLines
-from tirami.cli.options import DataDir, Json
+from tirami.cli.options import DataDir, Json, Offline
 from tirami.cli.settings import ConfigFile, settings
 from tirami.cli.terminal import Terminal
 from tirami.core.config import Config
@@ -19,7 +19,6 @@ NoModel = Annotated[bool, typer.Option("--no-model", help="Serve everything but 
 Port = Annotated[int | None, typer.Option("--port", "-p", min=0, max=65_535, help="0 takes a free one.  [3000]")]
 Bind = Annotated[str | None, typer.Option("--bind", help="Address to listen on.  [127.0.0.1]")]
 Network = Annotated[Path | None, typer.Option("--network", metavar="FILE", help="Network file; regtest if absent.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
 Upstream = Annotated[str | None, typer.Option("--upstream", metavar="URL", help="OpenAI-compatible server to front.")]
 AcceptRollback = Annotated[bool, typer.Option("--accept-rollback", help="Start on an older journal than last seen.")]
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.  [info]")]

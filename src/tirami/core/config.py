@@ -85,8 +85,12 @@ class InferConfig:
     """``llama-server`` takes the one on PATH: a native or GPU build of llama.cpp."""
     model: str = "qwen2.5:0.5b"
     """Catalogue name or path; empty for none."""
+    models: str = ""
+    """Further models, names or paths with commas between: fetched at the start, loaded when first asked for."""
+    memory_budget_mib: int = _count(0, 0, 1 << 24)
+    """Memory for all loaded models together; the least recently used gives way. 0 for ¾ of the machine's."""
     slots: int = _count(8, 1, 1_024)
-    """Answers at the same time."""
+    """Answers of one model at the same time."""
     context: int = _count(2_048, 64, 1 << 24)
     """Tokens of one slot, prompt and answer together."""
     threads: int = _count(0, 0, 1_024)
@@ -102,7 +106,7 @@ class InferConfig:
     offline: bool = False
     """Never fetch a model."""
     models_dir: str = _path("")
-    """Where models are cached; empty for the data directory."""
+    """Where models are cached; empty for ``tirami/models`` in the user's cache directory."""
     queue: int = _count(256, 0, 1 << 20)
     """Requests waiting for a slot."""
     memory_limit_mib: int = _count(0, 0, 1 << 24)

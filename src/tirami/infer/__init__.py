@@ -3,6 +3,8 @@
 from tirami.infer.card import read_card
 from tirami.infer.catalogue import CATALOGUE
 from tirami.infer.child import ChildEngine
+from tirami.infer.digests import DigestBook
+from tirami.infer.download import Progress
 from tirami.infer.engine import (
     Chunk,
     CountedBy,
@@ -17,7 +19,9 @@ from tirami.infer.engine import (
     Sampling,
 )
 from tirami.infer.flop import flop
-from tirami.infer.models import LocalModel, available, default_models_dir, resolve
+from tirami.infer.gguf import Header
+from tirami.infer.memory import memory_bytes
+from tirami.infer.models import LocalModel, available, default_models_dir, installed, pinned, remove, resolve
 from tirami.infer.sources import Source, SourceKind
 from tirami.infer.upstream import UpstreamEngine
 
@@ -26,13 +30,16 @@ __all__ = [
     "ChildEngine",
     "Chunk",
     "CountedBy",
+    "DigestBook",
     "Engine",
     "EngineStatus",
     "FinishReason",
     "Generation",
+    "Header",
     "LocalModel",
     "Message",
     "ModelCard",
+    "Progress",
     "Prompt",
     "Reading",
     "Sampling",
@@ -42,6 +49,10 @@ __all__ = [
     "available",
     "default_models_dir",
     "flop",
+    "installed",
+    "memory_bytes",
+    "pinned",
     "read_card",
+    "remove",
     "resolve",
 ]

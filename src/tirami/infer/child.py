@@ -187,7 +187,7 @@ class ChildEngine:
         link = self._live()
         fitting = replace(sampling, max_tokens=min(sampling.max_tokens, room))
         stream = link.client.complete(prompt.tokens, fitting, cache_prompt=self._cache_prompt)
-        generation = ChildGeneration(self.card, prompt, stream, link.recovery, self._measure_memory)
+        generation = ChildGeneration(self.card, prompt, stream, link.recovery, self.memory_bytes)
         self._busy += 1
         try:
             yield generation
@@ -252,7 +252,7 @@ class ChildEngine:
         told = self._introduction.offloaded if self._introduction else None
         return self.card.layers if told == -1 else told
 
-    def _measure_memory(self) -> int:
+    def memory_bytes(self) -> int:
         """Peak resident bytes of the child, the last known while there is none."""
         if self._link is not None:
             self._peak_memory = self._link.worker.peak_memory() or self._peak_memory

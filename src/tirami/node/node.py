@@ -54,6 +54,7 @@ class Node:
                 url, trust = await stack.enter_async_context(_served(parts))
                 parts.home.announce(url, trust)
             stack.push_async_callback(parts.market.stop)
+            stack.push_async_callback(parts.engines.stop)
             await parts.engines.start(progress)
             _log.info("node_started", node=parts.key.public_key.hex(), url=url, network=parts.ledger.network.id)
             yield cls(parts, url)

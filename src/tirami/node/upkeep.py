@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 
 from tirami.core.clock import Clock
 from tirami.core.errors import StorageUnavailable
 from tirami.ledger import Heads, Ledger, PriceObserved
-from tirami.market import InferenceMarket, WaitingRoom
+from tirami.market import InferenceMarket
 from tirami.node.alerts import Alert
 
 _log = structlog.get_logger()
@@ -16,6 +17,19 @@ _log = structlog.get_logger()
 LOAD_EVERY_S = 1
 HOLDS_EVERY_S = 10
 WATCH_EVERY_S = 60
+
+
+class Room(Protocol):
+    """Where requests run and wait: one model's waiting room, or all of them together."""
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def slots(self) -> int: ...
 
 
 class Upkeep:
@@ -26,7 +40,7 @@ class Upkeep:
         ledger: Ledger,
         heads: Heads,
         market: InferenceMarket,
-        room: WaitingRoom,
+        room: Room,
         clock: Clock,
         alerts: Callable[[], Sequence[Alert]] = tuple,
     ) -> None:

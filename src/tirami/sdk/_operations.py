@@ -37,6 +37,21 @@ class Operations(SyncCaller):
         result: s.ModelEntry = self._call("model", {"model": model}, None, None, s.ModelEntry)
         return result
 
+    def installed_models(self) -> s.ModelsReply:
+        """Models of this machine and of the catalogue. ``GET /v1/tirami/models``"""
+        result: s.ModelsReply = self._call("installed_models", {}, None, None, s.ModelsReply)
+        return result
+
+    def change_model(self, body: s.ModelRequest) -> s.ModelReport:
+        """Begin to pull, load or unload a model. ``POST /v1/tirami/models``"""
+        result: s.ModelReport = self._call("change_model", {}, None, body, s.ModelReport)
+        return result
+
+    def remove_model(self, query: s.ModelQuery | None = None) -> s.RemovedModel:
+        """Delete the files of a model that is not in use. ``DELETE /v1/tirami/models``"""
+        result: s.RemovedModel = self._call("remove_model", {}, query, None, s.RemovedModel)
+        return result
+
     def balance(self, query: s.BalanceQuery | None = None) -> s.BalanceReply:
         """Balance of an account, by default the caller's. ``GET /v1/tirami/balance``"""
         result: s.BalanceReply = self._call("balance", {}, query, None, s.BalanceReply)
@@ -259,6 +274,21 @@ class AsyncOperations(AsyncCaller):
     async def model(self, model: str) -> s.ModelEntry:
         """One model. ``GET /v1/models/{model}``"""
         result: s.ModelEntry = await self._call("model", {"model": model}, None, None, s.ModelEntry)
+        return result
+
+    async def installed_models(self) -> s.ModelsReply:
+        """Models of this machine and of the catalogue. ``GET /v1/tirami/models``"""
+        result: s.ModelsReply = await self._call("installed_models", {}, None, None, s.ModelsReply)
+        return result
+
+    async def change_model(self, body: s.ModelRequest) -> s.ModelReport:
+        """Begin to pull, load or unload a model. ``POST /v1/tirami/models``"""
+        result: s.ModelReport = await self._call("change_model", {}, None, body, s.ModelReport)
+        return result
+
+    async def remove_model(self, query: s.ModelQuery | None = None) -> s.RemovedModel:
+        """Delete the files of a model that is not in use. ``DELETE /v1/tirami/models``"""
+        result: s.RemovedModel = await self._call("remove_model", {}, query, None, s.RemovedModel)
         return result
 
     async def balance(self, query: s.BalanceQuery | None = None) -> s.BalanceReply:

@@ -133,23 +133,3 @@ class ChatCompletion(Reply):
     usage: Usage
     x_tirami: XTirami
     x_forge: Annotated[XForge | None, Field(exclude_if=lambda forge: forge is None)] = None
-
-
-class ModelEntry(Reply):
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "tirami"
-    digest: str
-    context_length: int
-    parameters: int
-    active_parameters: int
-    quantization: str
-    price_in_utrm: int
-    price_out_utrm: int
-    """µTRM a token now."""
-
-
-class ModelList(Reply):
-    object: Literal["list"] = "list"
-    data: list[ModelEntry]

@@ -30,7 +30,12 @@ class MarketPrice(Reply):
 
 
 class EngineReport(Reply):
+    """``model``, ``ready``, ``restarts`` and ``problem`` are those of the model a request gets that names none; slots,
+    busy and waiting those of all models in memory."""
+
     model: str | None
+    models: list[str]
+    """All that are in memory."""
     ready: bool
     loading: bool
     """A model is on its way: being fetched, or read into memory."""

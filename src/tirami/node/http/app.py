@@ -25,6 +25,7 @@ from tirami.node.http import (
     log,
     manifest,
     metrics,
+    models,
     pricing,
     routing,
     safety,
@@ -45,8 +46,8 @@ from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, backup, chat, economy, health, log, manifest, metrics, pricing, routing, safety, settlement, supply,
-    tokens, usage,
+    accounts, backup, chat, economy, health, log, manifest, metrics, models, pricing, routing, safety, settlement,
+    supply, tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"
@@ -63,7 +64,8 @@ def build_app(parts: Parts) -> ASGIApp:
     wrong_tokens = CallerLimits(WRONG_TOKENS_PER_SECOND, parts.clock)
     for operation in OPERATIONS:
         endpoint = _endpoint(operation, HANDLERS[operation.name], parts, limits, wrong_tokens)
-        app.add_route(operation.path, endpoint, methods=[operation.method], include_in_schema=False)
+        path = operation.path.replace("{model}", "{model:path}")  # makers put slashes into the names of models
+        app.add_route(path, endpoint, methods=[operation.method], include_in_schema=False)
         if (old := legacy_path(operation.path)) is not None:
             app.add_route(old, deprecated(endpoint), methods=[operation.method], include_in_schema=False)
     document = openapi(VERSION)

@@ -1,4 +1,4 @@
-"""``/v1/chat/completions`` and ``/v1/models``: the OpenAI dialect over one paid answer."""
+"""``/v1/chat/completions``: the OpenAI dialect over one paid answer."""
 
 import asyncio
 import secrets
@@ -17,14 +17,12 @@ from tirami.api.schemas import (
     ChatCompletion,
     ChatCompletionRequest,
     Choice,
-    ModelEntry,
-    ModelList,
     Usage,
     XForge,
     XTirami,
 )
 from tirami.core.errors import CancelledByClient, TiramiError
-from tirami.infer import Engine, ModelCard
+from tirami.infer import ModelCard
 from tirami.ledger import LOCAL, Payer
 from tirami.market import Settlement
 from tirami.node.chat import FINISH, ChatCall, ChatStream
@@ -60,32 +58,6 @@ async def chat_completions(call: Call) -> ChatCompletion | Response:
         return EventStream(_Frame(call, payer, stream.card), stream, include_usage=usage)
     answer = await _while_connected(call.request, call.parts.chat.answer(chat_call))
     return _Frame(call, payer, answer.card).completion(answer.text, answer.settlement)
-
-
-@handles("models")
-async def models(call: Call) -> ModelList:
-    engine = call.parts.engines.engine
-    return ModelList(data=[] if engine is None else [_model_entry(call, engine)])
-
-
-@handles("model")
-async def model(call: Call) -> ModelEntry:
-    return _model_entry(call, call.parts.engines.find(call.request.path_params["model"]))
-
-
-def _model_entry(call: Call, engine: Engine) -> ModelEntry:
-    card, price = engine.card, call.parts.load.price(engine.card.active_parameters)
-    return ModelEntry(
-        id=card.name,
-        created=call.parts.started_ms // 1000,
-        digest=card.digest.hex(),
-        context_length=card.context_length,
-        parameters=card.parameters,
-        active_parameters=card.active_parameters,
-        quantization=card.quantization,
-        price_in_utrm=price.prompt,
-        price_out_utrm=price.completion,
-    )
 
 
 class _Frame:

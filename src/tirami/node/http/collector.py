@@ -13,7 +13,6 @@ from prometheus_client.metrics_core import Metric
 
 from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO
-from tirami.infer import Engine
 from tirami.node.home import journal_path
 from tirami.node.http.economy import REPUTATION
 from tirami.node.parts import Parts
@@ -152,7 +151,7 @@ class NodeCollector:
 
     def _engines(self) -> Iterator[Metric]:
         parts, label = self._parts, ("model",)
-        now = [((engine.card.name,), engine.status()) for engine in engines_of(parts)]
+        now = [((engine.card.name,), engine.status()) for engine in parts.engines.loaded]
         yield gauge("engine_ready", "1 while it takes requests.", label, [(key, to.ready) for key, to in now])
         yield gauge("engine_slots", "Answers at once.", label, [(key, to.slots) for key, to in now])
         yield gauge("engine_busy", "Slots in use.", label, [(key, to.busy) for key, to in now])
@@ -173,7 +172,7 @@ class NodeCollector:
             "demand_factor", "Load that moves the price, smoothed; 1 is a full engine.", parts.load.demand / MICRO
         )
         prices: list[Sample] = []
-        for engine in engines_of(parts):
+        for engine in parts.engines.loaded:
             price = parts.load.price(engine.card.active_parameters)
             prices.append(((engine.card.name, "prompt"), price.prompt / MICRO))
             prices.append(((engine.card.name, "completion"), price.completion / MICRO))
@@ -213,11 +212,6 @@ def _without_created(family: Metric) -> Metric:
     kept = Metric(family.name, family.documentation, family.type, family.unit)
     kept.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
     return kept
-
-
-def engines_of(parts: Parts) -> list[Engine]:
-    """The engines at work."""
-    return [parts.engines.engine] if parts.engines.engine is not None else []
 
 
 def supply_factor(minted: int) -> float:

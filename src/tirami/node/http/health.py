@@ -78,36 +78,23 @@ async def status(call: Call) -> StatusReply:
 
 
 def _engine(parts: Parts) -> EngineReport:
-    engine, room = parts.engines.engine, parts.engines.room
-    if engine is None:
-        return EngineReport(
-            model=None,
-            ready=False,
-            loading=parts.engines.loading,
-            slots=0,
-            busy=0,
-            waiting=0,
-            restarts=0,
-            problem=parts.engines.problem,
-            device=None,
-            layers=0,
-            layers_offloaded=None,
-            tokens_per_second=None,
-        )
-    now = engine.status()
+    engines = parts.engines
+    engine, loaded = engines.engine, engines.loaded
+    now = engine.status() if engine else None
     return EngineReport(
-        model=engine.card.name,
-        ready=now.ready,
-        loading=False,
-        slots=now.slots,
-        busy=now.busy,
-        waiting=room.waiting,
-        restarts=now.restarts,
-        problem=None if now.ready else now.detail,
-        device=now.device or None,
-        layers=engine.card.layers,
-        layers_offloaded=now.layers_offloaded,
-        tokens_per_second=parts.meter.speed(engine.card.name),
+        model=engine.card.name if engine else None,
+        models=[each.card.name for each in loaded],
+        ready=now.ready if now else False,
+        loading=engines.loading,
+        slots=sum(each.slots for each in loaded),
+        busy=sum(each.status().busy for each in loaded),
+        waiting=engines.room.waiting,
+        restarts=now.restarts if now else 0,
+        problem=engines.problem if now is None or now.ready else now.detail,
+        device=(now.device or None) if now else None,
+        layers=engine.card.layers if engine else 0,
+        layers_offloaded=now.layers_offloaded if now else None,
+        tokens_per_second=parts.meter.speed(engine.card.name) if engine else None,
     )
 
 

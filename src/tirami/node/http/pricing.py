@@ -33,7 +33,7 @@ DEFLATION = 1.0
 async def pricing(call: Call) -> PricingReply:
     parts = call.parts
     engines, room, state = served(parts), parts.engines.room, parts.ledger.state
-    price = price_of(parts, engines[0]) if engines else parts.load.price(0)
+    price = price_of(parts, engines[0].card) if engines else parts.load.price(0)
     return PricingReply(
         trm_per_token=price.completion / MICRO,
         supply_factor=SUPPLY_FACTOR / MICRO,
@@ -59,8 +59,8 @@ async def pricing(call: Call) -> PricingReply:
 async def quote(call: Call) -> QuoteReply:
     body: QuoteRequest = call.body
     parts, payer = call.parts, payer_of(call.request, call.caller, call.parts)
-    engine = serving(parts, body.model, any_name=call.forge)
-    prompt = await engine.prepare([{"role": message.role, "content": message.text} for message in body.messages])
+    async with serving(parts, body.model, any_name=call.forge) as engine:
+        prompt = await engine.prepare([{"role": message.role, "content": message.text} for message in body.messages])
     sampling = Sampling(max_tokens=body.most_tokens or 0, seed=0)
     estimate = parts.market.estimate(Order(payer, engine, prompt, sampling, body.most_tokens, call.request_id))
     denied = estimate.denied
@@ -89,7 +89,7 @@ def cost(price: Price, tokens: int) -> Trm:
 
 
 def _model_price(parts: Parts, engine: Engine) -> ModelPrice:
-    card, price = engine.card, price_of(parts, engine)
+    card, price = engine.card, price_of(parts, engine.card)
     tier = tier_of(card.active_parameters)
     return ModelPrice(
         id=card.name,

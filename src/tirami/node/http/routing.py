@@ -13,7 +13,7 @@ from tirami.api.schemas import (
 from tirami.core.errors import EngineFailed, InvalidField, ProviderNotFound
 from tirami.core.keys import parse_node_id
 from tirami.core.units import MICRO, Trm
-from tirami.infer import Engine
+from tirami.infer import ModelCard
 from tirami.market import Candidate, RouteMode, best, route_score, schedule_score
 from tirami.node.http.caller import payer_of
 from tirami.node.http.economy import REPUTATION
@@ -27,7 +27,7 @@ async def providers(call: Call) -> ProvidersReply:
     parts, engines = call.parts, served(call.parts)
     if not engines:
         return ProvidersReply(count=0, providers=[])
-    price, income = price_of(parts, engines[0]), parts.ledger.balance(parts.key.public_key).income
+    price, income = price_of(parts, engines[0].card), parts.ledger.balance(parts.key.public_key).income
     entry = ProviderEntry(
         node_id=parts.key.public_key.hex(),
         local=True,
@@ -48,32 +48,32 @@ async def schedule(call: Call) -> ScheduleReply:
     body: ScheduleRequest = call.body
     if body.consumer is not None and parse_node_id(body.consumer) == call.parts.key.public_key:
         raise InvalidField("a provider does not serve itself for pay; leave consumer out for own use", param="consumer")
-    engine = _ready(call, body.model_id)
+    card = await _ready(call, body.model_id)
 
     def cost_of(candidate: Candidate) -> Trm:
         return candidate.cost(body.prompt_tokens, body.max_tokens)
 
-    chosen = best([local_candidate(call.parts, engine)], lambda found: schedule_score(found, cost_of(found)))
+    chosen = best([local_candidate(call.parts, card)], lambda found: schedule_score(found, cost_of(found)))
     assert chosen is not None
     estimate = cost_of(chosen)
     return ScheduleReply(
         provider=chosen.provider.hex(),
         estimated_trm_cost=estimate,
-        model_id=engine.card.name,
+        model_id=card.name,
         max_tokens=body.max_tokens,
         score=round(float(schedule_score(chosen, estimate)), 6),
         local=chosen.provider == call.parts.key.public_key,
-        ticket=await _reserved(call, engine, chosen, estimate) if body.reserve else None,
+        ticket=await _reserved(call, card, chosen, estimate) if body.reserve else None,
     )
 
 
 @handles("route")
 async def route(call: Call) -> RouteReply:
     query: RouteQuery = call.query
-    engine, mode = _ready(call, query.model), RouteMode(query.mode)
+    card, mode = await _ready(call, query.model), RouteMode(query.mode)
     candidates = [
         candidate
-        for candidate in (local_candidate(call.parts, engine),)
+        for candidate in (local_candidate(call.parts, card),)
         if query.max_trm is None or candidate.cost(0, query.max_tokens) <= query.max_trm
     ]
     chosen = best(candidates, lambda candidate: route_score(candidate, mode))
@@ -82,7 +82,7 @@ async def route(call: Call) -> RouteReply:
     estimate = chosen.cost(0, query.max_tokens)
     return RouteReply(
         provider=chosen.provider.hex(),
-        model=engine.card.name,
+        model=card.name,
         estimated_cu=estimate,
         estimated_trm=estimate,
         provider_reputation=chosen.reputation / MICRO,
@@ -91,17 +91,17 @@ async def route(call: Call) -> RouteReply:
     )
 
 
-def _ready(call: Call, model: str) -> Engine:
+async def _ready(call: Call, model: str) -> ModelCard:
     """Raises ``NoModel``, ``ModelNotFound``, and ``EngineFailed`` while the engine is starting again."""
-    engine = serving(call.parts, model, any_name=call.forge)
-    if not engine.status().ready:
-        raise EngineFailed(f"{engine.card.name} is not ready: {engine.status().detail}", retry_after=5)
-    return engine
+    async with serving(call.parts, model, any_name=call.forge) as engine:
+        if not engine.status().ready:
+            raise EngineFailed(f"{engine.card.name} is not ready: {engine.status().detail}", retry_after=5)
+        return engine.card
 
 
-async def _reserved(call: Call, engine: Engine, chosen: Candidate, amount: Trm) -> ReservedTicket:
+async def _reserved(call: Call, card: ModelCard, chosen: Candidate, amount: Trm) -> ReservedTicket:
     """Raises ``InsufficientScope``, ``SpendDenied``."""
     call.caller.require(Scope.INFERENCE)
     payer = payer_of(call.request, call.caller, call.parts)
-    kept = await call.parts.market.reserve(payer, engine.card, chosen.price, amount, call.request_id)
+    kept = await call.parts.market.reserve(payer, card, chosen.price, amount, call.request_id)
     return ReservedTicket(id=kept.hold_id.hex(), held_trm=kept.held, expires_ms=kept.expires_ms)

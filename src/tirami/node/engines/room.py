@@ -1,0 +1,200 @@
+"""The engine room of a node: every model it can serve, by name."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from tirami.core.clock import Clock
+from tirami.core.config import Config
+from tirami.core.errors import ModelDigestMismatch, ModelLoadError, ModelNotFound, NoModel, TiramiError
+from tirami.infer import CATALOGUE, Engine, ModelCard, Progress
+from tirami.node.engines.budget import budget_bytes
+from tirami.node.engines.loader import Loader
+from tirami.node.engines.pool import Occupancy, Pool, Served
+from tirami.node.engines.pulls import Pulls
+
+RETRY_AFTER_S = 30
+NAMED_AT_MOST = 8
+_Stamp = tuple[Path, int, int]
+_log = structlog.get_logger()
+
+
+class EngineRoom:
+    """Lends engines. A node without one answers everything but inference.
+
+    A request may name any model that is loaded, installed or configured; one that is not in memory is loaded for it,
+    and nothing is ever downloaded for a request.
+    """
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        infer = config.infer
+        self._upstream = bool(infer.upstream_url)
+        self.loader = Loader(config, clock)
+        self.pulls = Pulls(self.loader.fetch)
+        self.pool = Pool(
+            slots=infer.slots,
+            queue=infer.queue,
+            budget=budget_bytes(infer.memory_budget_mib),
+            clock=clock,
+            plan=self.loader.plan,
+        )
+        self._primary = self.loader.primary
+        self._problem: str | None = "no model is configured"
+        self._describing = asyncio.Lock()
+        self._described: dict[str, tuple[_Stamp, ModelCard | TiramiError]] = {}
+        self.loading = False
+        """Whether it is on its way."""
+
+    @property
+    def room(self) -> Occupancy:
+        """How busy the node's engines are, all together."""
+        return self.pool.occupancy
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine of a request that names no model, if it is in memory."""
+        name = self._primary if self._primary in self.pool.places else self.pool.latest()
+        place = self.pool.places.get(name or "")
+        return place.engine if place else None
+
+    @property
+    def loaded(self) -> list[Engine]:
+        """Every engine in memory, the one of requests that name no model first."""
+        first = self.engine
+        engines = [place.engine for place in self.pool.places.values() if place.engine is not None]
+        return sorted(engines, key=lambda engine: engine is not first)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the model of a request that names none cannot be had, as far as that is known."""
+        place, failure = self.pool.places.get(self._primary), self.pool.failure(self._primary)
+        if place is not None and place.engine is not None:
+            return None
+        return failure.message if failure else self._problem
+
+    @property
+    def ready(self) -> bool:
+        return any(place.engine is not None and place.engine.status().ready for place in self.pool.places.values())
+
+    async def start(self, progress: Progress | None = None) -> None:
+        """Fetch and load the configured model. A failure is kept in :attr:`problem`; the node runs without.
+
+        Then the further models of the configuration are fetched, where they are missing; they load when asked for.
+        """
+        if self._upstream or self._primary:
+            self._problem, self.loading = "the model is being loaded", True
+            try:
+                await (self._start_upstream() if self._upstream else self._start_primary(progress))
+                self._problem = None
+            except TiramiError as error:
+                self._problem = error.message
+                _log.warning("model_unavailable", code=error.code, reason=error.message)
+            finally:
+                self.loading = False
+        if not self.loader.offline:
+            for name in set(self.loader.further) - self.loader.installed().keys():
+                self.pulls.start(name)
+
+    def serve(self, engine: Engine) -> None:
+        """Put a started engine to work, for whoever names it or no model; :meth:`close` will close it."""
+        self.pool.adopt(engine)
+        self._primary, self._problem = engine.card.name, None
+
+    @asynccontextmanager
+    async def use(self, model: str | None, *, any_name: bool = False) -> AsyncIterator[Served]:
+        """Keep the engine that serves ``model`` in use (any, when not named, or with ``any_name`` and unknown).
+
+        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, ``QueueFull``.
+        """
+        name = self._chosen(model, any_name=any_name)
+        async with AsyncExitStack() as stack:
+            try:
+                served = await stack.enter_async_context(self.pool.use(name))
+            except (ModelNotFound, ModelLoadError, ModelDigestMismatch) as error:
+                if model == name:
+                    raise
+                raise NoModel(f"this node serves no model: {error.message}", retry_after=error.retry_after) from error
+            yield served
+
+    def knows(self, name: str) -> bool:
+        """Whether a request may name this model."""
+        return name in self.pool.places or name in self.loader.installed()
+
+    async def described(self) -> Mapping[str, ModelCard | TiramiError]:
+        """The card of every model that is loaded or installed, or why it has none; loaded ones first."""
+        cards: dict[str, ModelCard | TiramiError] = {}
+        for name, place in sorted(self.pool.places.items(), key=lambda entry: entry[0] != self._primary):
+            if place.engine is not None:
+                cards[name] = place.engine.card
+        async with self._describing:  # a file that nobody has hashed yet takes its time, once
+            for name, path in self.loader.installed().items():
+                if name not in cards:
+                    cards[name] = await self._describe(name, path)
+        return cards
+
+    async def stop(self) -> None:
+        """Fetch and load nothing more; what is loaded goes on."""
+        await self.pulls.close()
+        await self.pool.stop_loading()
+
+    async def close(self) -> None:
+        await self.stop()
+        await self.pool.close()
+
+    async def _describe(self, name: str, path: Path) -> ModelCard | TiramiError:
+        try:
+            stat = os.stat(path)
+        except OSError as error:
+            return ModelLoadError(f"cannot read {path.name}: {error.strerror}")
+        stamp = (path, stat.st_size, stat.st_mtime_ns)
+        known = self._described.get(name)
+        if known is None or known[0] != stamp:
+            try:
+                found: ModelCard | TiramiError = await asyncio.to_thread(self.loader.describe, name)
+            except TiramiError as error:
+                found = error
+            known = self._described[name] = (stamp, found)
+        return known[1]
+
+    def _chosen(self, model: str | None, *, any_name: bool) -> str:
+        if model is not None and self.knows(model):
+            return model
+        fallback = self._default()
+        if model is None or any_name:
+            if fallback is None:
+                raise NoModel(f"this node serves no model: {self.problem}", retry_after=RETRY_AFTER_S)
+            return fallback
+        if self.pulls.running(model) or (fallback is None and (self.loading or not self.loader.installed())):
+            problem = "it is being fetched" if self.pulls.running(model) else self.problem
+            raise NoModel(f"this node does not serve {model!r} now: {problem}", retry_after=RETRY_AFTER_S)
+        names = sorted({*self.pool.places, *self.loader.installed()})
+        shown = ", ".join(names[:NAMED_AT_MOST]) + (" …" if len(names) > NAMED_AT_MOST else "")
+        hint = f"; it can be had with: tirami models pull {model}" if model in CATALOGUE else ""
+        raise ModelNotFound(f"this node has no model {model!r}, it has {shown}{hint}", param="model")
+
+    def _default(self) -> str | None:
+        """The model of a request that names none: the configured one, else the one used last."""
+        if self._primary in self.pool.places:
+            return self._primary
+        if self._primary and not self.loading and self.knows(self._primary):
+            return self._primary
+        return self.pool.latest()
+
+    async def _start_upstream(self) -> None:
+        engine = self.loader.upstream()
+        await engine.start()
+        self.serve(engine)
+
+    async def _start_primary(self, progress: Progress | None) -> None:
+        pull = self.pulls.start(self._primary, progress)
+        try:
+            await self.pulls.wait(pull)
+        except BaseException:
+            pull.given_up.set()
+            raise
+        async with self.pool.use(self._primary):
+            pass
