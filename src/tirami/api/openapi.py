@@ -126,6 +126,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {404, 422 if operation.dialect is Dialect.TIRAMI else 400}
     if operation.body is not None:
         statuses |= {408, 413, 415}
-    if operation.name in ("chat_completions", "transfer"):
+    if operation.scope is Scope.INFERENCE or operation.name == "transfer":
         statuses |= {402, 423, 409}
     return sorted(statuses)

@@ -1,9 +1,11 @@
 """Engines, model catalogue and downloads, GGUF metadata, FLOP metering (room L0)."""
 
+from tirami.infer.calls import CallDelta, CallReader, TextDelta
 from tirami.infer.card import read_card
 from tirami.infer.catalogue import CATALOGUE
 from tirami.infer.child import ChildEngine
 from tirami.infer.engine import (
+    ANY_OBJECT,
     Chunk,
     CountedBy,
     Engine,
@@ -15,14 +17,20 @@ from tirami.infer.engine import (
     Prompt,
     Reading,
     Sampling,
+    Shaping,
+    TokenLogprob,
 )
 from tirami.infer.flop import flop
 from tirami.infer.models import LocalModel, available, default_models_dir, resolve
 from tirami.infer.sources import Source, SourceKind
+from tirami.infer.tools import Tools
 from tirami.infer.upstream import UpstreamEngine
 
 __all__ = [
+    "ANY_OBJECT",
     "CATALOGUE",
+    "CallDelta",
+    "CallReader",
     "ChildEngine",
     "Chunk",
     "CountedBy",
@@ -36,8 +44,12 @@ __all__ = [
     "Prompt",
     "Reading",
     "Sampling",
+    "Shaping",
     "Source",
     "SourceKind",
+    "TextDelta",
+    "TokenLogprob",
+    "Tools",
     "UpstreamEngine",
     "available",
     "default_models_dir",

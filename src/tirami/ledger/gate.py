@@ -102,10 +102,10 @@ class Gate:
         if disabled:
             raise AccountDisabled("this account is disabled")
 
-    def may_open(self, account: bytes) -> bool:
-        """Whether another session fits into an acceptance. Raises ``SafetyUnknown``."""
+    def may_open(self, account: bytes, more: int = 1) -> bool:
+        """Whether ``more`` sessions fit into an acceptance. Raises ``SafetyUnknown``."""
         with _deny_on_fault:
-            return len(self._state().holds.books(account).open) < MAX_OPEN
+            return len(self._state().holds.books(account).open) + more <= MAX_OPEN
 
     def headroom(self, account: bytes) -> Trm | None:
         """The most this account could promise now, kill switch aside; ``None`` without bound.

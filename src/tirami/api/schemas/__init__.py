@@ -12,18 +12,27 @@ from tirami.api.schemas.accounts import (
     TokenList,
     TokenRequest,
 )
-from tirami.api.schemas.base import Body, Query, Reply
+from tirami.api.schemas.base import Body, OpenAiBody, Query, Reply
 from tirami.api.schemas.chat import (
+    AlternativeToken,
     AssistantMessage,
     ChatCompletion,
     ChatCompletionRequest,
     ChatMessage,
     Choice,
-    ModelEntry,
-    ModelList,
+    ChoiceLogprobs,
+    TokenProbability,
     Usage,
     XForge,
     XTirami,
+)
+from tirami.api.schemas.completions import (
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    CompletionRequest,
+    LegacyChatReply,
+    LegacyChatRequest,
 )
 from tirami.api.schemas.economy import (
     BalanceQuery,
@@ -40,6 +49,19 @@ from tirami.api.schemas.economy import (
     TransferReply,
     TransferRequest,
 )
+from tirami.api.schemas.embeddings import EmbeddingEntry, EmbeddingList, EmbeddingRequest, EmbeddingUsage
+from tirami.api.schemas.models import ModelEntry, ModelList
+from tirami.api.schemas.responses import (
+    IncompleteDetails,
+    OutputCall,
+    OutputMessage,
+    OutputText,
+    ResponseError,
+    ResponseItem,
+    ResponseReply,
+    ResponseRequest,
+    ResponseUsage,
+)
 from tirami.api.schemas.safety import (
     KillReply,
     KillRequest,
@@ -49,12 +71,15 @@ from tirami.api.schemas.safety import (
     SafetyQuery,
     SafetyReply,
 )
+from tirami.api.schemas.sampling import SamplingBody
 from tirami.api.schemas.status import EngineReport, HealthReply, MarketPrice, ReadyReply, StatusReply
+from tirami.api.schemas.tools import FunctionReply, NamedTool, ToolCallReply
 
 __all__ = [
     "AccountEntry",
     "AccountList",
     "AccountRequest",
+    "AlternativeToken",
     "AssistantMessage",
     "BalanceQuery",
     "BalanceReply",
@@ -63,18 +88,36 @@ __all__ = [
     "ChatCompletionRequest",
     "ChatMessage",
     "Choice",
+    "ChoiceLogprobs",
+    "Completion",
+    "CompletionChoice",
+    "CompletionLogprobs",
+    "CompletionRequest",
     "ConsistencyQuery",
     "ConsistencyReply",
+    "EmbeddingEntry",
+    "EmbeddingList",
+    "EmbeddingRequest",
+    "EmbeddingUsage",
     "EngineReport",
+    "FunctionReply",
     "HeadEntry",
     "HealthReply",
+    "IncompleteDetails",
     "IssuedToken",
     "KillReply",
     "KillRequest",
+    "LegacyChatReply",
+    "LegacyChatRequest",
     "MarketPrice",
     "ModelEntry",
     "ModelList",
+    "NamedTool",
     "NetworkReply",
+    "OpenAiBody",
+    "OutputCall",
+    "OutputMessage",
+    "OutputText",
     "PolicyEntry",
     "PolicyReply",
     "PolicyRequest",
@@ -82,16 +125,24 @@ __all__ = [
     "Query",
     "ReadyReply",
     "Reply",
+    "ResponseError",
+    "ResponseItem",
+    "ResponseReply",
+    "ResponseRequest",
+    "ResponseUsage",
     "RevokeReply",
     "RevokeRequest",
     "RotateRequest",
     "SafetyQuery",
     "SafetyReply",
+    "SamplingBody",
     "StateReply",
     "StatusReply",
     "TokenEntry",
     "TokenList",
+    "TokenProbability",
     "TokenRequest",
+    "ToolCallReply",
     "TradeEntry",
     "TradesQuery",
     "TradesReply",

@@ -15,7 +15,7 @@ from starlette.types import Scope as AsgiScope
 
 from tirami.api import OPERATIONS, Dialect, Operation, Scope, openapi
 from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, TiramiError
-from tirami.node.http import accounts, chat, economy, health, log, safety, tokens
+from tirami.node.http import accounts, economy, health, log, openai, safety, tokens
 from tirami.node.http.caller import Caller, CallerKind, identify
 from tirami.node.http.handlers import HANDLERS, Call, Handler, check_complete, speaks_forge
 from tirami.node.http.limits import CallerLimits
@@ -24,7 +24,7 @@ from tirami.node.http.replies import error_reply, json_reply
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
-AREAS = (accounts, chat, economy, health, log, safety, tokens)
+AREAS = (accounts, economy, health, log, openai, safety, tokens)
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,128}")
