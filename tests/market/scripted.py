@@ -7,7 +7,18 @@ from contextlib import asynccontextmanager
 from tirami.core.errors import EngineFailed
 from tirami.core.keys import sha256
 from tirami.core.units import Flop, TokenCount
-from tirami.infer import Chunk, CountedBy, EngineStatus, FinishReason, Message, ModelCard, Prompt, Reading, Sampling, Tools
+from tirami.infer import (
+    Chunk,
+    CountedBy,
+    EngineStatus,
+    FinishReason,
+    Message,
+    ModelCard,
+    Prompt,
+    Reading,
+    Sampling,
+    Tools,
+)
 from tirami.infer import flop as flop_of
 from tirami.infer.embedding import EmbeddingGeneration, Vectors, vector_text
 

@@ -13,7 +13,7 @@ from tests.node.conftest import Door, door
 from tests.processes import NodeProcess
 from tests.rows.conftest import Agent, make_agent
 from tests.rows.load import Answer, Crowd, crowd, journal_entries, network_file
-from tirami.api import OPERATIONS
+from tirami.api import OPERATIONS, Scope
 from tirami.api.schemas import (
     ChatCompletionRequest,
     KillRequest,
@@ -294,6 +294,11 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
         monkeypatch.setattr(ledger.gate, gate, deny)
     bodies = {
         "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
+        "completions": {"prompt": "x"},
+        "embeddings": {"input": "x"},
+        "responses": {"input": "x"},
+        "legacy_chat": {"prompt": "x"},
+        "legacy_chat_stream": {"prompt": "x"},
         "transfer": {"to": account, "amount": 1},
         "create_account": {"label": "x"},
         "kill": {"activate": False},
@@ -314,7 +319,7 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
             operation.method, door.url + path, json=body, headers={"authorization": f"Bearer {door.parts.admin_token}"}
         ) as reply:
             await reply.read()
-            if operation.name in ("chat_completions", "transfer", "create_account"):
+            if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "create_account"):
                 assert reply.status == 403, operation.name
     assert ledger.state.book.state_bytes() == before
     assert not ledger.state.holds.open

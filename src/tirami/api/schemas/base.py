@@ -56,7 +56,7 @@ class OpenAiBody(BaseModel):
 class OpenAiPart(BaseModel):
     """A part of such a body; what other servers extend it with is ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, serialize_by_alias=True)
 
 
 class Query(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tirami.api.schemas.base import OpenAiBody, Reply
+from tirami.api.schemas.base import Body, Reply
 from tirami.api.schemas.chat import ForgeExtension, Usage, XTirami
 from tirami.api.schemas.sampling import MAX_CHOICES, SamplingBody, Temperature
 
@@ -64,7 +64,7 @@ class Completion(Reply):
     x_forge: ForgeExtension = None
 
 
-class LegacyChatRequest(OpenAiBody):
+class LegacyChatRequest(Body):
     """``POST /chat`` and ``/chat/stream`` of the original: a prompt as it is."""
 
     prompt: InputText
