@@ -17,6 +17,8 @@ from tirami.infer.engine import Alternative, Sampling, TokenLogprob
 
 SEED_RANGE: Final = 2**32 - 1
 """Seeds llama.cpp takes literally; the one above them means "random" there."""
+PENALTY_WINDOW: Final = 1 << 15
+"""Tokens a penalty looks back; llama.cpp looks at 64 unless told, OpenAI at all of them."""
 NEVER: Final = -9999.0
 GONE: Final = "the engine process went away"
 SILENT: Final = "the engine process fell silent"
@@ -301,7 +303,7 @@ def completion_body(tokens: Sequence[int], sampling: Sampling, cache_prompt: boo
     }
     if penalised:
         body |= {"presence_penalty": shaping.presence_penalty, "frequency_penalty": shaping.frequency_penalty}
-        body["repeat_last_n"] = -1  # the whole context, as OpenAI counts
+        body["repeat_last_n"] = PENALTY_WINDOW
     if shaping.stop:
         body["stop"] = shaping.stop
     if shaping.logit_bias:

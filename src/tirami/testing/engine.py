@@ -1,7 +1,7 @@
 """The testing engine: ``python -m tirami.testing.engine [--port N]``. An OpenAI-shaped server that makes words up.
 
-It honours ``stop``, ``seed``, ``logprobs``, ``response_format`` and ``tools`` (it calls one that is demanded, and others
-when the prompt says ``[[call=name]]``). Prints one JSON line ``{"port": N}`` when it listens; ends when its standard
+It honours ``stop``, ``seed``, ``logprobs``, ``response_format`` and ``tools`` (it calls one that is demanded, or what
+``[[call=name]]`` in the prompt says). Prints one JSON line ``{"port": N}`` when it listens; ends when its standard
 input closes or on SIGTERM.
 """
 

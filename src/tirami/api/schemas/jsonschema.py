@@ -28,7 +28,7 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _walk(value: Any, depth: int) -> None:
-    if depth == 0:
+    if depth == 0 and isinstance(value, list | dict):
         raise ValueError(f"a schema is nested at most {MAX_DEPTH} levels deep")
     if isinstance(value, list):
         for item in value:
