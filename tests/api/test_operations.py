@@ -37,13 +37,12 @@ def test_names_and_routes_are_unique() -> None:
 
 def test_whatever_changes_money_or_rights_needs_an_administrator() -> None:
     changing = {operation.name for operation in OPERATIONS if operation.method != "GET"}
-    assert {operation.name for operation in OPERATIONS if operation.scope is Scope.ADMIN} >= changing - {
-        "chat_completions",
+    paid = {"chat_completions", "completions", "embeddings", "responses", "legacy_chat", "legacy_chat_stream"}
+    assert {operation.name for operation in OPERATIONS if operation.scope is Scope.ADMIN} >= changing - paid - {
         "quote",  # holds nothing
         "schedule",  # reserves only for a caller that could spend it on a chat anyway
     }
-    assert BY_NAME["quote"].scope is Scope.INFERENCE
-    assert BY_NAME["chat_completions"].scope is Scope.INFERENCE
+    assert all(BY_NAME[name].scope is Scope.INFERENCE for name in paid | {"quote"})
     assert BY_NAME["tokens"].scope is BY_NAME["accounts"].scope is Scope.ADMIN
 
 

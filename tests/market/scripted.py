@@ -7,8 +7,20 @@ from contextlib import asynccontextmanager
 from tirami.core.errors import EngineFailed
 from tirami.core.keys import sha256
 from tirami.core.units import Flop, TokenCount
-from tirami.infer import Chunk, CountedBy, EngineStatus, FinishReason, Message, ModelCard, Prompt, Reading, Sampling
+from tirami.infer import (
+    Chunk,
+    CountedBy,
+    EngineStatus,
+    FinishReason,
+    Message,
+    ModelCard,
+    Prompt,
+    Reading,
+    Sampling,
+    Tools,
+)
 from tirami.infer import flop as flop_of
+from tirami.infer.embedding import EmbeddingGeneration, Vectors, vector_text
 
 CARD = ModelCard(
     name="scripted",
@@ -90,10 +102,26 @@ class ScriptedEngine:
         finally:
             self.waiting -= 1
 
-    async def prepare(self, messages: Sequence[Message]) -> Prompt:
+    async def prepare(
+        self, messages: Sequence[Message], tools: Tools | None = None, schema: str | None = None
+    ) -> Prompt:
         text = " ".join(str(message["content"]) for message in messages)
         ids = tuple(range(len(text.split())))
-        return Prompt(ids, TokenCount(len(ids)), True, text, messages)
+        return Prompt(ids, TokenCount(len(ids)), True, text, messages, tools)
+
+    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
+        ids = tuple(range(len(text.split()))) if isinstance(text, str) else tuple(text)
+        return Prompt(ids, TokenCount(len(ids)), True, text if isinstance(text, str) else "", ())
+
+    @asynccontextmanager
+    async def embed(self, inputs: Sequence[Prompt]) -> AsyncIterator[EmbeddingGeneration]:
+        async def vectors() -> Vectors:
+            for prompt in inputs:
+                if self.fail_after is not None:
+                    raise EngineFailed("scripted failure")
+                yield vector_text([float(token + 1) for token in prompt.tokens[:3]]), prompt.count
+
+        yield EmbeddingGeneration(CARD, vectors(), CountedBy.ENGINE, lambda: 0.0)
 
     @asynccontextmanager
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[ScriptedGeneration]:

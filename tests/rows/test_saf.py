@@ -13,7 +13,7 @@ from tests.node.conftest import Door, door
 from tests.processes import NodeProcess
 from tests.rows.conftest import Agent, make_agent
 from tests.rows.load import Answer, Crowd, crowd, journal_entries, network_file
-from tirami.api import OPERATIONS
+from tirami.api import OPERATIONS, Scope
 from tirami.api.schemas import (
     ChatCompletionRequest,
     KillRequest,
@@ -232,7 +232,7 @@ def check_journal(home: Path, answers: list[Answer]) -> None:
 # --- one gate ----------------------------------------------------------------------------------------------------
 
 SOURCE = Path(tirami.__file__).parent
-GATED = {"check", "check_voucher", "check_open", "open_hold"}
+GATED = {"check", "check_voucher", "check_open", "open_holds"}
 
 
 def calls_of(function: ast.AST) -> set[str]:
@@ -253,7 +253,7 @@ def callers(*names: str) -> dict[str, set[str]]:
 
 @pytest.mark.row("SAF-08")
 def test_whatever_signs_or_books_a_promise_passes_the_gate() -> None:
-    promises = callers("open_hold", "vouch", "book_record")
+    promises = callers("open_holds", "vouch", "book_record")
     assert set(promises) == {
         "market/inference:begin_inference",
         "market/reservations:reserve",
@@ -263,7 +263,7 @@ def test_whatever_signs_or_books_a_promise_passes_the_gate() -> None:
     }
     asks = {name: called & GATED for name, called in promises.items()}
     assert all(asks[name] for name in ("ledger/lines:grant_line", "ledger/transfers:transfer"))
-    for promise in ("open_hold", "vouch"):  # the others sign in a callback that the ledger calls behind its gate
+    for promise in ("open_holds", "vouch"):  # the others sign in a callback that the ledger calls behind its gate
         source = source_of(f"ledger/ledger:{promise}")
         gate, signature = source.index("self.gate.check"), source.index("= sign()")
         assert gate < signature < source.index("self.append(")
@@ -304,6 +304,11 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
     bodies = {
         "chat_completions": {"messages": [{"role": "user", "content": "x"}]},
         "change_model": {"model": "scripted", "action": "unload"},
+        "completions": {"prompt": "x"},
+        "embeddings": {"input": "x"},
+        "responses": {"input": "x"},
+        "legacy_chat": {"prompt": "x"},
+        "legacy_chat_stream": {"prompt": "x"},
         "transfer": {"to": account, "amount": 1},
         "quote": {"messages": [{"role": "user", "content": "x"}]},
         "schedule": {"model_id": "scripted", "max_tokens": 5, "reserve": True},
@@ -328,7 +333,11 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
             operation.method, door.url + path, json=body, headers={"authorization": f"Bearer {door.parts.admin_token}"}
         ) as reply:
             await reply.read()
-            if operation.name in ("chat_completions", "transfer", "create_account", "schedule"):
+            if (operation.scope is Scope.INFERENCE and operation.name != "quote") or operation.name in (
+                "transfer",
+                "create_account",
+                "schedule",
+            ):
                 assert reply.status == 403, operation.name
     assert ledger.state.book.state_bytes() == before
     assert not ledger.state.holds.open

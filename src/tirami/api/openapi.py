@@ -129,7 +129,7 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {408, 413, 415}
     if operation.name == "backup":
         statuses |= {409}
-    if operation.name in ("chat_completions", "transfer", "schedule"):
+    if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "schedule"):
         statuses |= {402, 423, 409}
     if operation.name in ("change_model", "remove_model"):
         statuses |= {409}

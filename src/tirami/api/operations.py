@@ -36,7 +36,7 @@ class Operation:
     scope: Scope
     summary: str
     query: type[s.Query] | None = None
-    body: type[s.Body] | type[s.ChatCompletionRequest] | None = None
+    body: type[s.Body] | type[s.OpenAiBody] | None = None
     reply: type[s.Reply] | None = None
     media: str = "application/json"
     also: tuple[str, ...] = ()
@@ -58,6 +58,22 @@ OPERATIONS: tuple[Operation, ...] = (
         "chat_completions", "POST", "/v1/chat/completions", _I, "Answer a chat; every answer carries its cost.",
         body=s.ChatCompletionRequest, reply=s.ChatCompletion, dialect=Dialect.OPENAI, limited=False, streams=True,
     ),
+    Operation(
+        "completions", "POST", "/v1/completions", _I, "Continue a prompt as it is.",
+        body=s.CompletionRequest, reply=s.Completion, dialect=Dialect.OPENAI, limited=False, streams=True,
+    ),
+    Operation(
+        "embeddings", "POST", "/v1/embeddings", _I, "Vectors of texts, billed by the tokens read.",
+        body=s.EmbeddingRequest, reply=s.EmbeddingList, dialect=Dialect.OPENAI, limited=False,
+    ),
+    Operation(
+        "responses", "POST", "/v1/responses", _I, "Answer in the dialect of responses; nothing is kept.",
+        body=s.ResponseRequest, reply=s.ResponseReply, dialect=Dialect.OPENAI, limited=False, streams=True,
+    ),
+    Operation("legacy_chat", "POST", "/chat", _I, "The original's chat; use /v1/completions.",
+              body=s.LegacyChatRequest, reply=s.LegacyChatReply, limited=False),
+    Operation("legacy_chat_stream", "POST", "/chat/stream", _I, "The original's token stream; use /v1/completions.",
+              body=s.LegacyChatRequest, media="text/event-stream", limited=False, streams=True),
     Operation("models", "GET", "/v1/models", _R, "Models served here, with prices.", reply=s.ModelList,
               dialect=Dialect.OPENAI, limited=False),
     Operation("model", "GET", "/v1/models/{model}", _R, "One model.", reply=s.ModelEntry, dialect=Dialect.OPENAI,

@@ -1,11 +1,13 @@
 """Engines, model catalogue and downloads, GGUF metadata, FLOP metering (room L0)."""
 
+from tirami.infer.calls import CallDelta, CallReader, TextDelta
 from tirami.infer.card import read_card
 from tirami.infer.catalogue import CATALOGUE
 from tirami.infer.child import ChildEngine
 from tirami.infer.digests import DigestBook
 from tirami.infer.download import Progress
 from tirami.infer.engine import (
+    ANY_OBJECT,
     Chunk,
     CountedBy,
     Engine,
@@ -17,16 +19,22 @@ from tirami.infer.engine import (
     Prompt,
     Reading,
     Sampling,
+    Shaping,
+    TokenLogprob,
 )
 from tirami.infer.flop import flop
 from tirami.infer.gguf import Header
 from tirami.infer.memory import memory_bytes
 from tirami.infer.models import LocalModel, available, default_models_dir, installed, pinned, remove, resolve
 from tirami.infer.sources import Source, SourceKind
+from tirami.infer.tools import Tools
 from tirami.infer.upstream import UpstreamEngine
 
 __all__ = [
+    "ANY_OBJECT",
     "CATALOGUE",
+    "CallDelta",
+    "CallReader",
     "ChildEngine",
     "Chunk",
     "CountedBy",
@@ -43,8 +51,12 @@ __all__ = [
     "Prompt",
     "Reading",
     "Sampling",
+    "Shaping",
     "Source",
     "SourceKind",
+    "TextDelta",
+    "TokenLogprob",
+    "Tools",
     "UpstreamEngine",
     "available",
     "default_models_dir",

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from tirami.core.errors import EngineFailed, TiramiError
 from tirami.core.units import TokenCount
-from tirami.infer.engine import Chunk, CountedBy, FinishReason, ModelCard, Prompt, Reading
+from tirami.infer.engine import Chunk, CountedBy, FinishReason, ModelCard, Prompt, Reading, Sampling, TokenLogprob
 from tirami.infer.flop import flop
 from tirami.infer.ids import IdRecovery
 from tirami.infer.llama import Event, EventStream
@@ -18,6 +18,7 @@ class ChildGeneration:
     Args:
         card: the model, for the FLOP formula.
         prompt: what is answered.
+        sampling: how.
         stream: the connection, not yet sent.
         recovery: finds the ids that the server withholds.
         peak_memory: bytes, asked when a reading is taken.
@@ -27,6 +28,7 @@ class ChildGeneration:
         self,
         card: ModelCard,
         prompt: Prompt,
+        sampling: Sampling,
         stream: EventStream,
         recovery: IdRecovery,
         peak_memory: Callable[[], int],
@@ -36,6 +38,10 @@ class ChildGeneration:
         self._stream = stream
         self._recovery = recovery
         self._peak_memory = peak_memory
+        self._may_be_cut = bool(sampling.shaping.stop)
+        self._top_logprobs = sampling.logprobs
+        self._held: list[Chunk] = []
+        """Without text: perhaps the beginning of a text that ends the answer and is neither shown nor billed."""
         self._chunks = self._run()
         self._finish_reason: FinishReason | None = None
         self._prompt_tokens = 0
@@ -81,6 +87,8 @@ class ChildGeneration:
                     chunk = await self._chunk(event)
                     if event.stop:
                         self._end(FinishReason.LENGTH if event.stop_type == "limit" else FinishReason.STOP)
+                    if self._may_be_cut:
+                        chunk = self._after_held(chunk, event)
                     if chunk is not None:
                         yield chunk
                     if event.stop:
@@ -111,7 +119,31 @@ class ChildGeneration:
             self._first_at = time.perf_counter()
         self._prompt_tokens = self._prompt.count
         self._count = count
-        return Chunk(event.content, ids or (), TokenCount(count))
+        return Chunk(event.content, ids or (), TokenCount(count), self._logprobs(event))
+
+    def _logprobs(self, event: Event) -> tuple[TokenLogprob, ...]:
+        if self._top_logprobs is None or not event.completion_probabilities:
+            return ()
+        told = tuple(probability.told() for probability in event.completion_probabilities)
+        for token in told:
+            del token.top_logprobs[self._top_logprobs :]
+        return told
+
+    def _after_held(self, chunk: Chunk | None, event: Event) -> Chunk | None:
+        """Join ``chunk`` to what was held back, or hold it back too."""
+        if chunk is not None and not chunk.text and not event.stop:
+            self._held.append(chunk)
+            return None
+        pieces = [*self._held, *([chunk] if chunk is not None else [])]
+        if (chunk is None and (not event.stop or event.stop_type == "word")) or not pieces:
+            return None
+        self._held = []
+        return Chunk(
+            chunk.text if chunk is not None else "",
+            tuple(number for piece in pieces for number in piece.ids),
+            pieces[-1].count,
+            tuple(told for piece in pieces for told in piece.logprobs),
+        )
 
     def _end(self, reason: FinishReason) -> None:
         """The first reason stands, and the clock with it."""

@@ -5,6 +5,7 @@ task of the engine: it starts a new child at once, and later and later while chi
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,11 +19,23 @@ from tirami.core.units import TokenCount
 from tirami.infer.answer import ChildGeneration
 from tirami.infer.card import read_card
 from tirami.infer.digests import DigestBook
-from tirami.infer.engine import EngineStatus, Generation, Message, ModelCard, Prompt, Sampling
+from tirami.infer.embedding import EmbeddingGeneration, windowed
+from tirami.infer.engine import (
+    ANY_OBJECT,
+    CountedBy,
+    EngineStatus,
+    FinishReason,
+    Generation,
+    Message,
+    ModelCard,
+    Prompt,
+    Sampling,
+)
 from tirami.infer.gguf import Header
 from tirami.infer.ids import IdRecovery
 from tirami.infer.llama import LlamaClient
 from tirami.infer.process import Introduction, WorkerProcess, WorkerSettings
+from tirami.infer.tools import Tools, names_called
 from tirami.infer.vocabulary import Fragments
 
 FIRST_BACKOFF_S: Final = 0.5
@@ -149,11 +162,14 @@ class ChildEngine:
             layers_offloaded=self._layers_offloaded(),
         )
 
-    async def prepare(self, messages: Sequence[Message]) -> Prompt:
+    async def prepare(
+        self, messages: Sequence[Message], tools: Tools | None = None, schema: str | None = None
+    ) -> Prompt:
         """Render the chat template and tokenise, exactly as an answer will read it.
 
         Raises:
-            InvalidRequest: no messages, a message without role, or one that the model's template refuses.
+            InvalidRequest: no messages, a message without role, one that the model's template refuses, or a
+                ``schema`` the child cannot hold an answer to.
             EngineFailed: the child is gone.
         """
         if not messages:
@@ -161,9 +177,36 @@ class ChildEngine:
         if not all(isinstance(message.get("role"), str) for message in messages):
             raise InvalidRequest("every message needs a role", param="messages")
         client = self._live().client
-        text = await client.apply_template(messages)
+        if schema is not None and schema != ANY_OBJECT:
+            try:
+                await client.check_schema(schema)
+            except InvalidRequest as error:
+                param = "tools" if tools is not None else "response_format"
+                raise InvalidRequest(f"answers cannot be held to this schema: {error.message}", param=param) from error
+        text = await self._rendered(client, messages, tools)
         tokens = await client.tokenize(text, whole_prompt=True)
-        return Prompt(tokens=tokens, count=TokenCount(len(tokens)), exact=True, text=text, messages=messages)
+        return Prompt(tokens, TokenCount(len(tokens)), True, text, messages, tools)
+
+    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
+        """A prompt as it is. Raises ``InvalidRequest``, ``EngineFailed``."""
+        client = self._live().client
+        tokens = await client.tokenize(text, whole_prompt=True) if isinstance(text, str) else tuple(text)
+        if not tokens:
+            raise InvalidRequest("the prompt is empty", param="prompt")
+        return Prompt(tokens, TokenCount(len(tokens)), True, text if isinstance(text, str) else "", ())
+
+    async def _rendered(self, client: LlamaClient, messages: Sequence[Message], tools: Tools | None) -> str:
+        """A template that leaves out tools or calls does not know them; then they are told in plain text."""
+        told = (tools.names if tools else set()) | names_called(messages)
+        if not told:
+            return await client.apply_template(messages)
+        try:
+            text = await client.apply_template(messages, tools.specs if tools else ())
+        except InvalidRequest:
+            text = ""
+        if all(json.dumps(name, ensure_ascii=False)[1:-1] in text for name in told):
+            return text
+        return await client.apply_template((tools or Tools(())).described(messages))
 
     @asynccontextmanager
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Generation]:
@@ -187,13 +230,31 @@ class ChildEngine:
         link = self._live()
         fitting = replace(sampling, max_tokens=min(sampling.max_tokens, room))
         stream = link.client.complete(prompt.tokens, fitting, cache_prompt=self._cache_prompt)
-        generation = ChildGeneration(self.card, prompt, stream, link.recovery, self.memory_bytes)
+        generation = ChildGeneration(self.card, prompt, sampling, stream, link.recovery, self.memory_bytes)
         self._busy += 1
         try:
             yield generation
         finally:
             self._busy -= 1
             await generation.close()
+
+    @asynccontextmanager
+    async def embed(self, inputs: Sequence[Prompt]) -> AsyncIterator[Generation]:
+        """Vectors of ``inputs``, asked for when iterated. Raises ``ContextLengthExceeded``, ``EngineFailed``."""
+        for prompt in inputs:
+            if prompt.count > self.card.context_length:
+                raise ContextLengthExceeded(
+                    f"an input has {prompt.count} tokens; the model's context is {self.card.context_length}",
+                    param="input",
+                )
+        vectors = windowed([prompt.tokens for prompt in inputs], self._live().client.embed)
+        generation = EmbeddingGeneration(self.card, vectors, CountedBy.ENGINE, time.perf_counter, self.memory_bytes)
+        self._busy += 1
+        try:
+            yield generation
+        finally:
+            self._busy -= 1
+            generation.end(FinishReason.CANCELLED)
 
     async def _spawn(self) -> None:
         """Check the file and start a child for it; the file must still be the one on the card."""

@@ -7,14 +7,19 @@ reports a :class:`Reading` of what it did; everything else is the market's busin
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from tirami.core.keys import Digest
 from tirami.core.units import Flop, TokenCount
+from tirami.infer.tools import Tools
 
 Message = Mapping[str, object]
+ANY_OBJECT = '{"type":"object"}'
+"""The schema of an answer that is some JSON object."""
 
 
 class FinishReason(StrEnum):
@@ -69,8 +74,37 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Shaping:
+    """What shapes an answer beyond the draw. The quote has no field for it; its prompt hash covers :meth:`canonical`.
+
+    Attributes:
+        stop: texts that end the answer; never shown.
+        presence_penalty, frequency_penalty: −2…2, subtracted from the logits of tokens that occurred.
+        repeat_penalty: llama.cpp's own, 1 for none.
+        min_p: least probability, relative to the likeliest token's, that is drawn; 0 for none.
+        logit_bias: (token id, addend) in order of id.
+        schema: JSON schema that the whole answer must follow, as JSON text; ``None`` for free text.
+    """
+
+    stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_penalty: float = 1.0
+    min_p: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    schema: str | None = None
+
+    def canonical(self) -> bytes:
+        """JSON of what is asked for, keys in order; empty when nothing is."""
+        asked = {
+            spec.name: getattr(self, spec.name) for spec in fields(self) if getattr(self, spec.name) != spec.default
+        }
+        return msgspec.json.encode(asked, order="sorted") if asked else b""
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw an answer; everything in it stands in the signed quote, so a third party can replay it."""
+    """How to draw an answer. It is in the signed quote or, ``shaping``, under its prompt hash: it can be replayed."""
 
     max_tokens: int
     seed: int
@@ -78,6 +112,9 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     """0 switches the cut off."""
+    shaping: Shaping = Shaping()
+    logprobs: int | None = None
+    """Alternatives to report for each token; ``None`` reports nothing. Does not change the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +126,8 @@ class Prompt:
         count: prompt tokens. Exact when ``exact``; otherwise an upper bound used for the hold only.
         exact: whether ``count`` is what will be billed.
         text: the rendered text, for the keyed prompt hash; never logged, never stored.
-        messages: the chat messages, for engines that render themselves.
+        messages: the chat messages, for engines that render themselves; empty for a prompt that is no chat.
+        tools: what the model may call, for those engines.
     """
 
     tokens: tuple[int, ...]
@@ -97,6 +135,24 @@ class Prompt:
     exact: bool
     text: str
     messages: Sequence[Message]
+    tools: Tools | None = None
+
+
+class Alternative(msgspec.Struct):
+    """A token that might have been drawn, with the natural logarithm of its probability."""
+
+    token: str
+    logprob: float | None = None
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(msgspec.Struct):
+    """A token of an answer with its probability, as OpenAI's clients read it."""
+
+    token: str
+    logprob: float | None = None
+    bytes: list[int] | None = None
+    top_logprobs: list[Alternative] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +160,17 @@ class Chunk:
     """A piece of an answer.
 
     Attributes:
-        text: decoded text, always whole characters; may be empty.
+        text: decoded text, always whole characters; may be empty. Of an embedding: its vector, base64 of
+            little-endian 32-bit floats.
         ids: token ids of this piece; empty where the engine does not tell.
-        count: completion tokens of the answer so far, this piece included; never falls.
+        count: completion tokens of the answer so far, this piece included; never falls. Of embeddings: vectors.
+        logprobs: of the tokens in this piece, where asked for; tokens merged into one character are missing.
     """
 
     text: str
     ids: tuple[int, ...]
     count: TokenCount
+    logprobs: Sequence[TokenLogprob] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +251,18 @@ class Engine(Protocol):
 
     def status(self) -> EngineStatus: ...
 
-    async def prepare(self, messages: Sequence[Message]) -> Prompt:
-        """Render the chat template and tokenise. Raises ``InvalidRequest``, ``EngineFailed``."""
+    async def prepare(
+        self, messages: Sequence[Message], tools: Tools | None = None, schema: str | None = None
+    ) -> Prompt:
+        """Render the chat template and tokenise; refuse a ``schema`` that answers cannot be held to.
+
+        Raises ``InvalidRequest``, ``EngineFailed``.
+        """
+
+    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
+        """A prompt that is no chat: text, or token ids. Raises ``InvalidRequest``, ``EngineFailed``."""
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> AbstractAsyncContextManager[Generation]: ...
+
+    def embed(self, inputs: Sequence[Prompt]) -> AbstractAsyncContextManager[Generation]:
+        """One chunk with the vector of each input, of length 1."""

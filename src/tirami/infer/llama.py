@@ -13,10 +13,13 @@ import aiohttp
 import msgspec
 
 from tirami.core.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
-from tirami.infer.engine import Sampling
+from tirami.infer.engine import Alternative, Sampling, TokenLogprob
 
 SEED_RANGE: Final = 2**32 - 1
 """Seeds llama.cpp takes literally; the one above them means "random" there."""
+PENALTY_WINDOW: Final = 1 << 15
+"""Tokens a penalty looks back; llama.cpp looks at 64 unless told, OpenAI at all of them."""
+NEVER: Final = -9999.0
 GONE: Final = "the engine process went away"
 SILENT: Final = "the engine process fell silent"
 
@@ -41,6 +44,22 @@ class Refusal(msgspec.Struct):
     code: int = 0
 
 
+class Probability(msgspec.Struct):
+    """A token with its probability; one that cannot be drawn has none."""
+
+    token: str = ""
+    logprob: float | None = None
+    bytes: list[int] | None = None
+    top_logprobs: list[Alternative] = []
+
+    def told(self) -> TokenLogprob:
+        """As OpenAI's clients read it: −9999 for a token that cannot be drawn."""
+        for alternative in self.top_logprobs:
+            alternative.logprob = NEVER if alternative.logprob is None else alternative.logprob
+        logprob = NEVER if self.logprob is None else self.logprob
+        return TokenLogprob(self.token, logprob, self.bytes, self.top_logprobs)
+
+
 class Event(msgspec.Struct):
     """One server-sent event of an answer; progress events have no content, the last one has ``stop``."""
 
@@ -50,6 +69,7 @@ class Event(msgspec.Struct):
     stop: bool = False
     stop_type: str = ""
     timings: Timings | None = None
+    completion_probabilities: tuple[Probability, ...] = ()
     error: Refusal | None = None
 
 
@@ -59,6 +79,10 @@ class _Rendered(msgspec.Struct):
 
 class _Tokens(msgspec.Struct):
     tokens: tuple[int, ...]
+
+
+class _Embedding(msgspec.Struct):
+    embedding: list[list[float]]
 
 
 class _Refused(msgspec.Struct):
@@ -99,10 +123,26 @@ class LlamaClient:
             response.close()  # closing the session alone leaves its reader waiting for ever
         await self._session.close()
 
-    async def apply_template(self, messages: Sequence[Mapping[str, object]]) -> str:
+    async def apply_template(
+        self, messages: Sequence[Mapping[str, object]], tools: Sequence[Mapping[str, object]] = ()
+    ) -> str:
         """The model's chat template over ``messages``. Raises ``InvalidRequest``, ``EngineFailed``."""
-        answer = await self._post("/apply-template", {"messages": messages})
+        body = {"messages": messages, **({"tools": tools} if tools else {})}
+        answer = await self._post("/apply-template", body)
         return msgspec.json.decode(answer, type=_Rendered).prompt
+
+    async def check_schema(self, schema: str) -> None:
+        """Raises ``InvalidRequest`` when the server cannot hold an answer to ``schema``.
+
+        The request for an answer does not tell: there the server goes on without the schema.
+        """
+        shape = {"type": "json_schema", "json_schema": {"schema": msgspec.Raw(schema.encode())}}
+        await self._post("/apply-template", {"messages": [{"role": "user", "content": "x"}], "response_format": shape})
+
+    async def embed(self, tokens: Sequence[int]) -> list[float]:
+        """Mean of the model's last hidden states over ``tokens``, as it is (not of length 1); ≤ one physical batch."""
+        answer = await self._post("/embedding", {"content": tokens, "embd_normalize": -1})
+        return msgspec.json.decode(answer, type=list[_Embedding])[0].embedding[0]
 
     async def tokenize(self, text: str, *, whole_prompt: bool) -> tuple[int, ...]:
         """Ids of ``text``.
@@ -235,24 +275,44 @@ def completion_body(tokens: Sequence[int], sampling: Sampling, cache_prompt: boo
 
     Everything that shapes the draw is named, so that no default of the server leaks into an answer that a
     third party shall replay from the quote: samplers top-k, top-p, temperature in this order and nothing
-    else, and the seed modulo 2³² − 1.
+    else unless the request asks for it, and the seed modulo 2³² − 1.
     """
-    return {
+    shaping = sampling.shaping
+    penalised = (shaping.presence_penalty, shaping.frequency_penalty, shaping.repeat_penalty) != (0.0, 0.0, 1.0)
+    body: dict[str, object] = {
         "prompt": tokens,
         "n_predict": sampling.max_tokens,
         "seed": sampling.seed % SEED_RANGE,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "min_p": 0.0,
-        "repeat_penalty": 1.0,
-        "samplers": ("top_k", "top_p", "temperature"),
+        "min_p": shaping.min_p,
+        "repeat_penalty": shaping.repeat_penalty,
+        "samplers": (
+            *(("penalties",) if penalised else ()),
+            "top_k",
+            "top_p",
+            *(("min_p",) if shaping.min_p else ()),
+            "temperature",
+        ),
         "stream": True,
         "return_tokens": True,
         "timings_per_token": True,
         "return_progress": True,
         "cache_prompt": cache_prompt,
     }
+    if penalised:
+        body |= {"presence_penalty": shaping.presence_penalty, "frequency_penalty": shaping.frequency_penalty}
+        body["repeat_last_n"] = PENALTY_WINDOW
+    if shaping.stop:
+        body["stop"] = shaping.stop
+    if shaping.logit_bias:
+        body["logit_bias"] = shaping.logit_bias
+    if shaping.schema is not None:
+        body["json_schema"] = msgspec.Raw(shaping.schema.encode())
+    if sampling.logprobs is not None:
+        body["n_probs"] = max(1, sampling.logprobs)
+    return body
 
 
 def _event(line: bytes) -> Event:

@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from aiohttp.http_exceptions import LineTooLong
 
 from tirami.core.clock import Clock
 from tirami.core.errors import (
@@ -25,8 +24,8 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import sha256
 from tirami.core.units import TokenCount
+from tirami.infer.embedding import EmbeddingGeneration, Vectors, vector_text
 from tirami.infer.engine import (
-    Chunk,
     CountedBy,
     EngineStatus,
     FinishReason,
@@ -34,47 +33,26 @@ from tirami.infer.engine import (
     Message,
     ModelCard,
     Prompt,
-    Reading,
     Sampling,
 )
-from tirami.infer.flop import flop
+from tirami.infer.tools import Tools
+from tirami.infer.upstream_stream import UpstreamGeneration, Usage, request_body
 
-MAX_LINE = 1 << 20
-"""Longest line of a stream, bytes."""
 DEFAULT_CONTEXT = 4096
 SILENCE_S = 300
 """An upstream that says nothing for this long is gone."""
 PROBES, PROBE_PAUSE_S = 3, 1.5
-PER_MESSAGE, PER_PROMPT = 16, 16
+PER_MESSAGE, PER_PROMPT, PER_TOOLS = 16, 16, 512
 """Upper bound of what a chat template adds, tokens."""
-_FINISH = {"length": FinishReason.LENGTH}
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+class _Vector(msgspec.Struct):
+    embedding: list[float]
 
 
-class _Delta(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-    @property
-    def text(self) -> str:
-        return (self.delta and self.delta.content) or ""
-
-
-class _Event(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_event = msgspec.json.Decoder(_Event)
+class _Vectors(msgspec.Struct):
+    data: list[_Vector]
+    usage: Usage = msgspec.field(default_factory=Usage)
 
 
 class UpstreamEngine:
@@ -149,11 +127,25 @@ class UpstreamEngine:
             await self._session.close()
             self._problem = "closed"
 
-    async def prepare(self, messages: Sequence[Message]) -> Prompt:
+    async def prepare(
+        self, messages: Sequence[Message], tools: Tools | None = None, schema: str | None = None
+    ) -> Prompt:
+        """The upstream renders; schemas are its to refuse."""
         texts = [str(message.get("content") or "") for message in messages]
         bound = sum(len(text.encode()) for text in texts) + PER_MESSAGE * len(texts) + PER_PROMPT
         text = "\n".join(f"{message.get('role')}: {text}" for message, text in zip(messages, texts, strict=True))
-        return Prompt((), TokenCount(bound), False, text, messages)
+        beside = [message["tool_calls"] for message in messages if message.get("tool_calls")]
+        if tools is not None:
+            beside.append(tools.specs)
+        if beside:
+            told = msgspec.json.encode(beside).decode()
+            bound, text = bound + 2 * len(told.encode()) + PER_TOOLS, f"{text}\n{told}"
+        return Prompt((), TokenCount(bound), False, text, messages, tools)
+
+    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
+        if isinstance(text, str):
+            return Prompt((), TokenCount(len(text.encode()) + PER_PROMPT), False, text, ())
+        return Prompt(tuple(text), TokenCount(len(text)), False, "", ())
 
     @asynccontextmanager
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Generation]:
@@ -161,7 +153,7 @@ class UpstreamEngine:
         sent_at = self._clock.monotonic()
         try:
             response = await self._ask(prompt, sampling)
-            generation = _UpstreamGeneration(response, self.card, self._clock, sent_at)
+            generation = UpstreamGeneration(response, self.card, self._clock, sent_at)
             self._running.add(response)
             try:
                 yield generation
@@ -172,37 +164,58 @@ class UpstreamEngine:
         finally:
             self._busy -= 1
 
+    @asynccontextmanager
+    async def embed(self, inputs: Sequence[Prompt]) -> AsyncIterator[Generation]:
+        self._busy += 1
+        generation = EmbeddingGeneration(self.card, self._embedded(inputs), CountedBy.UPSTREAM, self._clock.monotonic)
+        try:
+            yield generation
+        finally:
+            self._busy -= 1
+            generation.end(FinishReason.CANCELLED)
+
+    async def _embedded(self, inputs: Sequence[Prompt]) -> Vectors:
+        """The prompt tokens are those the upstream counted."""
+        body = {"model": self.card.name, "input": [prompt.text or list(prompt.tokens) for prompt in inputs]}
+        response = await self._post("embeddings", body)
+        if response.status != 200:
+            raise _refusal(response.status, await _complaint(response), "input")
+        self._running.add(response)
+        try:
+            told = msgspec.json.decode(await response.read(), type=_Vectors)
+        except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+            raise EngineFailed(f"the upstream's vectors broke off: {type(error).__name__}") from error
+        finally:
+            self._running.discard(response)
+            response.close()
+        if len(told.data) != len(inputs):
+            raise EngineFailed("the upstream sent another number of vectors than it was asked for")
+        for index, entry in enumerate(told.data):
+            yield vector_text(entry.embedding), told.usage.prompt_tokens if index == 0 else 0
+
     async def _ask(self, prompt: Prompt, sampling: Sampling) -> aiohttp.ClientResponse:
-        body: dict[str, Any] = {
-            "model": self.card.name,
-            "messages": [dict(message) for message in prompt.messages],
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": sampling.seed,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        path = "chat/completions" if prompt.messages else "completions"
+        body = request_body(self.card.name, prompt, sampling)
         if self._continuous:
             body["stream_options"]["continuous_usage_stats"] = True
-        response = await self._post(body)
+        response = await self._post(path, body)
         if response.status == 200:
             return response
         said = await _complaint(response)
         if response.status == 400 and self._continuous and "continuous_usage" in said:
             self._continuous = False
             del body["stream_options"]["continuous_usage_stats"]
-            response = await self._post(body)
+            response = await self._post(path, body)
             if response.status == 200:
                 return response
             said = await _complaint(response)
-        raise _refusal(response.status, said)
+        raise _refusal(response.status, said, "messages" if prompt.messages else "prompt")
 
-    async def _post(self, body: dict[str, Any]) -> aiohttp.ClientResponse:
+    async def _post(self, path: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
         if self._session is None or self._session.closed:
             raise EngineFailed(f"the upstream is not in use: {self._problem}", retry_after=5)
         try:
-            response = await self._session.post(f"{self._url}/chat/completions", json=body)
+            response = await self._session.post(f"{self._url}/{path}", json=body)
         except (aiohttp.ClientError, OSError) as error:
             self._problem = f"the upstream cannot be reached: {type(error).__name__}"
             raise EngineFailed(self._problem, retry_after=5) from error
@@ -253,87 +266,6 @@ class UpstreamEngine:
         )
 
 
-class _UpstreamGeneration:
-    """One streamed answer of the upstream, asked at ``sent_at`` of the monotonic clock."""
-
-    def __init__(self, response: aiohttp.ClientResponse, card: ModelCard, clock: Clock, sent_at: float) -> None:
-        self._response = response
-        self._card = card
-        self._clock = clock
-        self._began = sent_at
-        self._first: float | None = None
-        self._ended: float | None = None
-        self._count = 0
-        self._prompt = 0
-        self._said: FinishReason | None = None
-        self._finish: FinishReason | None = None
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        return self._finish
-
-    def end(self, reason: FinishReason) -> None:
-        """The first reason stands, and the clock with it."""
-        if self._finish is None:
-            self._finish = reason
-            self._ended = self._clock.monotonic()
-
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        try:
-            while line := await self._response.content.readuntil(b"\n", max_size=MAX_LINE):
-                field, _, value = line.partition(b":")  # the space after it is optional, a line without field a comment
-                if field != b"data":
-                    continue
-                value = value.strip()
-                if value.startswith(b"{"):
-                    for chunk in self._chunks(_event.decode(value)):
-                        yield chunk
-                elif value == b"[DONE]":
-                    break
-            if self._said is None:
-                raise EngineFailed("the upstream ended its stream without a reason")
-            self.end(self._said)
-        except TiramiError:
-            self.end(FinishReason.FAILED)
-            raise
-        except (aiohttp.ClientError, LineTooLong, OSError, ValueError) as error:
-            self.end(FinishReason.FAILED)
-            raise EngineFailed(f"the upstream's stream broke: {type(error).__name__}") from error
-
-    def _chunks(self, event: _Event) -> list[Chunk]:
-        if event.error is not None:
-            raise EngineFailed("the upstream reported an error in its stream")
-        choices = event.choices or ()
-        text = "".join(choice.text for choice in choices)
-        before = self._count
-        if event.usage is not None:
-            self._prompt = max(self._prompt, event.usage.prompt_tokens)
-            self._count = max(self._count, event.usage.completion_tokens)
-        elif text:
-            self._count += 1
-        for choice in choices:
-            if choice.finish_reason:
-                self._said = _FINISH.get(choice.finish_reason, FinishReason.STOP)
-        if not text and self._count == before:
-            return []
-        if self._first is None:
-            self._first = self._clock.monotonic()
-        return [Chunk(text, (), TokenCount(self._count))]
-
-    def reading(self) -> Reading:
-        now = self._clock.monotonic() if self._ended is None else self._ended
-        return Reading(
-            prompt_tokens=TokenCount(self._prompt),
-            completion_tokens=TokenCount(self._count),
-            flop=flop(self._card, self._prompt, self._count),
-            ttft_ms=None if self._first is None else (self._first - self._began) * 1000,
-            wall_ms=(now - self._began) * 1000,
-            peak_memory_bytes=0,
-            ids_complete=False,
-            counted_by=CountedBy.UPSTREAM,
-        )
-
-
 def _count(told: object) -> int:
     """A number the upstream tells, 0 where it is none."""
     if isinstance(told, bool) or not isinstance(told, int | float):
@@ -351,13 +283,13 @@ async def _complaint(response: aiohttp.ClientResponse) -> str:
         response.close()
 
 
-def _refusal(status: int, said: str) -> TiramiError:
+def _refusal(status: int, said: str, param: str) -> TiramiError:
     """The error an upstream's refusal stands for; its text may hold the prompt and is not passed on."""
     if status == 400:
         if "context" in said:
-            return ContextLengthExceeded(
-                "the prompt and the answer do not fit the upstream's context", param="messages"
-            )
+            return ContextLengthExceeded("the prompt and the answer do not fit the upstream's context", param=param)
+        if "schema" in said or "grammar" in said:
+            return InvalidRequest("the upstream cannot hold answers to this schema", param="response_format")
         return InvalidRequest("the upstream refused this request")
     if status == 404:
         return ModelNotFound("the upstream does not know this model", param="model")

@@ -72,6 +72,8 @@ def _parameters(llama: Any, config: dict[str, Any]) -> Any:
     parameters.n_batch = PREFILL_BATCH
     parameters.n_ubatch = PREFILL_BATCH
     parameters.cache_ram_mib = 0
+    parameters.embedding = True
+    parameters.pooling_type = llama.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     if config["threads"]:
         parameters.cpuparams.n_threads = config["threads"]
         parameters.cpuparams_batch.n_threads = config["threads"]
@@ -124,6 +126,9 @@ def _arguments(config: dict[str, Any], port: int) -> list[str]:
         "--no-context-shift",
         "--no-kv-unified",
         "--cont-batching",
+        "--embeddings",
+        "--pooling",
+        "mean",
         "--slots",
         "--offline",
         "--no-webui",

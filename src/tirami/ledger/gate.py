@@ -97,17 +97,18 @@ class Gate:
 
     # --- questions ---------------------------------------------------------------------------------------------
 
-    def check(self, account: bytes, amount: Trm, permit: bytes = b"") -> tuple[Fact, ...]:
+    def check(self, account: bytes, amount: Trm, permit: bytes = b"", spends: int = 1) -> tuple[Fact, ...]:
         """Raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial.
 
         Args:
             permit: id of the approval the caller shows, empty for none.
+            spends: in how many parts it is promised, each a spend of its own.
 
         Returns:
             What must be journaled in one group with the promise: the use of a permit.
         """
         with _Denying(self, account, amount):
-            means = self._pass(account, amount)
+            means = self._pass(account, amount, spends)
             threshold = means.policy.approval_above if means.policy else 0
             if threshold is None or amount <= threshold:
                 return ()
@@ -116,7 +117,27 @@ class Gate:
     def check_early(self, account: bytes) -> None:
         """All but the approval, for the smallest spend there is. Raises ``SpendDenied``."""
         with _Denying(self, account, Trm(1)):
-            self._pass(account, Trm(1))
+            self._pass(account, Trm(1), 1)
+
+    def foreseen(self, account: bytes, amount: Trm) -> SpendDenied | None:
+        """What :meth:`check` would raise now. Leaves no trace: no request, no denial, no trip."""
+        try:
+            self._check_halted()
+            means = self.means(account)
+            denied = refusal(self.kill, means, self._state().holds.books(account), amount, self._now())
+            threshold = means.policy.approval_above if means.policy else 0
+            if denied is not None or threshold is None or amount <= threshold:
+                return denied
+            return ApprovalRequired(
+                f"{amount} TRM are more than the {threshold} this account may spend without an approval",
+                approval_id=None,
+                threshold=threshold,
+                ceiling=amount,
+            )
+        except SpendDenied as error:
+            return error
+        except Exception:
+            return SafetyUnknown("the gate could not decide, so it denies")
 
     def check_open(self) -> None:
         """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
@@ -130,10 +151,10 @@ class Gate:
             if self.means(account).disabled:
                 raise AccountDisabled("this account is disabled")
 
-    def may_open(self, account: bytes) -> bool:
-        """Whether another session fits into an acceptance. Raises ``SafetyUnknown``."""
+    def may_open(self, account: bytes, more: int = 1) -> bool:
+        """Whether ``more`` sessions fit into an acceptance. Raises ``SafetyUnknown``."""
         with _Denying(self, account, None):
-            return len(self._state().holds.books(account).open) < MAX_OPEN
+            return len(self._state().holds.books(account).open) + more <= MAX_OPEN
 
     def headroom(self, account: bytes, permit: bytes = b"") -> Trm | None:
         """The most this account could promise now, switches aside; ``None`` without bound.
@@ -148,11 +169,11 @@ class Gate:
 
     # --- how they are answered ---------------------------------------------------------------------------------
 
-    def _pass(self, account: bytes, amount: Trm) -> Means:
+    def _pass(self, account: bytes, amount: Trm, spends: int) -> Means:
         """Every rule but the approval; a velocity overrun trips the breaker."""
         self._check_halted()
         means, books = self.means(account), self._state().holds.books(account)
-        denied = refusal(self.kill, means, books, amount, self._now())
+        denied = refusal(self.kill, means, books, amount, self._now(), spends)
         if isinstance(denied, VelocityExceeded):
             self._write(BreakerTripped(account, Trip.VELOCITY))
         if denied is not None:

@@ -296,17 +296,21 @@ class Ledger:
     def books(self, account: bytes) -> PayerBooks:
         return self.state.holds.books(account)
 
-    def open_hold(
-        self, account: bytes, ceiling: Trm, sign: Callable[[], tuple[HoldOpened, T]], permit: bytes = b""
-    ) -> tuple[T, Awaitable[None]]:
-        """Gate, signatures and hold in one transaction: ``sign`` is called when the gate has let the ceiling pass.
+    def open_holds(
+        self, account: bytes, total: Trm, signs: Sequence[Callable[[], HoldOpened]], permit: bytes = b""
+    ) -> Awaitable[None]:
+        """Gate, signatures and holds in one step: each of ``signs`` is called when the gate has let ``total`` pass.
 
-        A ``permit`` that is needed is used up in the same group. Returns what ``sign`` made beside the hold.
+        A ``permit`` that is needed is used up with the first hold. The awaitable ends when all are durable.
         Raises ``SpendDenied``, ``StorageUnavailable``.
         """
-        used = self.gate.check(account, ceiling, permit)
-        hold, promise = sign()
-        return promise, self.append([*used, hold])
+        used = self.gate.check(account, total, permit, spends=len(signs))
+        written: Awaitable[None] | None = None
+        for sign in signs:  # each acceptance counts the holds before it, so they are applied one by one
+            written = self.append([*used, sign()])
+            used = ()
+        assert written is not None
+        return written  # groups become durable in order
 
     def vouch(self, hold_id: bytes, sign: Callable[[], tuple[Trm, Signed]]) -> Awaitable[None]:
         """Journal a running total; the payer signs the trade at that point in ``sign``, behind the gate (B13).

@@ -67,8 +67,10 @@ class Means:
     disabled: bool
 
 
-def refusal(kill: KillSet | None, means: Means, books: PayerBooks, amount: Trm, now_ms: UnixMs) -> SpendDenied | None:
-    """Why ``amount`` must not be promised, or ``None``; approval aside.
+def refusal(
+    kill: KillSet | None, means: Means, books: PayerBooks, amount: Trm, now_ms: UnixMs, spends: int = 1
+) -> SpendDenied | None:
+    """Why ``amount``, in so many ``spends``, must not be promised, or ``None``; approval aside.
 
     The first reason wins: kill, account, budget a request, breaker, budgets, velocity, funds.
     """
@@ -81,9 +83,9 @@ def refusal(kill: KillSet | None, means: Means, books: PayerBooks, amount: Trm, 
     request, *budgets = _budgets(means.policy, books, now_ms)
     return (
         _over(request, amount)
-        or _tripped(books.breaker, now_ms)
+        or _tripped(books.breaker, now_ms, spends)
         or next(filter(None, (_over(budget, amount) for budget in budgets)), None)
-        or _too_fast(means.policy.per_minute, books, now_ms)
+        or _too_fast(means.policy.per_minute, books, now_ms, spends)
         or _unfunded(means.available, amount)
     )
 
@@ -125,11 +127,11 @@ def _over(budget: Budget, amount: Trm) -> BudgetExceeded | None:
     return BudgetExceeded(message, limit=limit, window=window.value, spent=spent)
 
 
-def _tripped(breaker: Breaker, now_ms: UnixMs) -> CircuitBreakerOpen | None:
-    if breaker.lets_through(now_ms):
-        return None
+def _tripped(breaker: Breaker, now_ms: UnixMs, spends: int) -> CircuitBreakerOpen | None:
     half_open = breaker.circuit(now_ms) is Circuit.HALF_OPEN
-    state = "half open, and its one probe is still running" if half_open else "open"
+    if breaker.lets_through(now_ms) and not (half_open and spends > 1):
+        return None
+    state = "half open, and lets one spend through at a time" if half_open else "open"
     return CircuitBreakerOpen(
         f"the circuit breaker of this account is {state}: too many {_CAUSES[breaker.cause]}",
         retry_after=1 if half_open else ceil_div(breaker.until_ms - now_ms, 1000),
@@ -141,10 +143,10 @@ def _tripped(breaker: Breaker, now_ms: UnixMs) -> CircuitBreakerOpen | None:
 _CAUSES = {"errors": "errors in a row", "velocity": "spends within a minute"}
 
 
-def _too_fast(limit: int | None, books: PayerBooks, now_ms: UnixMs) -> VelocityExceeded | None:
-    if limit is None or (spends := books.velocity.count(now_ms)) < limit:
+def _too_fast(limit: int | None, books: PayerBooks, now_ms: UnixMs, more: int) -> VelocityExceeded | None:
+    if limit is None or (spends := books.velocity.count(now_ms)) + more <= limit:
         return None
-    message = f"{limit} spends a minute are allowed, this would be number {spends + 1}; the circuit breaker opens"
+    message = f"{limit} spends a minute are allowed, this would be number {spends + more}; the circuit breaker opens"
     return VelocityExceeded(message, limit=limit, spends=spends)
 
 

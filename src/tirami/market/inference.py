@@ -5,9 +5,12 @@ loop; ``execute`` streams and vouches; settling turns the last voucher into a tr
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+
+import msgspec
 
 from tirami.core.errors import (
     ApprovalRequired,
@@ -21,14 +24,14 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.uninterrupted import uninterrupted
-from tirami.core.units import MICRO, Trm
+from tirami.core.units import MICRO, MicroTrm, Trm
 from tirami.infer import Engine, FinishReason, ModelCard, Prompt, Sampling
 from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Price
 from tirami.market.load import Load
 from tirami.market.meter import Meter, Unmetered
 from tirami.market.reservations import Reservation, Reservations
 from tirami.market.session import MeteredSession
-from tirami.market.tickets import Ticket, TicketOffice
+from tirami.market.tickets import Ticket, TicketOffice, Work
 from tirami.proto import Acceptance, Quote, amount_due, prompt_hash, session_secret, signed
 
 DEFAULT_MAX_TOKENS = 1024
@@ -45,8 +48,12 @@ Random = Callable[[int], bytes]
 class Order:
     """What a payer wants.
 
-    ``max_tokens`` ``None`` asks for the default, which shrinks to what context, policy and funds allow; a number is
-    kept or refused.
+    Attributes:
+        max_tokens: ``None`` asks for the default, which shrinks to what context, policy and funds allow; a number is
+            kept or refused.
+        prompt_billed: ``False`` for a further choice of a prompt that is billed with another order.
+        vectors: embeddings asked for instead of an answer: then only the prompt is billed, and what is counted as
+            completion tokens is their number.
     """
 
     payer: Payer
@@ -55,6 +62,8 @@ class Order:
     sampling: Sampling
     max_tokens: int | None
     request_id: str
+    prompt_billed: bool = True
+    vectors: Sequence[Prompt] = ()
     ticket: bytes | None = None
     """Id of a reservation to use: its price and its funds."""
 
@@ -68,6 +77,29 @@ class Estimate:
     least: Trm
     ceiling: Trm
     denied: SpendDenied | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """An order with everything decided."""
+
+    order: Order
+    price: Price
+    ceiling: Trm
+
+    @property
+    def shaping(self) -> bytes:
+        """What the quote's prompt hash covers beside the prompt."""
+        if self.order.vectors:
+            return msgspec.json.encode({"vectors": [prompt.count for prompt in self.order.vectors]})
+        return self.order.sampling.shaping.canonical()
+
+    @property
+    def work(self) -> Work:
+        engine, order = self.order.engine, self.order
+        if order.vectors:
+            return partial(engine.embed, order.vectors)
+        return partial(engine.generate, order.prompt, order.sampling)
 
 
 class InferenceMarket:
@@ -98,12 +130,9 @@ class InferenceMarket:
         Raises ``ContextLengthExceeded``.
         """
         price = self.load.price(order.engine.card.active_parameters)
-        most, prompt, denied = self._most_tokens(order, price), order.prompt.count, None
+        most, prompt = self._most_tokens(order, price, 1), order.prompt.count
         ceiling = amount_due(price.prompt, price.completion, prompt, most)
-        try:
-            self._ledger.gate.check(order.payer.key, ceiling)
-        except SpendDenied as error:
-            denied = error
+        denied = self._ledger.gate.foreseen(order.payer.key, ceiling)
         return Estimate(price, most, amount_due(price.prompt, price.completion, prompt, 1), ceiling, denied)
 
     async def reserve(self, payer: Payer, card: ModelCard, price: Price, amount: Trm, request_id: str) -> Reservation:
@@ -112,39 +141,58 @@ class InferenceMarket:
         return await self.reservations.reserve(self._random(16), payer, card.digest, price, amount, request_id)
 
     async def begin_inference(self, order: Order) -> Ticket:
-        """Price, gate, hold. Durable when it returns.
+        """:meth:`begin` for one order."""
+        return (await self.begin([order]))[0]
+
+    async def begin(self, orders: Sequence[Order]) -> list[Ticket]:
+        """Price, gate, hold: one decision over all ``orders`` of one payer, all or none. Durable when it returns.
 
         Raises:
-            SpendDenied: the gate said no; nothing was signed and nothing is held.
+            SpendDenied: the gate said no; nothing is held.
             ContextLengthExceeded: prompt and answer do not fit the model.
-            QueueFull: the payer has 32 open sessions.
+            QueueFull: the payer would have more than 32 open sessions.
             Conflict: the reservation it names is not good; a good one is used up, whatever becomes of the call.
         """
-        key = order.payer.key
+        key = orders[0].payer.key
         self._check_running()
-        price = self._price(order)
-        if not self._ledger.gate.may_open(key):
+        offers = [self._offer(order, len(orders)) for order in orders]
+        if not self._ledger.gate.may_open(key, len(orders)):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
-        sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price))
-        ceiling = amount_due(price.prompt, price.completion, order.prompt.count, sampling.max_tokens)
-        wanted = replace(order, sampling=sampling)
+        total = Trm(sum(offer.ceiling for offer in offers))
+        tickets: list[Ticket] = []
+
+        def issue(offer: _Offer) -> HoldOpened:
+            hold, ticket = self._sign(offer)
+            self._tickets.issue(ticket)
+            tickets.append(ticket)
+            return hold
+
         try:
-            ticket, opened = self._ledger.open_hold(
-                key, ceiling, lambda: self._sign(wanted, price, ceiling), order.payer.permit
+            await self._ledger.open_holds(
+                key, total, [partial(issue, offer) for offer in offers], orders[0].payer.permit
             )
         except ApprovalRequired:
             await self._ledger.durable()  # the id of a request is told when it will not be lost
             raise
-        self._tickets.issue(ticket)
-        try:
-            await opened
-        except asyncio.CancelledError:
-            await uninterrupted(self.cancel(ticket))
+        except StorageUnavailable:
+            for ticket in tickets:
+                self._tickets.forget(ticket.hold_id)
             raise
         except BaseException:
-            self._tickets.forget(ticket.hold_id)
+            for ticket in tickets:
+                await uninterrupted(self.cancel(ticket))
             raise
-        return ticket
+        return tickets
+
+    def _offer(self, order: Order, among: int) -> "_Offer":
+        price = self._price(order)
+        if order.vectors:
+            price = Price(price.prompt, MicroTrm(0))
+        elif not order.prompt_billed:
+            price = Price(MicroTrm(0), price.completion)
+        sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price, among))
+        ceiling = amount_due(price.prompt, price.completion, order.prompt.count, sampling.max_tokens)
+        return _Offer(replace(order, sampling=sampling), price, ceiling)
 
     def execute(self, ticket: Ticket, payer: PublicKey, *, streamed: bool) -> MeteredSession:
         """Use the ticket up.
@@ -205,7 +253,9 @@ class InferenceMarket:
             return self.load.price(card.active_parameters)
         return self.reservations.use(order.ticket, order.payer, card.digest).price
 
-    def _most_tokens(self, order: Order, price: Price) -> int:
+    def _most_tokens(self, order: Order, price: Price, among: int) -> int:
+        if order.vectors:
+            return len(order.vectors)
         context, prompt = order.engine.card.context_length, order.prompt
         room = context - prompt.count if prompt.exact else context
         if room < 1:
@@ -213,7 +263,7 @@ class InferenceMarket:
                 f"the prompt has {prompt.count} tokens; the model's context is {context}", param="messages"
             )
         if order.max_tokens is None:
-            return self._default_tokens(order, price, min(DEFAULT_MAX_TOKENS, room))
+            return self._default_tokens(order, price, min(DEFAULT_MAX_TOKENS, room), among)
         if order.max_tokens < 1:
             raise InvalidRequest("max_tokens must be at least 1", param="max_tokens")
         if order.max_tokens > room:
@@ -223,14 +273,15 @@ class InferenceMarket:
             )
         return order.max_tokens
 
-    def _default_tokens(self, order: Order, price: Price, most: int) -> int:
+    def _default_tokens(self, order: Order, price: Price, most: int, among: int) -> int:
         headroom = self._ledger.gate.headroom(order.payer.key, order.payer.permit)
         if headroom is None:
             return most
-        return max(1, min(most, price.tokens_within(headroom, order.prompt.count)))
+        return max(1, min(most, price.tokens_within(Trm(headroom // among), order.prompt.count)))
 
-    def _sign(self, order: Order, price: Price, ceiling: Trm) -> tuple[HoldOpened, Ticket]:
+    def _sign(self, offer: _Offer) -> tuple[HoldOpened, Ticket]:
         """Quote by the provider, acceptance by the payer: the same two records a mesh session starts with."""
+        order, price, ceiling = offer.order, offer.price, offer.ceiling
         ledger, payer, card, now = self._ledger, order.payer, order.engine.card, self._ledger.now()
         drawn = self._random(96)  # one draw: the system call costs more than the bytes
         secret = session_secret(drawn[:32], drawn[32:64])
@@ -245,7 +296,7 @@ class InferenceMarket:
             model_digest=card.digest,
             tokenizer_digest=card.tokenizer_digest,
             prompt_tokens=order.prompt.count,
-            prompt_hash=prompt_hash(secret, order.prompt.tokens, order.prompt.text),
+            prompt_hash=prompt_hash(secret, order.prompt.tokens, order.prompt.text, offer.shaping),
             max_tokens=sampling.max_tokens,
             seed=sampling.seed,
             temperature_ppm=round(sampling.temperature * MICRO),
@@ -296,6 +347,7 @@ class InferenceMarket:
             engine=order.engine,
             prompt=order.prompt,
             sampling=sampling,
+            work=offer.work,
             price=price,
             ceiling=ceiling,
             quote_hash=offered.record_id,

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from tirami.core.clock import Clock
@@ -58,6 +58,19 @@ class WaitingRoom:
             self._left(payer)
             took = round((self._clock.monotonic() - entered) * 1000)
             self._mean_ms = (7 * self._mean_ms + took) // 8
+            self._call_next()
+
+    @contextmanager
+    def spare(self, payer: bytes, most: int) -> Iterator[int]:
+        """Keep up to ``most`` more places that are free now and that nobody waits for; yields how many."""
+        taken = max(0, min(most, self._slots - self.running)) if self.waiting == 0 else 0
+        if taken:
+            self._running[payer] += taken
+        try:
+            yield taken
+        finally:
+            for _ in range(taken):
+                self._left(payer)
             self._call_next()
 
     async def _enter(self, payer: bytes, owner: bool) -> None:

@@ -115,7 +115,7 @@ class MeteredSession:
         self._running.add(self)
         try:
             self._ledger.check_voucher(self.hold_id)
-            self._context = self._ticket.engine.generate(self._ticket.prompt, self._ticket.sampling)
+            self._context = self._ticket.work()
             self._generation = await self.interruptible(self._context.__aenter__())
         except BaseException as error:
             self._count(error)

@@ -1,13 +1,18 @@
 """Tickets: what one admitted request may do, held in memory and used once."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from tirami.core.errors import Conflict
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
-from tirami.infer import Engine, Prompt, Sampling
+from tirami.infer import Engine, Generation, Prompt, Sampling
 from tirami.ledger import Payer, Price
 from tirami.proto import Acceptance
+
+Work = Callable[[], AbstractAsyncContextManager[Generation]]
+"""Something an engine does for a payer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Ticket:
         payer, provider: both keys of the trade to come.
         acceptance: what the payer signed.
         quote_hash, acceptance_hash: record ids of both.
+        work: what the engine is to do.
         secret: start of the running hash (PROTOCOL B12); never stored.
         request_id: the id that runs through HTTP, engine and journal.
     """
@@ -29,6 +35,7 @@ class Ticket:
     engine: Engine
     prompt: Prompt
     sampling: Sampling
+    work: Work
     price: Price
     ceiling: Trm
     quote_hash: Digest

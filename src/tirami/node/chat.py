@@ -1,34 +1,42 @@
-"""One paid answer on this node: who pays, gate, hold, execute, settle. The only way chat requests are served."""
+"""Paid answers on this node: who pays, gate, hold, execute, settle. The only way requests for inference are served.
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+A request may ask for several choices. Each is a session with a trade of its own, but all pass the gate in one decision,
+and a prompt is billed once. They run side by side in as many places as are free; a full house serves them in turn.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
-from tirami.infer import Chunk, FinishReason, Message, ModelCard, Sampling
+from tirami.core.errors import InvalidRequest
+from tirami.core.units import TokenCount
+from tirami.infer import Chunk, FinishReason, Message, ModelCard, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
-from tirami.market import (
-    STOPPING_S,
-    InferenceMarket,
-    Interrupted,
-    Meter,
-    MeteredSession,
-    Order,
-    Settlement,
-)
-from tirami.node.engines import EngineRoom
+from tirami.market import InferenceMarket, Meter, Order, Settlement, WaitingRoom
+from tirami.node.choice import Choice, interruption
+from tirami.node.engines import EngineRoom, Served
 
 Random = Callable[[int], bytes]
+Text = str | Sequence[int]
+"""A prompt that is no chat: text, or token ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A chat request whose payer is known.
+    """A request whose payer is known.
 
-    ``model`` ``None`` takes any, and so does ``any_name``, whatever is named.
-    ``max_tokens`` ``None`` takes the default, ``seed`` ``None`` a random one (it stands in the signed quote).
+    Attributes:
+        model: ``None`` takes any, and so does ``any_name``, whatever is named.
+        messages: the chat; empty when there are ``prompts``.
+        max_tokens: of each choice; ``None`` takes the default.
+        seed: of the first choice, the others count on from it; ``None`` takes a random one. It stands in the quote.
+        prompts: instead of a chat, each answered ``choices`` times.
+        tools: what the model may or must call.
+        logprobs: alternatives to report for each token; ``None`` reports nothing.
     """
 
     payer: Payer
@@ -41,21 +49,43 @@ class ChatCall:
     seed: int | None
     request_id: str
     any_name: bool = False
+    prompts: Sequence[Text] = ()
+    choices: int = 1
+    shaping: Shaping = Shaping()
+    tools: Tools | None = None
+    logprobs: int | None = None
     ticket: bytes | None = None
     """Id of a reservation to use."""
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingCall:
+    """A request for vectors."""
+
+    payer: Payer
+    model: str | None
+    inputs: Sequence[Text]
+    request_id: str
+    any_name: bool = False
+    dimensions: int | None = None
+    """Only the model's own are to be had."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer, who gave it, and how it was settled."""
+    """Everything a request got at once: chunks and settlement of each choice, and which prompt each answers."""
 
     card: ModelCard
-    text: str
-    settlement: Settlement
+    chunks: list[list[Chunk]]
+    settlements: list[Settlement]
+    prompts: list[int]
+
+    def text(self, index: int) -> str:
+        return "".join([chunk.text for chunk in self.chunks[index]])
 
 
 class Chat:
-    """Serves chat calls on this node's engines through the market."""
+    """Serves calls on this node's engines through the market."""
 
     def __init__(self, market: InferenceMarket, engines: EngineRoom, random: Random, meter: Meter) -> None:
         self._market = market
@@ -70,73 +100,108 @@ class Chat:
         ``EngineError``, ``QueueFull``, ``StorageUnavailable``.
         """
         async with AsyncExitStack() as stack:
-            card, session = await self._begin(stack, call, streamed=False)
-            text = "".join([chunk.text async for chunk in session])
-            if session.interrupted is not None:
-                raise _interruption(session.interrupted)
-            session.deliver()
-            settlement = await session.settle()
-            if settlement.denied is not None and settlement.trade is None:
-                raise settlement.denied
-            return Answer(card, text, settlement)
+            return await (await self._begin(stack, call, streamed=False)).whole()
+
+    async def embed(self, call: EmbeddingCall) -> Answer:
+        """The vectors at once, as the only choice. Raises what :meth:`answer` does."""
+        async with AsyncExitStack() as stack:
+            served = await self._served(stack, call.payer, call.model, any_name=call.any_name)
+            hidden = served.engine.card.hidden
+            if call.dimensions not in (None, hidden):
+                raise InvalidRequest(f"vectors of this model have {hidden} dimensions", param="dimensions")
+            inputs = [await served.engine.prepare_text(text) for text in call.inputs]
+            how = Sampling(max_tokens=0, seed=0, temperature=0.0)
+            order = Order(call.payer, served.engine, _joined(inputs), how, None, call.request_id, vectors=inputs)
+            return await (await self._opened(stack, served, [order], [0], streamed=False)).whole()
 
     async def stream(self, call: ChatCall) -> "ChatStream":
         """Begin a streamed answer; errors up to the first token are raised here, before any byte is sent."""
         stack = AsyncExitStack()
         try:
-            card, session = await self._begin(stack, call, streamed=True)
-            first = await anext(session, None)
+            stream = await self._begin(stack, call, streamed=True)
+            await stream.choices[0].first()
         except BaseException:
             await stack.aclose()
             raise
-        if session.interrupted is not None:
-            await stack.aclose()
-            raise _interruption(session.interrupted)
-        return ChatStream(card, stack, session, first)
+        return stream
 
-    async def _begin(
-        self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool
-    ) -> tuple[ModelCard, MeteredSession]:
-        if call.ticket is None:
-            self._market.check(call.payer)
-        served = await stack.enter_async_context(self._engines.use(call.model, any_name=call.any_name))
-        if call.ticket is not None:
-            self._market.reservations.find(call.ticket, call.payer, served.engine.card.digest)
-        place = served.room.place(call.payer.key, owner=call.payer.scope == LOCAL)
-        self._meter.queued(served.engine.card.name, await stack.enter_async_context(place))
-        prompt = await served.engine.prepare(call.messages)
+    async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> "ChatStream":
+        if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
+            raise InvalidRequest("a ticket is good for one choice", param="n")
+        served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
+        engine = served.engine
+        if call.prompts:
+            prompts = [await engine.prepare_text(text) for text in call.prompts]
+        else:
+            prompts = [await engine.prepare(call.messages, call.tools, call.shaping.schema)]
         seed = int.from_bytes(self._random(4)) if call.seed is None else call.seed
-        sampling = Sampling(
-            max_tokens=call.max_tokens or 0,
-            seed=seed,
-            temperature=call.temperature,
-            top_p=call.top_p,
-            top_k=call.top_k,
-        )
-        order = Order(call.payer, served.engine, prompt, sampling, call.max_tokens, call.request_id, call.ticket)
-        ticket = await self._market.begin_inference(order)
-        session = self._market.execute(ticket, call.payer.key, streamed=streamed)
-        try:
-            return served.engine.card, await stack.enter_async_context(session)
-        except Interrupted as error:
-            assert session.interrupted is not None
-            raise _interruption(session.interrupted) from error
+        orders, answered = [], []
+        for number, prompt in enumerate(prompts):
+            for choice in range(call.choices):
+                how = Sampling(
+                    max_tokens=call.max_tokens or 0,
+                    seed=(seed + choice) % (1 << 32),
+                    temperature=call.temperature,
+                    top_p=call.top_p,
+                    top_k=call.top_k,
+                    shaping=call.shaping,
+                    logprobs=call.logprobs,
+                )
+                billed = choice == 0
+                orders.append(
+                    Order(
+                        call.payer,
+                        engine,
+                        prompt,
+                        how,
+                        call.max_tokens,
+                        call.request_id,
+                        prompt_billed=billed,
+                        ticket=call.ticket,
+                    )
+                )
+                answered.append(number)
+        return await self._opened(stack, served, orders, answered, streamed=streamed)
 
+    async def _served(
+        self, stack: AsyncExitStack, payer: Payer, model: str | None, *, any_name: bool, ticket: bytes | None = None
+    ) -> Served:
+        """An engine with a place at it, kept until ``stack`` is left."""
+        if ticket is None:
+            self._market.check(payer)
+        served = await stack.enter_async_context(self._engines.use(model, any_name=any_name))
+        if ticket is not None:
+            self._market.reservations.find(ticket, payer, served.engine.card.digest)
+        place = served.room.place(payer.key, owner=payer.scope == LOCAL)
+        self._meter.queued(served.engine.card.name, await stack.enter_async_context(place))
+        return served
 
-def _interruption(reason: FinishReason) -> TiramiError:
-    if reason is FinishReason.KILLED:
-        return KillSwitchActive("all TRM transactions are frozen; this answer was not billed")
-    return EngineFailed("this node is stopping; this answer was not billed", retry_after=STOPPING_S)
+    async def _opened(
+        self, stack: AsyncExitStack, served: Served, orders: list[Order], answered: list[int], *, streamed: bool
+    ) -> "ChatStream":
+        """All tickets in one decision; the first choice begins at once."""
+        tickets = await self._market.begin(orders)
+        for ticket in tickets:
+            stack.push_async_callback(self._market.cancel, ticket)
+        choices = [
+            Choice(index, prompt, self._market, ticket, streamed=streamed)
+            for index, (prompt, ticket) in enumerate(zip(answered, tickets, strict=True))
+        ]
+        await choices[0].begin(stack)
+        return ChatStream(served.engine.card, stack, choices, served.room, orders[0].payer.key)
 
 
 class ChatStream:
-    """A running answer: iterate for chunks, then :meth:`settle`. ``aclose`` gives up and bills what was delivered."""
+    """Running choices: :meth:`run`, then :meth:`settle_all`. ``aclose`` gives up and bills what was delivered."""
 
-    def __init__(self, card: ModelCard, stack: AsyncExitStack, session: MeteredSession, first: Chunk | None) -> None:
+    def __init__(
+        self, card: ModelCard, stack: AsyncExitStack, choices: list[Choice], room: WaitingRoom, payer: bytes
+    ) -> None:
         self.card = card
+        self.choices = choices
         self._stack = stack
-        self._session = session
-        self._first = first
+        self._room = room
+        self._payer = payer
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,26 +212,81 @@ class ChatStream:
         await self._stack.__aexit__(kind, error, trace)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        if self._first is None:
-            return
-        yield self._first
-        async for chunk in self._session:
+        """The first choice's chunks, for whoever asked for one."""
+        async for chunk in self.choices[0]:
             yield chunk
 
-    async def hand_over(self, sending: Awaitable[None]) -> bool:
-        """Await the sending of a chunk; ``False`` when the session was interrupted meanwhile."""
-        try:
-            await self._session.interruptible(sending)
-        except Interrupted:
-            return False
-        return True
+    async def run(self, consume: Callable[[Choice], Awaitable[None]]) -> None:
+        """Begin each choice and have it consumed, as many at once as there are places; the first error ends all."""
+        waiting = deque(self.choices)
+
+        async def work() -> None:
+            while waiting:
+                choice = waiting.popleft()
+                await choice.begin(self._stack)
+                await consume(choice)
+
+        if len(self.choices) == 1:
+            await work()
+            return
+        with self._room.spare(self._payer, len(self.choices) - 1) as spare:
+            await _side_by_side([work() for _ in range(1 + spare)])
+
+    async def whole(self) -> Answer:
+        """Run, deliver and settle everything. Nothing is owed when it raises."""
+        chunks: list[list[Chunk]] = [[] for _ in self.choices]
+
+        async def collect(choice: Choice) -> None:
+            chunks[choice.index] = [chunk async for chunk in choice]
+
+        await self.run(collect)
+        for choice in self.choices:
+            if choice.interrupted is not None:
+                raise interruption(choice.interrupted)
+        for choice in self.choices:
+            choice.deliver()
+        settled = [settlement for settlement in await self.settle_all() if settlement is not None]
+        denied = next((settlement.denied for settlement in settled if settlement.denied is not None), None)
+        if denied is not None and not any(settlement.trade for settlement in settled):
+            raise denied
+        for index, settlement in enumerate(settled):
+            if settlement.denied is not None and settlement.trade is None:
+                chunks[index] = []  # not paid, not given
+        return Answer(self.card, chunks, settled, [choice.prompt for choice in self.choices])
 
     async def settle(self) -> Settlement:
-        """Book what was delivered; durable when it returns."""
-        return await self._session.settle()
+        """:meth:`settle_all` for whoever asked for one choice."""
+        settlement = (await self.settle_all())[0]
+        assert settlement is not None
+        return settlement
+
+    async def settle_all(self) -> list[Settlement | None]:
+        """Book what was delivered; durable when it returns. ``None`` for a choice that never began."""
+        return list(await asyncio.gather(*(choice.settle() for choice in self.choices)))
 
     async def aclose(self) -> None:
         await self._stack.aclose()
+
+
+def _joined(inputs: Sequence[Prompt]) -> Prompt:
+    """One prompt out of many, for quote and bill."""
+    return Prompt(
+        tokens=tuple(token for prompt in inputs for token in prompt.tokens),
+        count=TokenCount(sum(prompt.count for prompt in inputs)),
+        exact=all(prompt.exact for prompt in inputs),
+        text="\n".join(prompt.text for prompt in inputs),
+        messages=(),
+    )
+
+
+async def _side_by_side(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    tasks = [asyncio.create_task(work, name="choices") for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 FINISH = {

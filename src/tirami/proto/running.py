@@ -16,9 +16,14 @@ def session_secret(payer_nonce: bytes, provider_nonce: bytes) -> bytes:
     return hkdf(payer_nonce + provider_nonce, b"tirami/1/session")
 
 
-def prompt_hash(secret: bytes, tokens: Sequence[int], text: str) -> Digest:
-    """SHA-256(``tirami/1/prompt`` ‖ secret ‖ MessagePack [ids, text]); the text counts only where ids are unknown."""
-    return sha256(b"tirami/1/prompt", secret, _encoder.encode([list(tokens), b"" if tokens else text.encode()]))
+def prompt_hash(secret: bytes, tokens: Sequence[int], text: str, shaping: bytes = b"") -> Digest:
+    """SHA-256(``tirami/1/prompt`` ‖ secret ‖ MessagePack [ids, text]); the text counts only where ids are unknown.
+
+    ``shaping`` is the canonical JSON of what shapes the answer and has no field in the quote (stop texts, penalties,
+    a schema); where there is any, the array is [ids, text, shaping].
+    """
+    hashed = [list(tokens), b"" if tokens else text.encode(), *([shaping] if shaping else [])]
+    return sha256(b"tirami/1/prompt", secret, _encoder.encode(hashed))
 
 
 class RunningHash:

@@ -27,6 +27,31 @@ class Operations(SyncCaller):
         result: s.ChatCompletion = self._call("chat_completions", {}, None, body, s.ChatCompletion)
         return result
 
+    def completions(self, body: s.CompletionRequest) -> s.Completion:
+        """Continue a prompt as it is. ``POST /v1/completions``"""
+        result: s.Completion = self._call("completions", {}, None, body, s.Completion)
+        return result
+
+    def embeddings(self, body: s.EmbeddingRequest) -> s.EmbeddingList:
+        """Vectors of texts, billed by the tokens read. ``POST /v1/embeddings``"""
+        result: s.EmbeddingList = self._call("embeddings", {}, None, body, s.EmbeddingList)
+        return result
+
+    def responses(self, body: s.ResponseRequest) -> s.ResponseReply:
+        """Answer in the dialect of responses; nothing is kept. ``POST /v1/responses``"""
+        result: s.ResponseReply = self._call("responses", {}, None, body, s.ResponseReply)
+        return result
+
+    def legacy_chat(self, body: s.LegacyChatRequest) -> s.LegacyChatReply:
+        """The original's chat; use /v1/completions. ``POST /chat``"""
+        result: s.LegacyChatReply = self._call("legacy_chat", {}, None, body, s.LegacyChatReply)
+        return result
+
+    def legacy_chat_stream(self, body: s.LegacyChatRequest) -> bytes:
+        """The original's token stream; use /v1/completions. ``POST /chat/stream``"""
+        result: bytes = self._call("legacy_chat_stream", {}, None, body, bytes)
+        return result
+
     def models(self) -> s.ModelList:
         """Models served here, with prices. ``GET /v1/models``"""
         result: s.ModelList = self._call("models", {}, None, None, s.ModelList)
@@ -264,6 +289,31 @@ class AsyncOperations(AsyncCaller):
     async def chat_completions(self, body: s.ChatCompletionRequest) -> s.ChatCompletion:
         """Answer a chat; every answer carries its cost. ``POST /v1/chat/completions``"""
         result: s.ChatCompletion = await self._call("chat_completions", {}, None, body, s.ChatCompletion)
+        return result
+
+    async def completions(self, body: s.CompletionRequest) -> s.Completion:
+        """Continue a prompt as it is. ``POST /v1/completions``"""
+        result: s.Completion = await self._call("completions", {}, None, body, s.Completion)
+        return result
+
+    async def embeddings(self, body: s.EmbeddingRequest) -> s.EmbeddingList:
+        """Vectors of texts, billed by the tokens read. ``POST /v1/embeddings``"""
+        result: s.EmbeddingList = await self._call("embeddings", {}, None, body, s.EmbeddingList)
+        return result
+
+    async def responses(self, body: s.ResponseRequest) -> s.ResponseReply:
+        """Answer in the dialect of responses; nothing is kept. ``POST /v1/responses``"""
+        result: s.ResponseReply = await self._call("responses", {}, None, body, s.ResponseReply)
+        return result
+
+    async def legacy_chat(self, body: s.LegacyChatRequest) -> s.LegacyChatReply:
+        """The original's chat; use /v1/completions. ``POST /chat``"""
+        result: s.LegacyChatReply = await self._call("legacy_chat", {}, None, body, s.LegacyChatReply)
+        return result
+
+    async def legacy_chat_stream(self, body: s.LegacyChatRequest) -> bytes:
+        """The original's token stream; use /v1/completions. ``POST /chat/stream``"""
+        result: bytes = await self._call("legacy_chat_stream", {}, None, body, bytes)
         return result
 
     async def models(self) -> s.ModelList:

@@ -1,6 +1,8 @@
 """The testing engine: ``python -m tirami.testing.engine [--port N]``. An OpenAI-shaped server that makes words up.
 
-Prints one JSON line ``{"port": N}`` when it listens; ends when its standard input closes or on SIGTERM.
+It honours ``stop``, ``seed``, ``logprobs``, ``response_format`` and ``tools`` (it calls one that is demanded, or what
+``[[call=name]]`` in the prompt says). Prints one JSON line ``{"port": N}`` when it listens; ends when its standard
+input closes or on SIGTERM.
 """
 
 import argparse
@@ -15,10 +17,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from tirami.testing.script import Directive, count_words, tokens
+from tirami.testing.script import Directive, count_words, cut, example, pieces, tokens, vector
 
 MODEL = "tirami-testing"
 CONTEXT = 8192
+DIMENSIONS = 1024
 SLOTS = 64
 SAYS = {"X-Tirami-Testing": "1"}
 
@@ -29,7 +32,7 @@ class _Engine:
         self.asked = 0
 
     async def models(self, request: web.Request) -> web.Response:
-        meta = {"n_params": 10**9, "n_ctx_train": CONTEXT, "n_embd": 1024, "n_layer": 16, "testing": True}
+        meta = {"n_params": 10**9, "n_ctx_train": CONTEXT, "n_embd": DIMENSIONS, "n_layer": 16, "testing": True}
         entry = {"id": MODEL, "object": "model", "owned_by": "tirami.testing", "created": 0, "meta": meta}
         return web.json_response({"object": "list", "data": [entry]}, headers=SAYS)
 
@@ -39,6 +42,30 @@ class _Engine:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = msgspec.json.decode(await request.read())
         prompt = "\n".join(str(message.get("content", "")) for message in body["messages"])
+        return await self._answer(request, body, prompt)
+
+    async def completion(self, request: web.Request) -> web.StreamResponse:
+        body = msgspec.json.decode(await request.read())
+        prompt = body["prompt"]
+        return await self._answer(request, body, prompt if isinstance(prompt, str) else " ".join(map(str, prompt)))
+
+    async def embeddings(self, request: web.Request) -> web.Response:
+        body = msgspec.json.decode(await request.read())
+        texts = [entry if isinstance(entry, str) else " ".join(map(str, entry)) for entry in body["input"]]
+        self.asked += 1
+        directive = Directive.read(texts[0])
+        if directive.error is not None:
+            return _error(directive.error, "scripted", "a scripted error")
+        await asyncio.sleep(directive.prefill_ms / 1000)
+        data = [
+            {"object": "embedding", "index": index, "embedding": vector(text, DIMENSIONS)}
+            for index, text in enumerate(texts)
+        ]
+        read = sum(count_words(text) for text in texts)
+        usage = {"prompt_tokens": read, "total_tokens": read}
+        return web.json_response({"object": "list", "data": data, "model": MODEL, "usage": usage}, headers=SAYS)
+
+    async def _answer(self, request: web.Request, body: dict[str, Any], prompt: str) -> web.StreamResponse:
         directive, read = Directive.read(prompt), count_words(prompt)
         self.asked += 1
         most = int(body.get("max_tokens") or 16)
@@ -60,12 +87,27 @@ class _Answer:
     def __init__(self, body: dict[str, Any], prompt: str, directive: Directive, read: int, most: int) -> None:
         self._directive = directive
         self._read = read
-        length = most if directive.tokens is None else min(directive.tokens, most)
-        self._finish = "length" if length == most else "stop"
-        seed = int(body.get("seed") or 0)
-        self._pieces = list(islice(tokens(prompt, seed, unicode=directive.unicode), length))
+        self._chat = "messages" in body
+        self._calls = _called(body, directive)
+        self._logprobs = body.get("logprobs")
+        schema = _schema(body)
+        if schema is not None:
+            written = pieces(json.dumps(example(schema)))
+            length = min(len(written), most)
+            self._finish = "stop" if len(written) <= most else "length"
+        else:
+            length = most if directive.tokens is None else min(directive.tokens, most)
+            self._finish = "length" if length == most else "stop"
+            seed = int(body.get("seed") or 0)
+            written = list(islice(tokens(prompt, seed, unicode=directive.unicode), length))
+        self._pieces, stopped = cut(written[:length], list(body.get("stop") or ()))
+        if stopped:
+            self._finish = "stop"
+        if self._calls:
+            self._pieces, self._finish = [], "tool_calls"
         self._continuous = bool((body.get("stream_options") or {}).get("continuous_usage_stats"))
-        self._frame = {"id": "chatcmpl-testing", "created": int(time.time()), "model": MODEL}
+        self._object = "chat.completion" if self._chat else "text_completion"
+        self._frame = {"id": "testing", "created": int(time.time()), "model": MODEL}
 
     def _usage(self, written: int) -> dict[str, int]:
         return {"prompt_tokens": self._read, "completion_tokens": written, "total_tokens": self._read + written}
@@ -84,15 +126,17 @@ class _Answer:
     async def whole(self) -> web.Response:
         for index in range(len(self._pieces)):
             await self._pace(index)
-        message = {"role": "assistant", "content": "".join(self._pieces)}
-        choice = {"index": 0, "message": message, "finish_reason": self._finish}
-        content = {
-            **self._frame,
-            "object": "chat.completion",
-            "choices": [choice],
-            "usage": self._usage(len(self._pieces)),
-        }
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._pieces)}
+        if self._calls:
+            message["tool_calls"] = self._calls
+        said = {"message": message} if self._chat else {"text": message["content"]}
+        choice = {"index": 0, **said, "finish_reason": self._finish}
+        content = {**self._frame, "object": self._object, "choices": [choice], "usage": self._usage(self._written)}
         return web.json_response(content, headers=SAYS)
+
+    @property
+    def _written(self) -> int:
+        return len(self._pieces) + sum(count_words(call["function"]["arguments"]) for call in self._calls)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={**SAYS, "Content-Type": "text/event-stream"})
@@ -103,23 +147,55 @@ class _Answer:
                 request.transport.close()
                 return response
             await response.write(self._event({"content": piece}, None, index + 1))
-        await response.write(self._event({}, self._finish, len(self._pieces)))
-        final = {
-            **self._frame,
-            "object": "chat.completion.chunk",
-            "choices": [],
-            "usage": self._usage(len(self._pieces)),
-        }
+        for call in self._calls:
+            await response.write(self._event({"tool_calls": [call]}, None, self._written))
+        await response.write(self._event({}, self._finish, self._written))
+        final = {**self._frame, "object": self._streamed, "choices": [], "usage": self._usage(self._written)}
         await response.write(b"data: " + msgspec.json.encode(final) + b"\n\ndata: [DONE]\n\n")
         await response.write_eof()
         return response
 
-    def _event(self, delta: dict[str, str], finish: str | None, written: int) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        event: dict[str, Any] = {**self._frame, "object": "chat.completion.chunk", "choices": [choice]}
+    @property
+    def _streamed(self) -> str:
+        return "chat.completion.chunk" if self._chat else self._object
+
+    def _event(self, delta: dict[str, Any], finish: str | None, written: int) -> bytes:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
+        choice |= {"delta": delta} if self._chat else {"text": delta.get("content", "")}
+        if self._logprobs not in (None, False) and delta.get("content"):
+            token = {"token": delta["content"], "logprob": -0.5, "bytes": list(delta["content"].encode())}
+            choice["logprobs"] = {"content": [{**token, "top_logprobs": [token]}]}
+        event: dict[str, Any] = {**self._frame, "object": self._streamed, "choices": [choice]}
         if self._continuous:
             event["usage"] = self._usage(written)
         return b"data: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def _called(body: dict[str, Any], directive: Directive) -> list[dict[str, Any]]:
+    """The calls of this answer: one that is demanded, or those the prompt names."""
+    functions = {tool["function"]["name"]: tool["function"] for tool in body.get("tools") or ()}
+    choice = body.get("tool_choice")
+    names = [name for name in directive.call if name in functions]
+    if isinstance(choice, dict):
+        names = [choice["function"]["name"]]
+    elif choice == "required" and not names:
+        names = [next(iter(functions))]
+    return [
+        {
+            "index": index,
+            "id": f"call_{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": json.dumps(example(functions[name].get("parameters") or {}))},
+        }
+        for index, name in enumerate(names)
+    ]
+
+
+def _schema(body: dict[str, Any]) -> Any:
+    shape = body.get("response_format") or {}
+    if shape.get("type") == "json_object":
+        return {"type": "object", "properties": {"answer": {"type": "string"}}}
+    return shape["json_schema"]["schema"] if shape.get("type") == "json_schema" else None
 
 
 def _error(status: int, code: str, message: str) -> web.Response:
@@ -134,6 +210,8 @@ def build() -> web.Application:
     app.router.add_get("/slots", engine.slots)
     app.router.add_get("/health", engine.slots)
     app.router.add_post("/v1/chat/completions", engine.chat)
+    app.router.add_post("/v1/completions", engine.completion)
+    app.router.add_post("/v1/embeddings", engine.embeddings)
     return app
 
 

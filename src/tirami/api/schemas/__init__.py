@@ -14,16 +14,27 @@ from tirami.api.schemas.accounts import (
 )
 from tirami.api.schemas.approvals import ApprovalEntry, ApprovalList, DecisionRequest
 from tirami.api.schemas.backup import BackupReply
-from tirami.api.schemas.base import Body, Query, Reply
+from tirami.api.schemas.base import Body, OpenAiBody, Query, Reply
 from tirami.api.schemas.chat import (
+    AlternativeToken,
     AssistantMessage,
     ChatCompletion,
     ChatCompletionRequest,
     ChatMessage,
     Choice,
+    ChoiceLogprobs,
+    TokenProbability,
     Usage,
     XForge,
     XTirami,
+)
+from tirami.api.schemas.completions import (
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    CompletionRequest,
+    LegacyChatReply,
+    LegacyChatRequest,
 )
 from tirami.api.schemas.economy import (
     BalanceQuery,
@@ -40,6 +51,7 @@ from tirami.api.schemas.economy import (
     TransferReply,
     TransferRequest,
 )
+from tirami.api.schemas.embeddings import EmbeddingEntry, EmbeddingList, EmbeddingRequest, EmbeddingUsage
 from tirami.api.schemas.manifest import (
     Action,
     Compatibility,
@@ -68,6 +80,17 @@ from tirami.api.schemas.pricing import (
     QuoteRequest,
     Refusal,
 )
+from tirami.api.schemas.responses import (
+    IncompleteDetails,
+    OutputCall,
+    OutputMessage,
+    OutputText,
+    ResponseError,
+    ResponseItem,
+    ResponseReply,
+    ResponseRequest,
+    ResponseUsage,
+)
 from tirami.api.schemas.routing import (
     ProviderEntry,
     ProvidersReply,
@@ -88,6 +111,7 @@ from tirami.api.schemas.safety import (
     SafetyQuery,
     SafetyReply,
 )
+from tirami.api.schemas.sampling import SamplingBody
 from tirami.api.schemas.settlement import (
     AnchorQuery,
     AnchorReply,
@@ -105,6 +129,7 @@ from tirami.api.schemas.status import (
 from tirami.api.schemas.supply import (
     SupplyReply,
 )
+from tirami.api.schemas.tools import FunctionReply, NamedTool, ToolCallReply
 from tirami.api.schemas.usage import (
     UsageDay,
     UsageEntry,
@@ -118,6 +143,7 @@ __all__ = [
     "AccountRequest",
     "Action",
     "ActivityReport",
+    "AlternativeToken",
     "AnchorQuery",
     "AnchorReply",
     "ApprovalEntry",
@@ -131,21 +157,34 @@ __all__ = [
     "ChatCompletionRequest",
     "ChatMessage",
     "Choice",
+    "ChoiceLogprobs",
     "CircuitEntry",
     "Compatibility",
+    "Completion",
+    "CompletionChoice",
+    "CompletionLogprobs",
+    "CompletionRequest",
     "ConsistencyQuery",
     "ConsistencyReply",
     "Currency",
     "DecisionRequest",
     "DenialEntry",
     "Discovery",
+    "EmbeddingEntry",
+    "EmbeddingList",
+    "EmbeddingRequest",
+    "EmbeddingUsage",
     "EngineReport",
     "FetchReport",
+    "FunctionReply",
     "HeadEntry",
     "HealthReply",
+    "IncompleteDetails",
     "IssuedToken",
     "KillReply",
     "KillRequest",
+    "LegacyChatReply",
+    "LegacyChatRequest",
     "ManifestPolicy",
     "ManifestReply",
     "MarketPrice",
@@ -156,7 +195,12 @@ __all__ = [
     "ModelReport",
     "ModelRequest",
     "ModelsReply",
+    "NamedTool",
     "NetworkReply",
+    "OpenAiBody",
+    "OutputCall",
+    "OutputMessage",
+    "OutputText",
     "PolicyEntry",
     "PolicyReply",
     "PolicyRequest",
@@ -174,6 +218,11 @@ __all__ = [
     "RemovedModel",
     "Reply",
     "ReservedTicket",
+    "ResponseError",
+    "ResponseItem",
+    "ResponseReply",
+    "ResponseRequest",
+    "ResponseUsage",
     "RevokeReply",
     "RevokeRequest",
     "RotateRequest",
@@ -181,6 +230,7 @@ __all__ = [
     "RouteReply",
     "SafetyQuery",
     "SafetyReply",
+    "SamplingBody",
     "ScheduleReply",
     "ScheduleRequest",
     "SettlementQuery",
@@ -191,7 +241,9 @@ __all__ = [
     "SupplyReply",
     "TokenEntry",
     "TokenList",
+    "TokenProbability",
     "TokenRequest",
+    "ToolCallReply",
     "TradeEntry",
     "TradesQuery",
     "TradesReply",

@@ -1,8 +1,8 @@
 """Common ground of all schemas: strict types, documented fields."""
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="32 bytes as 64 lowercase hexadecimal digits")]
 AccountId = Annotated[
@@ -18,6 +18,45 @@ class Body(BaseModel):
     """A request body of a Tirami route: strict types, unknown fields ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class OpenAiBody(BaseModel):
+    """A request body in the OpenAI dialect: strict types, unknown fields refused.
+
+    ``IGNORED`` is accepted without effect; ``NEUTRAL`` are parameters not served, with the values that ask for nothing.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    IGNORED: ClassVar[frozenset[str]] = frozenset(
+        {
+            "user",
+            "safety_identifier",
+            "prompt_cache_key",
+            "metadata",
+            "store",
+            "service_tier",
+            "parallel_tool_calls",
+            "reasoning_effort",
+        }
+    )
+    NEUTRAL: ClassVar[dict[str, tuple[object, ...]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_asks_for_nothing(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: item
+            for key, item in value.items()
+            if key not in cls.IGNORED and not (key in cls.NEUTRAL and item in cls.NEUTRAL[key])
+        }
+
+
+class OpenAiPart(BaseModel):
+    """A part of such a body; what other servers extend it with is ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, serialize_by_alias=True)
 
 
 class Query(BaseModel):

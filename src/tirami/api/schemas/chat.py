@@ -1,76 +1,95 @@
-"""The OpenAI chat dialect as far as this version speaks it, and our extension."""
+"""The OpenAI chat dialect, and our extension of every answer."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from tirami.api.schemas.base import MAX_SAFE, Reply
-
-IGNORED = frozenset({"user", "metadata", "store", "service_tier", "parallel_tool_calls", "reasoning_effort"})
-"""Accepted without effect."""
-NEUTRAL: dict[str, tuple[object, ...]] = {
-    "n": (None, 1),
-    "stop": (None, []),
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "response_format": (None, {"type": "text"}),
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "logit_bias": (None, {}),
-}
-"""Parameters this version does not serve yet, with the values that ask for nothing."""
+from tirami.api.schemas.base import OpenAiPart, Reply
+from tirami.api.schemas.jsonschema import JsonSchema
+from tirami.api.schemas.parts import Content, text_of
+from tirami.api.schemas.sampling import SamplingBody, Tokens
+from tirami.api.schemas.tools import MAX_TOOLS, NamedTool, ToolCall, ToolCallReply, ToolChoice, ToolSpec
 
 
-class TextPart(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+class ChatMessage(OpenAiPart):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: Content = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("a message of role tool needs a tool_call_id")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only a message of role assistant has tool_calls")
+        return self
 
     @property
-    def text(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
-        return self.content or ""
+    def plain(self) -> str:
+        return text_of(self.content)
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-    include_usage: bool = False
+class NamedSchema(OpenAiPart):
+    name: Annotated[str, Field(max_length=64)] = "answer"
+    description: str | None = None
+    schema_: Annotated[JsonSchema | None, Field(alias="schema")] = None
+    strict: bool | None = None
+    """Answers are held to the schema either way."""
 
 
-class ChatCompletionRequest(BaseModel):
+class ResponseFormat(OpenAiPart):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.type == "json_schema" and (self.json_schema is None or self.json_schema.schema_ is None):
+            raise ValueError("response_format of type json_schema needs json_schema.schema")
+        return self
+
+
+class ChatCompletionRequest(SamplingBody):
     """``POST /v1/chat/completions``. Unknown parameters are refused, not ignored."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    NEUTRAL: ClassVar[dict[str, tuple[object, ...]]] = {
+        "audio": (None,),
+        "function_call": (None, "none", "auto"),
+        "functions": (None, []),
+        "modalities": (None, ["text"]),
+        "prediction": (None,),
+        "verbosity": (None, "medium"),
+        "web_search_options": (None,),
+    }
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
-    model: str | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_SAFE)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_SAFE)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    max_completion_tokens: Tokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[ToolSpec], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_what_asks_for_nothing(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {
-            key: item
-            for key, item in value.items()
-            if key not in IGNORED and not (key in NEUTRAL and item in NEUTRAL[key])
-        }
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [tool.function.name for tool in self.tools or ()]
+        chosen = self.tool_choice
+        if len(set(names)) != len(names):
+            raise ValueError("tools: two have the same name")
+        if isinstance(chosen, NamedTool) and chosen.function.name not in names:
+            raise ValueError(f"tool_choice: there is no tool {chosen.function.name[:64]!r}")
+        if chosen == "required" and not names:
+            raise ValueError("tool_choice: required needs tools")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs")
+        if self.offers_tools and self.response_format is not None and self.response_format.type != "text":
+            raise ValueError("response_format cannot be combined with tools; set tool_choice to none")
+        if self.offers_tools and self.logprobs:
+            raise ValueError("logprobs cannot be combined with tools; set tool_choice to none")
+        return self
+
+    @property
+    def offers_tools(self) -> bool:
+        return bool(self.tools) and self.tool_choice != "none"
 
     @property
     def most_tokens(self) -> int | None:
@@ -87,11 +106,14 @@ class XTirami(Reply):
     """Cost and proof of an answer. ``effective_balance`` is the payer's, never somebody else's."""
 
     trm_cost: int
+    """Of all choices."""
     effective_balance: int
     provider_effective_balance: int | None = None
     """Only for the owner, who is both sides of a local trade."""
     trade_id: str | None
-    """``null`` when nothing was delivered or owed."""
+    """The first choice's; ``null`` when nothing was delivered or owed."""
+    trade_ids: tuple[str, ...] = ()
+    """One a choice that was billed."""
     request_id: str
     network: str
     network_hash: str
@@ -113,14 +135,37 @@ class XForge(Reply):
     effective_balance: int
 
 
+ForgeExtension = Annotated[XForge | None, Field(exclude_if=lambda forge: forge is None)]
+
+
 class AssistantMessage(Reply):
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
+    refusal: None = None
+    tool_calls: Annotated[list[ToolCallReply] | None, Field(exclude_if=lambda calls: calls is None)] = None
+
+
+class AlternativeToken(Reply):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenProbability(AlternativeToken):
+    top_logprobs: list[AlternativeToken]
+
+
+class ChoiceLogprobs(Reply):
+    """Tokens that make one character together arrive as one piece, and only the last of them is listed."""
+
+    content: list[TokenProbability] | None
+    refusal: None = None
 
 
 class Choice(Reply):
     index: int = 0
     message: AssistantMessage
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: str
 
 
@@ -132,4 +177,4 @@ class ChatCompletion(Reply):
     choices: list[Choice]
     usage: Usage
     x_tirami: XTirami
-    x_forge: Annotated[XForge | None, Field(exclude_if=lambda forge: forge is None)] = None
+    x_forge: ForgeExtension = None

@@ -19,13 +19,13 @@ from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, Ti
 from tirami.node.http import (
     accounts,
     backup,
-    chat,
     economy,
     health,
     log,
     manifest,
     metrics,
     models,
+    openai,
     pricing,
     routing,
     safety,
@@ -46,7 +46,7 @@ from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, backup, chat, economy, health, log, manifest, metrics, models, pricing, routing, safety, settlement,
+    accounts, backup, economy, health, log, manifest, metrics, models, openai, pricing, routing, safety, settlement,
     supply, tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""

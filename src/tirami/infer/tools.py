@@ -1,0 +1,113 @@
+"""Tools a model may call: what it is told about them, and the shape a demanded call is held to.
+
+A chat template that knows tools renders them itself. For one that does not, they are described in the first message,
+in the convention most open models were trained on: a call is ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+INSTRUCTIONS = (
+    "You may call functions to answer. Their signatures, one JSON object a line:\n<tools>\n{tools}\n</tools>\n"
+    "To call one, answer with its name and arguments as a JSON object between marks:\n"
+    '<tool_call>\n{{"name": "<name>", "arguments": {{<arguments>}}}}\n</tool_call>'
+)
+Message = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Functions in OpenAI's shape.
+
+    Attributes:
+        functions: each with ``name``, ``description``, ``parameters`` (a JSON schema).
+        demanded: the names of which one must be called; empty leaves it to the model.
+    """
+
+    functions: tuple[Mapping[str, Any], ...]
+    demanded: tuple[str, ...] = ()
+
+    @property
+    def specs(self) -> list[dict[str, Any]]:
+        return [{"type": "function", "function": dict(function)} for function in self.functions]
+
+    @property
+    def names(self) -> set[str]:
+        return {function["name"] for function in self.functions}
+
+    def constraint(self) -> str | None:
+        """JSON schema of a demanded call; ``None`` when none is demanded."""
+        if not self.demanded:
+            return None
+        called = [function for function in self.functions if function["name"] in self.demanded]
+        shapes = {
+            str(number): _moved(function.get("parameters") or {"type": "object"}, f"#/$defs/{number}")
+            for number, function in enumerate(called)
+        }
+        calls = [_call(function["name"], f"#/$defs/{number}") for number, function in enumerate(called)]
+        return json.dumps({"$defs": shapes, **(calls[0] if len(calls) == 1 else {"anyOf": calls})})
+
+    def described(self, messages: Sequence[Message]) -> list[Message]:
+        """``messages`` for a template that knows no tools: descriptions in front, calls and results as text."""
+        tools = "\n".join(json.dumps(function, ensure_ascii=False) for function in self.functions)
+        system = INSTRUCTIONS.format(tools=tools) if self.functions else ""
+        rest = list(messages)
+        if rest and rest[0].get("role") == "system":
+            system = f"{rest.pop(0).get('content') or ''}\n\n{system}".strip()
+        front: list[Message] = [{"role": "system", "content": system}] if system else []
+        return [*front, *_merged(_plain(message) for message in rest)]
+
+
+def names_called(messages: Sequence[Message]) -> set[str]:
+    """Names in the calls of earlier answers."""
+    return {str(call["name"]) for message in messages for call in _calls(message)}
+
+
+def _calls(message: Message) -> list[dict[str, Any]]:
+    calls = message.get("tool_calls")
+    return [dict(call["function"]) for call in calls] if isinstance(calls, list) else []
+
+
+def _plain(message: Message) -> Message:
+    role, content = message["role"], str(message.get("content") or "")
+    if role == "tool":
+        return {"role": "user", "content": f"<tool_response>\n{content}\n</tool_response>"}
+    calls = [
+        f'{OPEN}\n{{"name": {json.dumps(c["name"])}, "arguments": {c["arguments"]}}}\n{CLOSE}' for c in _calls(message)
+    ]
+    return {"role": role, "content": "\n".join([*([content] if content else []), *calls])}
+
+
+def _merged(messages: Iterable[Message]) -> list[Message]:
+    """Neighbours of one role in one message: some templates insist on taking turns."""
+    result: list[Message] = []
+    for message in messages:
+        if result and result[-1]["role"] == message["role"] == "user":
+            message = {"role": "user", "content": f"{result.pop()['content']}\n{message['content']}"}
+        result.append(message)
+    return result
+
+
+def _call(name: str, arguments: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"name": {"const": name}, "arguments": {"$ref": arguments}},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _moved(schema: Any, root: str) -> Any:
+    """``schema`` with references into itself as they read once it stands at ``root``."""
+    if isinstance(schema, list):
+        return [_moved(item, root) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {key: _moved(value, root) for key, value in schema.items()}
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        moved["$ref"] = root + reference[1:]
+    return moved

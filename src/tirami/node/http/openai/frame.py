@@ -1,0 +1,76 @@
+"""What the chunks and the body of one answer have in common: id, model, usage, cost."""
+
+import secrets
+import time
+from collections.abc import Sequence
+
+from tirami.api.schemas import Usage, XForge, XTirami
+from tirami.core.errors import TiramiError
+from tirami.infer import ModelCard
+from tirami.ledger import LOCAL, Payer
+from tirami.market import Settlement
+from tirami.node.http.handlers import Call
+from tirami.node.http.replies import error_event
+
+
+class Frame:
+    """One answer to ``call`` for ``payer``; its id begins with ``prefix``."""
+
+    def __init__(self, call: Call, payer: Payer, card: ModelCard, prefix: str) -> None:
+        self.call = call
+        self.id = f"{prefix}{secrets.token_hex(8)}"
+        self.created = int(time.time())
+        self.model = card.name
+        self._payer = payer
+        self._price = call.parts.load.price(card.active_parameters)
+
+    def usage(self, settlements: Sequence[Settlement | None], prompts: Sequence[int]) -> Usage:
+        """Each prompt is counted once, however many choices answer it; of the answers, what was delivered."""
+        read: dict[int, int] = {}
+        for settlement, prompt in zip(settlements, prompts, strict=True):
+            if settlement is not None:
+                read[prompt] = max(read.get(prompt, 0), settlement.reading.prompt_tokens)
+        written = sum(s.trade.completion_tokens for s in settlements if s is not None and s.trade is not None)
+        total = sum(read.values())
+        return Usage(prompt_tokens=total, completion_tokens=written, total_tokens=total + written)
+
+    def x_tirami(self, settlements: Sequence[Settlement | None]) -> XTirami:
+        ledger, owner = self.call.parts.ledger, self._payer.scope == LOCAL
+        ended = [settlement for settlement in settlements if settlement is not None]
+        trades = [settlement.trade for settlement in ended if settlement.trade is not None]
+        readings = [settlement.reading for settlement in ended]
+        ids = tuple(settlement.record_id.hex() for settlement in ended if settlement.record_id is not None)
+        return XTirami(
+            trm_cost=sum(settlement.cost for settlement in ended),
+            effective_balance=ledger.balance(self._payer.key).effective,
+            provider_effective_balance=ledger.own_use().effective if owner else None,
+            trade_id=ids[0] if ids else None,
+            trade_ids=ids,
+            request_id=self.call.request_id,
+            network=ledger.network.id,
+            network_hash=ledger.network.hash.hex(),
+            price_in_utrm=trades[0].price_in if trades else self._price.prompt,
+            price_out_utrm=trades[0].price_out if trades else self._price.completion,
+            flop=sum(trade.flop for trade in trades),
+            ttft_ms=readings[0].ttft_ms,
+            wall_ms=max(reading.wall_ms for reading in readings),
+            peak_memory_bytes=max(reading.peak_memory_bytes for reading in readings),
+            counted_by=readings[0].counted_by.value,
+            ids_complete=all(reading.ids_complete for reading in readings),
+        )
+
+    def extensions(self, settlements: Sequence[Settlement | None]) -> dict[str, XTirami | XForge]:
+        """What an answer carries beside the OpenAI fields."""
+        ours = self.x_tirami(settlements)
+        if not self.call.forge:
+            return {"x_tirami": ours}
+        return {"x_tirami": ours, "x_forge": XForge(cu_cost=ours.trm_cost, effective_balance=ours.effective_balance)}
+
+    def dumped(self, settlements: Sequence[Settlement | None]) -> dict[str, object]:
+        """:meth:`extensions` for an event; empty when no choice ever began."""
+        if not any(settlements):
+            return {}
+        return {name: extension.model_dump() for name, extension in self.extensions(settlements).items()}
+
+    def error(self, failure: TiramiError) -> bytes:
+        return error_event(failure, self.call.request_id, forge=self.call.forge)
