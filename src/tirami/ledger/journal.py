@@ -110,7 +110,7 @@ class Journal:
         except sqlite3.DatabaseError as error:
             database.close()
             tip.close()
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise DataDirLocked(f"{path} is in use by another process") from error
             raise JournalCorrupt(f"{path} cannot be read: {error}", entry=1) from error
         except BaseException:

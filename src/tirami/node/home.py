@@ -66,7 +66,8 @@ class Home:
         Raises ``JournalRollback`` unless ``accept``, which begins a new incarnation.
         """
         note = self.path / "journal.path"
-        if accept or journal.exists() or not note.exists():
+        there = journal.exists() and journal.stat().st_size > 0
+        if accept or there or not note.exists():
             return
         known = self.path / note.read_text().strip()
         raise JournalRollback(f"there is no journal at {journal}; this node's journal was {known}", entry=0)
