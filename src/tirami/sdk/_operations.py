@@ -38,7 +38,7 @@ class Operations(SyncCaller):
         return result
 
     def installed_models(self) -> s.ModelsReply:
-        """Models on this machine, loaded or not, and the catalogue. ``GET /v1/tirami/models``"""
+        """Models of this machine and of the catalogue. ``GET /v1/tirami/models``"""
         result: s.ModelsReply = self._call("installed_models", {}, None, None, s.ModelsReply)
         return result
 
@@ -192,7 +192,7 @@ class AsyncOperations(AsyncCaller):
         return result
 
     async def installed_models(self) -> s.ModelsReply:
-        """Models on this machine, loaded or not, and the catalogue. ``GET /v1/tirami/models``"""
+        """Models of this machine and of the catalogue. ``GET /v1/tirami/models``"""
         result: s.ModelsReply = await self._call("installed_models", {}, None, None, s.ModelsReply)
         return result
 
