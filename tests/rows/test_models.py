@@ -171,15 +171,17 @@ def test_a_download_survives_a_crash_is_pinned_and_works_offline_and_a_changed_f
         for case, said in (("hub", "refused"), ("cache", "damaged")):
             if case == "hub":
                 (cache / "qwen2.5-0.5b-instruct-q4_k_m.gguf").unlink()
-                hub.files[HUB_PATH], hub.etag = data[:-1] + b"x", None
+                hub.files[HUB_PATH] = data[:-1] + b"x"
+                hub.etag = hashlib.sha256(hub.files[HUB_PATH]).hexdigest()
                 options: tuple[str, ...] = ("--model", DEFAULT)
             else:
                 (cache / "qwen2.5-0.5b-instruct-q4_k_m.gguf").write_bytes(data[:-1] + b"x")
                 options = ("--model", DEFAULT, "--offline")
             node = NodeProcess(tmp_path / "home", *options, env=env)
             with pytest.raises(AssertionError, match="not ready"):
-                node.start(within=6)
+                node.start(within=12)
             with node.client() as owner:
+                wait_until(lambda: not owner.status().engine.loading, seconds=60)
                 assert said in str(owner.status().engine.problem)
             assert node.stop() == 0
         assert [path.name for path in cache.glob(".*")] == [], "nothing of the refused file is left"

