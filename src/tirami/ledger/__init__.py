@@ -2,9 +2,9 @@
 
 from tirami.ledger.accounts import BURN, ISSUANCE, LINES, Account, AccountKind, Posting, key_account, local_account
 from tirami.ledger.admission import LOCAL, NETWORK, Admitted, admit, allowance_rule
-from tirami.ledger.book import Book, Demand
+from tirami.ledger.book import Book
 from tirami.ledger.countersigner import countersigned
-from tirami.ledger.debits import Debit, Debits
+from tirami.ledger.debits import Debit, Debits, Demand
 from tirami.ledger.entries import (
     AccountCreated,
     AccountDisabled,
