@@ -3,41 +3,32 @@
 ``append`` assigns positions at once and returns a future that resolves when the entries are on disk; everything
 that arrives while one group is being written goes out with the next. Each row carries
 ``chain = HMAC-SHA256(key, previous chain ‖ seq ‖ kind ‖ at_ms ‖ body)`` under a key derived from the node's; every
-start re-hashes all of them.
+start re-hashes all of them. Old rows are moved into sealed segments, between groups, which is what makes that quick.
 """
 
 import asyncio
-import hmac
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 import structlog
 
-from tirami.core.errors import JournalCorrupt, JournalRollback, JournalTooNew, StorageUnavailable
+from tirami.core.errors import JournalCorrupt, JournalRollback, StorageUnavailable, TiramiError
+from tirami.ledger.archive import Archive
 from tirami.ledger.entries import Content, Entry, decode_content, encode_content, kind_of
+from tirami.ledger.replay import Replay
+from tirami.ledger.schema import SCHEMA_VERSION, open_database
+from tirami.ledger.segments import GENESIS, SEGMENT_BYTES, Row, Segment, chain_hash
 from tirami.ledger.tip import Tip, TipFile
 
-SCHEMA_VERSION = 1
+__all__ = ["GENESIS", "SCHEMA_VERSION", "Journal", "chain_hash"]
 _log = structlog.get_logger()
-GENESIS = sha256(b"tirami/1/journal").digest()
 _ROWS_A_STATEMENT = 100
 """Each step of a statement hands the interpreter lock over and back; one step for many rows keeps streams flowing."""
-_SCHEMA = (
-    "CREATE TABLE entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
-    " body BLOB NOT NULL, chain BLOB NOT NULL)"
-)
-
-Row = tuple[int, int, int, bytes, bytes]
-
-
-def chain_hash(key: bytes, previous: bytes, seq: int, kind: int, at_ms: int, body: bytes) -> bytes:
-    return hmac.digest(key, previous + seq.to_bytes(8) + bytes((kind,)) + at_ms.to_bytes(8) + body, "sha256")
 
 
 @dataclass(slots=True)
@@ -63,8 +54,13 @@ class Journal:
         self._database = database
         self._tip = tip
         self._accept_rollback = accept_rollback
+        self._archive = Archive(path)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._group = _Group([], [])
+        self._in_flight: list[Row] = []
+        self._sealed_chain = GENESIS
+        self._unsealed = 0
+        self._seal_at = 2 * SEGMENT_BYTES
         self._wake = asyncio.Event()
         self._closing = False
         self._replaces_tip = False
@@ -88,38 +84,50 @@ class Journal:
         tip = TipFile.open(path.with_suffix(".tip"), key, GENESIS, create=fresh, replace=accept_rollback)
         if fresh:
             path.touch(mode=0o600)
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            _configure(database, fresh)
-        except sqlite3.DatabaseError as error:
-            database.close()
-            tip.close()
-            raise JournalCorrupt(f"{path} cannot be read: {error}", entry=1) from error
+            database = open_database(path, key, fresh=fresh)
         except BaseException:
-            database.close()
             tip.close()
             raise
         return cls(path, key, database, tip, accept_rollback)
 
-    def replay(self) -> Iterator[Entry]:
-        """Yield every durable entry in order, re-hashing each; afterwards the journal accepts appends."""
-        seq, chain, at_ms = 0, GENESIS, 0
+    def replay(self, after: int = 0) -> Iterator[Entry]:
+        """Re-hash every durable entry in order and yield those after a position; then the journal accepts appends."""
         tip = self._tip.last
-        try:
-            for row in self._database.execute("SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq"):
-                entry = _checked(self._key, row, seq + 1, chain)
-                seq, chain, at_ms = entry.seq, row[4], entry.at_ms
-                if seq == tip.seq and chain != tip.chain:
-                    self._roll_back(f"journal entry {seq} is not the one this node wrote", seq)
-                yield entry
-        except (sqlite3.Error, OverflowError) as error:
-            raise JournalCorrupt(f"journal entry {seq + 1} cannot be read: {error}", entry=seq + 1) from error
+
+        def differs(seq: int) -> None:
+            self._roll_back(f"journal entry {seq} is not the one this node wrote", seq)
+
+        replay = Replay(self._database, self._key, tip, differs)
+        yield from replay.entries(after)
+        seq = replay.seq
         if seq < tip.seq:
             missing = f"journal entry {seq + 1} is missing: this node wrote {tip.seq} entries, {seq} are here"
             self._roll_back(missing, seq + 1)
         self.rolled_back = self.rolled_back or (self._tip.lost and self._accept_rollback)
         self._replaces_tip = self._replaces_tip or self.rolled_back
-        self.seq, self.chain, self.last_ms, self.failed = seq, chain, at_ms, False
+        self.seq, self.chain, self.last_ms, self.failed = seq, replay.chain, replay.at_ms, False
+        self._sealed_chain, self._unsealed = replay.sealed_chain, replay.unsealed
+
+    def entry(self, seq: int) -> Entry:
+        """One entry, durable or about to be. Raises ``StorageUnavailable``, ``JournalCorrupt``."""
+        for rows in (self._in_flight, self._group.rows):
+            if rows and rows[0][0] <= seq <= rows[-1][0]:
+                _, kind, at_ms, body, _ = rows[seq - rows[0][0]]
+                break
+        else:
+            _, kind, at_ms, body, _ = self._archive.row(seq)
+        try:
+            return Entry(seq, at_ms, decode_content(kind, body))
+        except ValueError as error:
+            raise JournalCorrupt(f"journal entry {seq} cannot be decoded: {error}", entry=seq) from error
+
+    def passes(self, seq: int, chain: bytes) -> bool:
+        """Whether the durable entry at ``seq`` has this chain hash; asked before a replay from there."""
+        try:
+            return seq > 0 and self._archive.row(seq)[4] == chain
+        except TiramiError:
+            return False  # whatever is wrong there, the replay will name it
 
     def _roll_back(self, reason: str, entry: int) -> None:
         if not self._accept_rollback:
@@ -130,6 +138,7 @@ class Journal:
         """Begin to write. ``on_failure`` is called when a group could not be written, before anybody learns of it."""
         self._on_failure = on_failure
         self._writer = asyncio.create_task(self._write_groups(), name="journal-writer")
+        self._wake.set()  # there may be entries to seal
 
     def append(self, contents: Sequence[Content], at_ms: int) -> "asyncio.Future[None]":
         """Append as one group: all of them become durable or none.
@@ -176,6 +185,7 @@ class Journal:
     def abandon(self) -> None:
         """Let go of the files without having started: the way out of a refused start."""
         self._executor.shutdown()
+        self._archive.close()
         self._database.close()
         self._tip.close()
 
@@ -187,22 +197,29 @@ class Journal:
         self.abandon()
 
     async def _write_groups(self) -> None:
-        loop = asyncio.get_running_loop()
         while not (self._closing and not self._group.written):
             await self._wake.wait()
             self._wake.clear()
-            group, self._group = self._group, _Group([], [])
-            if not group.written:
-                continue
-            self._writing = True
-            try:
-                await loop.run_in_executor(self._executor, self._write, group.rows)
-            except Exception as error:
-                self._fail(group, error)
-            else:
-                _resolve(group, None)
-            finally:
-                self._writing = False
+            if self._group.written:
+                await self._write_group()
+            while self._unsealed >= self._seal_at and not self._closing:
+                await self._in_thread(self._seal)
+                if self._group.written:
+                    break
+
+    async def _write_group(self) -> None:
+        group, self._group = self._group, _Group([], [])
+        self._writing, self._in_flight = True, group.rows
+        try:
+            await self._in_thread(self._write, group.rows)
+        except Exception as error:
+            self._in_flight = []
+            self._fail(group, error)
+        else:
+            self._unsealed += sum(len(row[3]) for row in group.rows)
+            _resolve(group, None)
+        finally:
+            self._writing, self._in_flight = False, []
 
     def _fail(self, group: _Group, error: Exception) -> None:
         """Nothing of this group happened, nor of what was chained onto it meanwhile."""
@@ -216,54 +233,62 @@ class Journal:
         _resolve(group, unavailable)
         _resolve(lost, unavailable)
 
+    async def _in_thread(self, work: Callable[..., None], *values: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._executor, work, *values)
+
     def _write(self, rows: list[Row]) -> None:
         if not rows:
             return
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             for start in range(0, len(rows), _ROWS_A_STATEMENT):
                 part = rows[start : start + _ROWS_A_STATEMENT]
                 places = ", ".join(["(?, ?, ?, ?, ?)"] * len(part))
                 self._database.execute(f"INSERT INTO entries VALUES {places}", [value for row in part for value in row])
+        with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
+            self._tip.write(Tip(rows[-1][0], rows[-1][4]), both=self._replaces_tip)
+            self._replaces_tip = False
+
+    def _seal(self) -> None:
+        """Move the oldest entries that are in no segment into one. Whatever goes wrong, they stay where they are."""
+        try:
+            rows = self._oldest()
+            segment = Segment.of(rows, self._sealed_chain, self._key)
+            with self._transaction():
+                columns = segment.first, segment.last, segment.chain, segment.seal, segment.data
+                self._database.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?)", columns)
+                self._database.execute("DELETE FROM entries WHERE seq <= ?", (segment.last,))
+        except (sqlite3.Error, OSError, TiramiError) as error:
+            _log.warning("journal_not_sealed", reason=str(error))
+            self._seal_at = self._unsealed + SEGMENT_BYTES
+        else:
+            self._sealed_chain, self._seal_at = segment.chain, 2 * SEGMENT_BYTES
+            self._unsealed -= sum(len(row[3]) for row in rows)
+
+    def _oldest(self) -> list[Row]:
+        """Rows for one segment, re-hashed: nothing the disk has changed meanwhile comes under a seal."""
+        rows: list[Row] = []
+        size, chain = 0, self._sealed_chain
+        for row in self._database.execute("SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq"):
+            seq, kind, at_ms, body, expected = row
+            chain = chain_hash(self._key, chain, seq, kind, at_ms, body)
+            if chain != expected:
+                raise JournalCorrupt(f"journal entry {seq} does not match its hash under this node's key", entry=seq)
+            rows.append(row)
+            size += len(body)
+            if size >= SEGMENT_BYTES:
+                break
+        return rows
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
             self._database.execute("COMMIT")
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
-        with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
-            self._tip.write(Tip(rows[-1][0], rows[-1][4]), both=self._replaces_tip)
-            self._replaces_tip = False
-
-
-def _configure(database: sqlite3.Connection, fresh: bool) -> None:
-    database.execute("PRAGMA locking_mode = EXCLUSIVE")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    if fresh or not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        database.execute("BEGIN EXCLUSIVE")
-        database.execute(_SCHEMA)
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        database.execute("COMMIT")
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise JournalTooNew(f"the journal has schema {version}, this program knows {SCHEMA_VERSION}", schema=version)
-    if version != SCHEMA_VERSION:
-        raise JournalCorrupt(f"the journal names schema {version}, which never existed", entry=0)
-
-
-def _checked(key: bytes, row: tuple[object, ...], seq: int, previous: bytes) -> Entry:
-    number, kind, at_ms, body, chain = row
-    broken = JournalCorrupt(f"journal entry {seq} does not match its hash under this node's key", entry=seq)
-    if number != seq or not isinstance(kind, int) or not isinstance(at_ms, int):
-        raise broken
-    if not isinstance(body, bytes) or not isinstance(chain, bytes) or not 0 <= kind <= 2 or at_ms < 0:
-        raise broken
-    if chain_hash(key, previous, seq, kind, at_ms, body) != chain:
-        raise broken
-    try:
-        return Entry(seq, at_ms, decode_content(kind, body))
-    except ValueError as error:
-        raise JournalCorrupt(f"journal entry {seq} cannot be decoded: {error}", entry=seq) from error
 
 
 def _resolve(group: _Group, error: StorageUnavailable | None) -> None:
