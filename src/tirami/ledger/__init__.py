@@ -27,9 +27,10 @@ from tirami.ledger.ledger import HOLD_LIFETIME_MS, Balance, Ledger, Payer
 from tirami.ledger.lines import grant_line, is_issuer
 from tirami.ledger.log import MerkleLog
 from tirami.ledger.pricing import UNITY, Price, Tier, price, raw_demand, smoothed, tier_of
+from tirami.ledger.records import StoredRecord
 from tirami.ledger.safety import Means, Policy, Window
 from tirami.ledger.settings import HostedAccount, Settings, Token
-from tirami.ledger.state import State, StoredRecord
+from tirami.ledger.state import State
 from tirami.ledger.transfers import transfer, transferable
 
 __all__ = [

@@ -16,6 +16,7 @@ import msgspec
 from tirami.core.keys import Digest
 from tirami.core.units import Trm
 from tirami.ledger.accounts import BURN, ISSUANCE, Account, AccountKind, Posting
+from tirami.ledger.columns import RecordIds
 from tirami.ledger.debits import Debits, Demand, Demands
 
 AllowanceRule = Callable[[Account], Trm]
@@ -64,18 +65,16 @@ class Book:
         return debits.known if debits else Trm(0)
 
     def __contains__(self, record_id: bytes) -> bool:
-        return record_id in self._demands.ids
+        return record_id in self.ids
 
-    def place(self, record_id: bytes) -> int | None:
-        """Which record of the book this is, counted from 0; ``None`` when it is not known."""
-        return self._demands.ids.find(record_id)
-
-    def record_id(self, place: int) -> Digest:
-        return self._demands.ids[place]
+    @property
+    def ids(self) -> RecordIds:
+        """Ids of all records, in the order in which they were added."""
+        return self._demands.ids
 
     def is_applied(self, record_id: bytes) -> bool:
         """Whether this record moved its amount: covered, and not replaced by a later one of the same session."""
-        place = self.place(record_id)
+        place = self.ids.find(record_id)
         return place is not None and self._demands.applied(place)
 
     def balances(self) -> Mapping[Account, Trm]:
@@ -112,12 +111,12 @@ class Book:
     def state_hash(self) -> Digest:
         """SHA-256 of :meth:`state_bytes`; O(n log n) after a change, else remembered."""
         known, digest = self._hashed
-        if known != len(self._demands.ids):
+        if known != len(self.ids):
             hashing = sha256()
             for part in self._state_parts():
                 hashing.update(part)
             digest = Digest(hashing.digest())
-            self._hashed = len(self._demands.ids), digest
+            self._hashed = len(self.ids), digest
         return digest
 
     def _state_parts(self) -> Iterator[bytes]:
@@ -125,8 +124,8 @@ class Book:
         balances = sorted((a.kind.value, a.owner, a.period, amount) for a, amount in self.balances().items() if amount)
         lines = sorted((key, self.limit(key)) for key in self._lines if self.limit(key))
         yield _ARRAY_OF_3 + msgspec.msgpack.encode(balances) + msgspec.msgpack.encode(lines)
-        yield _array_header(len(self._demands.ids))
-        for record_id in self._demands.ids.in_order():
+        yield _array_header(len(self.ids))
+        for record_id in self.ids.in_order():
             yield _BYTES_32 + record_id
 
     # --- folding -----------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Ledger:
         self._degraded = False
         self._on_kill: list[Callable[[], None]] = []
         self.network = network
-        self.state = State(network)
+        self.state = State(network, journal)
         self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user)
         self.checked_ms = UnixMs(0)
         """When Σ was last added up anew."""
@@ -190,7 +190,7 @@ class Ledger:
             self.gate.halted = error.message
 
     def _replay(self) -> None:
-        state = State(self.network)
+        state = State(self.network, self._journal)
         for entry in self._journal.replay():
             try:
                 state.apply(entry)
