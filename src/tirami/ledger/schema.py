@@ -7,11 +7,11 @@ from tirami.core.errors import JournalCorrupt, JournalTooNew
 
 SCHEMA_VERSION = 2
 _ENTRIES = (
-    "CREATE TABLE entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
+    "CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
     " body BLOB NOT NULL, chain BLOB NOT NULL)"
 )
 _SEGMENTS = (
-    "CREATE TABLE segments (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, chain BLOB NOT NULL,"
+    "CREATE TABLE IF NOT EXISTS segments (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, chain BLOB NOT NULL,"
     " seal BLOB NOT NULL, data BLOB NOT NULL)"
 )
 
@@ -55,6 +55,8 @@ def _configure(database: sqlite3.Connection, key: bytes, fresh: bool) -> None:
         database.execute("COMMIT")
     elif version != SCHEMA_VERSION:
         raise JournalCorrupt(f"the journal names schema {version}, which never existed", entry=0)
+    for table in (_ENTRIES, _SEGMENTS):  # one that was dropped: its entries are missing, and will be named
+        database.execute(table)
 
 
 def migrate_1_to_2(database: sqlite3.Connection, key: bytes) -> None:

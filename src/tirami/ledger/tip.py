@@ -77,7 +77,7 @@ class TipFile:
         last = Tip(0, genesis)
         os.pwrite(descriptor, pack_tip(last, key).ljust(2 * _SLOT, b"\0"), 0)
         os.fsync(descriptor)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         return cls(descriptor, key, last, turn=1, lost=True)
 
     def write(self, tip: Tip, *, both: bool = False) -> None:
@@ -93,7 +93,7 @@ class TipFile:
         os.close(self._descriptor)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
