@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from threading import Lock
 
 from tirami.core.errors import JournalCorrupt, StorageUnavailable
 from tirami.ledger.schema import open_reader
@@ -12,20 +13,19 @@ KEPT = 4
 
 
 class Archive:
-    """Reads durable entries on a connection of its own, opened when first asked."""
+    """Reads durable entries on a connection of its own, opened when first asked; from any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: sqlite3.Connection | None = None
         self._kept: dict[int, Segment] = {}
+        self._lock = Lock()
 
     def row(self, seq: int) -> Row:
         """Raises ``StorageUnavailable`` when the disk cannot be read, ``JournalCorrupt`` when it has no such entry."""
-        for segment in self._kept.values():
-            if segment.first <= seq <= segment.last:
-                return segment.row(seq)
         try:
-            return self._read(seq)
+            with self._lock:
+                return self._row(seq)
         except sqlite3.Error as error:
             raise StorageUnavailable(f"the journal cannot be read: {error}", retry_after=5) from error
         except ValueError as error:
@@ -36,7 +36,10 @@ class Archive:
             self._database.close()
             self._database = None
 
-    def _read(self, seq: int) -> Row:
+    def _row(self, seq: int) -> Row:
+        for segment in self._kept.values():
+            if segment.first <= seq <= segment.last:
+                return segment.row(seq)
         if self._database is None:
             self._database = open_reader(self._path)
         select = "SELECT seq, kind, at_ms, body, chain FROM entries WHERE seq = ?"

@@ -65,6 +65,7 @@ class Journal:
         self._closing = False
         self._replaces_tip = False
         self._writing = False
+        self._recovering = False
         self._writer: asyncio.Task[None] | None = None
         self._on_failure: Callable[[], None] = lambda: None
         self.seq = 0
@@ -91,14 +92,20 @@ class Journal:
             raise
         return cls(path, key, database, tip, accept_rollback)
 
-    def replay(self, after: int = 0) -> Iterator[Entry]:
-        """Re-hash every durable entry in order and yield those after a position; then the journal accepts appends."""
+    def replay(self, after: int = 0, *, again: bool = False) -> Iterator[Entry]:
+        """Re-hash every durable entry in order and yield those after a position; then the journal accepts appends.
+
+        Args:
+            again: leave out segments before ``after``: this process has checked them before.
+        """
         tip = self._tip.last
 
         def differs(seq: int) -> None:
             self._roll_back(f"journal entry {seq} is not the one this node wrote", seq)
 
         replay = Replay(self._database, self._key, tip, differs)
+        if again:
+            replay.skip(after)
         yield from replay.entries(after)
         seq = replay.seq
         if seq < tip.seq:
@@ -135,7 +142,12 @@ class Journal:
         self.rolled_back = True
 
     async def start(self, on_failure: Callable[[], None]) -> None:
-        """Begin to write. ``on_failure`` is called when a group could not be written, before anybody learns of it."""
+        """Begin to write.
+
+        Args:
+            on_failure: called in the writer's thread when a group could not be written, before anybody learns of it.
+                Until it has returned, nothing is accepted.
+        """
         self._on_failure = on_failure
         self._writer = asyncio.create_task(self._write_groups(), name="journal-writer")
         self._wake.set()  # there may be entries to seal
@@ -145,7 +157,7 @@ class Journal:
 
         Returns a future that resolves when they are on disk and raises ``StorageUnavailable`` when they are not.
         """
-        if self.failed or self._closing:
+        if not self.accepting:
             raise StorageUnavailable("the journal cannot be written", retry_after=5)
         self.last_ms = max(self.last_ms, at_ms)
         for content in contents:
@@ -160,12 +172,17 @@ class Journal:
 
     async def barrier(self) -> None:
         """Return when everything appended so far is on disk. Raises ``StorageUnavailable`` when it is not."""
-        if self.failed or self._closing or self._idle:
+        if self._closing or self._idle or (self.failed and not self._writing):
             return
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._group.written.append(written)
         self._wake.set()
         await written
+
+    @property
+    def accepting(self) -> bool:
+        """Whether entries can be appended: the writer runs, and what it wrote last is what is known."""
+        return self._writer is not None and not (self.failed or self._recovering or self._closing)
 
     @property
     def _idle(self) -> bool:
@@ -213,25 +230,27 @@ class Journal:
         try:
             await self._in_thread(self._write, group.rows)
         except Exception as error:
-            self._in_flight = []
-            self._fail(group, error)
+            await self._fail(group, error)
         else:
             self._unsealed += sum(len(row[3]) for row in group.rows)
             _resolve(group, None)
         finally:
             self._writing, self._in_flight = False, []
 
-    def _fail(self, group: _Group, error: Exception) -> None:
+    async def _fail(self, group: _Group, error: Exception) -> None:
         """Nothing of this group happened, nor of what was chained onto it meanwhile."""
+        self.failed = self._recovering = True
+        self._in_flight = []
         lost, self._group = self._group, _Group([], [])
-        self.failed = True
         try:
-            self._on_failure()
+            await self._in_thread(self._on_failure)
         except Exception:
             _log.exception("journal_unrecovered")  # it stays failed: nothing is accepted until a restart
+        self._recovering = False
+        asked_meanwhile, self._group = self._group, _Group([], [])
         unavailable = StorageUnavailable(f"the journal cannot be written: {error}", retry_after=5)
-        _resolve(group, unavailable)
-        _resolve(lost, unavailable)
+        for unwritten in (group, lost, asked_meanwhile):
+            _resolve(unwritten, unavailable)
 
     async def _in_thread(self, work: Callable[..., None], *values: object) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, work, *values)

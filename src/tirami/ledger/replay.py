@@ -8,7 +8,7 @@ from tirami.ledger.entries import Entry, decode_content
 from tirami.ledger.segments import GENESIS, Row, Segment, chain_hash
 from tirami.ledger.tip import Tip
 
-_SEGMENTS = "SELECT first, last, chain, seal, data FROM segments ORDER BY first"
+_SEGMENTS = "SELECT first, last, chain, seal, data FROM segments WHERE first > ? ORDER BY first"
 _ENTRIES = "SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq"
 
 
@@ -32,10 +32,16 @@ class Replay:
         self.unsealed = 0
         """Bytes in entries that are in none."""
 
+    def skip(self, after: int) -> None:
+        """Begin behind the last segment that ends at or before ``after``, as if it had been checked."""
+        newest = "SELECT last, chain FROM segments WHERE last <= ? ORDER BY first DESC LIMIT 1"
+        for seq, chain in self._database.execute(newest, (after,)).fetchall():
+            self.seq, self.chain = seq, chain
+
     def entries(self, after: int) -> Iterator[Entry]:
         """Entries after that position. Raises ``JournalCorrupt``, naming the entry."""
         try:
-            for columns in self._database.execute(_SEGMENTS):
+            for columns in self._database.execute(_SEGMENTS, (self.seq,)):
                 yield from self._of_segment(Segment(*columns), after)
             self.sealed_chain = self.chain
             for row in self._database.execute(_ENTRIES):
