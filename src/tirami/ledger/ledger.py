@@ -196,7 +196,7 @@ class Ledger:
     def _recover(self) -> None:
         """The disk refused a group: go back to what is durable, stop selling until writing works again.
 
-        Runs in the writer's thread: at most ``snapshots.EVERY`` entries are folded, while the event loop goes on.
+        Runs in the writer's thread: what came after the newest snapshot is folded, while the event loop goes on.
         """
         self._degraded = True
         try:

@@ -10,8 +10,9 @@ from tirami.ledger.journal import Journal
 from tirami.ledger.snapshot import Snapshot, SnapshotFile, taken
 from tirami.ledger.state import State
 
-EVERY = 50_000
-"""Entries between two snapshots: what a start after a crash, or a refused write, has to fold at most."""
+EVERY, SHARE = 50_000, 32
+"""Entries between two snapshots, or that part of the journal if it is more: what a start after a crash, or a refused
+write, has to fold at most."""
 _log = structlog.get_logger()
 
 
@@ -36,7 +37,8 @@ class Snapshots:
 
     def follow(self) -> None:
         """Something was appended: begin a snapshot when one is due."""
-        if self._journal.seq - self._newest >= EVERY and (self._task is None or self._task.done()):
+        due = self._newest + max(EVERY, self._newest // SHARE)
+        if self._journal.seq >= due and (self._task is None or self._task.done()):
             self._newest = self._journal.seq
             self._task = asyncio.create_task(self._take(), name="snapshot")
 
