@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tirami.ledger import Journal, PayerBooks, State
+from tirami.ledger import Journal, Ledger, PayerBooks, State
 from tirami.proto import NetworkFile
 
 REMEMBERED = {"_hashed", "_root"}
@@ -24,6 +24,14 @@ def described(state: State, now_ms: int) -> Any:
     for known in books.values():
         known.spent_in_hour(now_ms)
     return _value(state, {})
+
+
+def same(ledger: Ledger) -> None:
+    """The ledger's state, however it came about, is the fold of all its entries from nothing."""
+    state = State(ledger.network, ledger._journal)
+    for seq in range(1, ledger.seq + 1):
+        state.apply(ledger._journal.entry(seq))
+    assert described(ledger.state, ledger.now()) == described(state, ledger.now())
 
 
 def _value(value: Any, seen: dict[int, int]) -> Any:

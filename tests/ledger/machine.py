@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.ledger.described import same
 from tests.ledger.promises import Promises
 from tests.market.scripted import ScriptedEngine
 from tirami.core.errors import SpendDenied, TiramiError
@@ -182,6 +183,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(self._start())
         assert self.ledger.state.book.state_hash() == before
         assert not self.ledger.state.holds.open
+        same(self.ledger)
 
     # --- what must hold ----------------------------------------------------------------------------------------
 

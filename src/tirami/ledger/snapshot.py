@@ -42,6 +42,7 @@ _LENGTH = struct.Struct(">I")
 _SEAL = 32
 _CHUNK = 1 << 20
 _PACKAGES = ("tirami.core", "tirami.proto", "tirami.ledger")
+_OWN = tuple(f"{package}." for package in _PACKAGES)
 _CONTAINERS = {("collections", "deque"), ("collections", "Counter"), ("collections", "defaultdict")}
 
 Packed = Column | ByteColumn | Table
@@ -216,8 +217,12 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == __name__:
             return self._outside[name]
-        if (module, name) in _CONTAINERS or module.startswith(tuple(f"{package}." for package in _PACKAGES)):
+        if (module, name) in _CONTAINERS:
             return super().find_class(module, name)
+        if module.startswith(_OWN) and "." not in name:
+            found = super().find_class(module, name)
+            if getattr(found, "__module__", None) == module:  # made there, not merely imported
+                return found
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a state")
 
 
