@@ -123,9 +123,7 @@ async def test_damage_is_refused_and_named(tmp_path: Path, change: str, entry: s
         journal.abandon()
 
 
-async def test_nothing_the_disk_has_changed_comes_under_a_seal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_the_disk_has_changed_comes_under_a_seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tirami.ledger.journal.SEGMENT_BYTES", 1 << 20)
     await (await written(tmp_path / "journal.db", 1, groups=COUNT)).close()
     journal = await written(tmp_path / "journal.db", 1)

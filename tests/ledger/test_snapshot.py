@@ -225,6 +225,11 @@ async def test_a_snapshot_is_private_and_holds_only_what_a_state_is_made_of(tmp_
     assert os.stat(tmp_path / "journal.snapshot").st_mode & 0o077 == 0
     found = file.read(house.ledger._journal)
     assert found is not None
-    for stranger in (b"cos\nsystem\n.", b"cbuiltins\neval\n.", b"ctirami.node.node\nNode\n.", b"ctirami.ledger.tip\nos\n."):
+    for stranger in (
+        b"cos\nsystem\n.",
+        b"cbuiltins\neval\n.",
+        b"ctirami.node.node\nNode\n.",
+        b"ctirami.ledger.tip\nos\n.",
+    ):
         with pytest.raises(pickle.UnpicklingError):
             snapshot._Reader(stranger, [], house.ledger.network, house.ledger._journal).load()

@@ -29,7 +29,9 @@ def vectors() -> Case:
             for row in rows
         ],
         "segments": [
-            case("the first five entries", previous=GENESIS, **segment_case(Segment.of(rows[:5], GENESIS, JOURNAL_KEY))),
+            case(
+                "the first five entries", previous=GENESIS, **segment_case(Segment.of(rows[:5], GENESIS, JOURNAL_KEY))
+            ),
             case("one entry", previous=rows[4][4], **segment_case(Segment.of(rows[5:6], rows[4][4], JOURNAL_KEY))),
         ],
         "starts": [*starts(), *sealed_starts()],

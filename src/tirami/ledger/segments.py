@@ -81,4 +81,3 @@ class Segment:
 def _seal(key: bytes, previous: bytes, first: int, last: int, chain: bytes, data: bytes) -> bytes:
     numbers = first.to_bytes(8) + last.to_bytes(8)
     return hmac.digest(key, _TAG + previous + numbers + chain + sha256(data).digest(), "sha256")
-

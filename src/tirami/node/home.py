@@ -18,8 +18,8 @@ TRIES, PAUSE_S = 3, 0.02
 class Home:
     """The data directory of one node, locked for this process until :meth:`close`.
 
-    Files: ``node.key`` and ``admin.token`` (secrets, 0600), ``journal.db`` and ``journal.tip``, ``node.json`` (pid
-    and URL of the running node), ``lock``.
+    Files: ``node.key`` and ``admin.token`` (secrets, 0600), ``journal.db``, ``journal.tip`` and ``journal.snapshot``,
+    ``node.json`` (pid and URL of the running node), ``lock``.
     """
 
     def __init__(self, path: Path, lock: int) -> None:

@@ -1,5 +1,6 @@
 """What a node is made of, and the order in which it is put together and taken apart."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -52,7 +53,8 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         stack.callback(home.close)
         key, created = load_or_create_node_key(home.key_path)
         network = _network(config, key.public_key)
-        ledger = Ledger.open(
+        ledger = await asyncio.to_thread(  # re-hashing a large journal takes seconds, and a start can be broken off
+            Ledger.open,
             home.journal_path,
             network=network,
             node=key,
