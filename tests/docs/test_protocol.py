@@ -1042,6 +1042,39 @@ def test_09_chain_by_hand() -> None:
     assert {entry["kind"] for entry in V[9]["entries"]} == {0, 1, 2}
 
 
+@cases(9, "segments")
+def test_09_segments_by_hand(case: Case) -> None:
+    first, last, data = case["first"], case["last"], raw(case["data"])
+    entries = [entry for entry in V[9]["entries"] if first <= entry["seq"] <= last]
+    parts = [
+        entry["kind"].to_bytes(1) + entry["at_ms"].to_bytes(8) + raw(entry["chain"]) + raw(entry["body"])
+        for entry in entries
+    ]
+    place, offsets = 4 * (len(parts) + 1), b""
+    for part in [*parts, b""]:
+        offsets += place.to_bytes(4)
+        place += len(part)
+    assert data == offsets + b"".join(parts)
+    before = {entry["seq"]: entry["chain"] for entry in V[9]["entries"]} | {0: V[9]["genesis"]}
+    assert (case["previous"], case["chain"]) == (before[first - 1], before[last])
+    numbers = first.to_bytes(8) + last.to_bytes(8)
+    message = b"tirami/1/segment" + raw(case["previous"]) + numbers + raw(case["chain"]) + sha(data)
+    assert raw(case["seal"]) == hmac_sha(JOURNAL_KEY, message)
+
+
+async def test_09_schema_1_is_taken_over(tmp_path: Path) -> None:
+    case = V[9]["starts"][0]
+    path = tmp_path / "journal.db"
+    written(path, case, version=1)
+    database = sqlite3.connect(path)
+    database.execute("DROP TABLE segments")
+    database.close()
+    assert await started(path, case["accept_rollback"]) == case["entries"]
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA user_version").fetchone()[0] == 2
+    database.close()
+
+
 @cases(9, "tips")
 def test_09_tip_slots_by_hand(case: Case) -> None:
     data = b"TIRAMIT1" + case["seq"].to_bytes(8) + raw(case["chain"])
@@ -1054,7 +1087,7 @@ def _schema() -> str:
     return match[1]
 
 
-def written(path: Path, case: Case, version: int = 1) -> None:
+def written(path: Path, case: Case, version: int = 2) -> None:
     """A journal as TIP-09 describes it, made with nothing but SQLite; ``database`` says how far its making had come."""
     if case["tip"]:
         path.with_suffix(".tip").write_bytes(raw(case["tip"]))
@@ -1071,12 +1104,15 @@ def written(path: Path, case: Case, version: int = 1) -> None:
         database.close()
         assert path.stat().st_size > 0
         return
-    database.execute(_schema())
+    database.executescript(_schema())
     database.execute(f"PRAGMA user_version = {version}")
     for seq in case["present"]:
         row = rows[seq]
         values = seq, row["kind"], row["at_ms"], raw(row["body"]), raw(row["chain"])
         database.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", values)
+    for segment in case.get("segments", []):
+        values = segment["first"], segment["last"], raw(segment["chain"]), raw(segment["seal"]), raw(segment["data"])
+        database.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?)", values)
     database.commit()
     database.close()
 
@@ -1178,7 +1214,7 @@ def test_09_restarts_by_hand(case: Case) -> None:
     node = SigningKey.from_seed(raw(V[9]["node_seed"])).public_key
     bodies = [packed(["node_started", now, incarnation, log_id, file])]
     if not found:
-        bodies.insert(0, packed(["journal_opened", 1, node, "regtest", file]))
+        bodies.insert(0, packed(["journal_opened", 2, node, "regtest", file]))
     assert [raw(entry["body"]) for entry in case["written"]] == bodies
 
     chain = raw(found[-1]["chain"]) if found else raw(V[9]["genesis"])
@@ -1207,7 +1243,7 @@ def test_09_every_way_to_lose_entries_is_there() -> None:
 
 
 async def test_09_a_later_schema_is_refused(tmp_path: Path) -> None:
-    written(tmp_path / "journal.db", V[9]["starts"][0], version=2)
+    written(tmp_path / "journal.db", V[9]["starts"][0], version=3)
     with pytest.raises(TiramiError) as caught:
         await started(tmp_path / "journal.db", False)
     assert caught.value.code == "journal_too_new"

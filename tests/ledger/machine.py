@@ -11,6 +11,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.ledger.described import same
 from tests.ledger.promises import Promises
 from tests.market.scripted import ScriptedEngine
 from tirami.core.errors import ApprovalRequired, EngineFailed, SpendDenied, TiramiError
@@ -274,6 +275,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.state.book.state_hash() == before
         assert not self.ledger.state.holds.open
         assert self.opinions() == opinions, "a restart changes the gate's mind about nothing"
+        same(self.ledger)
 
     def opinions(self) -> list[object]:
         """Everything the gate would say now, and how much it leaves."""

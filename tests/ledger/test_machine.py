@@ -5,8 +5,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.ledger.machine import LedgerMachine
+from tirami.ledger import snapshots
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+
+@pytest.fixture(autouse=True)
+def _snapshots_and_segments_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that restarts meet every mixture of sealed, unsealed and already folded entries."""
+    monkeypatch.setattr(snapshots, "EVERY", 12)
+    monkeypatch.setattr("tirami.ledger.journal.SEGMENT_BYTES", 3_000)
 
 
 def check(examples: int, steps: int) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.test_journal import KEY, fact, read, written
-from tirami.core.errors import JournalCorrupt, JournalTooNew, MigrationFailed
-from tirami.ledger import journal as journal_module
+from tirami.core.errors import JournalCorrupt, JournalRollback, JournalTooNew, MigrationFailed
+from tirami.ledger import schema as schema_module
 from tirami.ledger.migrations import Migration, migrate, schema_version
 
 
@@ -136,12 +136,12 @@ async def test_a_journal_comes_through_a_migration_with_every_entry(
         database.execute("CREATE VIEW entries AS SELECT seq, kind, at_ms, body, chain FROM stored")
 
     await (await written(tmp_path / "journal.db", 20)).close()
-    monkeypatch.setattr(journal_module, "SCHEMA_VERSION", journal_module.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(schema_module, "SCHEMA_VERSION", schema_module.SCHEMA_VERSION + 1)
     monkeypatch.setattr(
-        journal_module, "MIGRATIONS", (*journal_module.MIGRATIONS, Migration(journal_module.SCHEMA_VERSION, split))
+        schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, Migration(schema_module.SCHEMA_VERSION, split))
     )
     assert [entry.content for entry in read(tmp_path / "journal.db")] == [fact(number) for number in range(20)]
-    copy = tmp_path / f"journal.db.schema-{journal_module.SCHEMA_VERSION - 1}"
+    copy = tmp_path / f"journal.db.schema-{schema_module.SCHEMA_VERSION - 1}"
     assert copy.exists()
     monkeypatch.undo()
     with pytest.raises(JournalTooNew):
@@ -152,12 +152,12 @@ async def test_a_journal_comes_through_a_migration_with_every_entry(
 
 async def test_a_migration_that_loses_entries_is_found_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await (await written(tmp_path / "journal.db", 20)).close()
-    monkeypatch.setattr(journal_module, "SCHEMA_VERSION", journal_module.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(schema_module, "SCHEMA_VERSION", schema_module.SCHEMA_VERSION + 1)
     lossy = Migration(
-        journal_module.SCHEMA_VERSION, lambda database: database.execute("DELETE FROM entries WHERE seq > 10") and None
+        schema_module.SCHEMA_VERSION, lambda database: database.execute("DELETE FROM entries WHERE seq > 10") and None
     )
-    monkeypatch.setattr(journal_module, "MIGRATIONS", (*journal_module.MIGRATIONS, lossy))
-    with pytest.raises(journal_module.JournalRollback, match="entry 11 is missing"):
+    monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, lossy))
+    with pytest.raises(JournalRollback, match="entry 11 is missing"):
         read(tmp_path / "journal.db")
 
 
@@ -175,7 +175,7 @@ async def test_a_copy_of_a_journal_that_is_being_written_is_whole(tmp_path: Path
     await journal.close()
     (tmp_path / "copied").mkdir()
     (tmp_path / "copy.db").rename(tmp_path / "copied" / "journal.db")
-    copied = journal_module.Journal.open(tmp_path / "copied" / "journal.db", KEY, accept_rollback=True)
+    copied = schema_module.Journal.open(tmp_path / "copied" / "journal.db", KEY, accept_rollback=True)
     entries = len(list(copied.replay()))
     copied.abandon()
     assert 3_000 <= entries <= 3_000 + more
@@ -188,7 +188,7 @@ async def test_a_copy_ends_when_the_journal_closes(tmp_path: Path, monkeypatch: 
 
     from tirami.core.errors import StorageUnavailable
 
-    monkeypatch.setattr(journal_module, "_COPY_PAGES", 1)
+    monkeypatch.setattr(schema_module, "_COPY_PAGES", 1)
     journal = await written(tmp_path / "journal.db", 3_000)
     copying = asyncio.create_task(asyncio.to_thread(journal.copy_to, tmp_path / "copy.db"))
     await asyncio.sleep(0.02)

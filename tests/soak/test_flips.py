@@ -1,8 +1,9 @@
-"""One byte flipped anywhere in a killed node's files: the start refuses and names the entry, or nothing changed."""
+"""One bit flipped anywhere in a killed node's files: the start refuses and names the entry, or nothing changed."""
 
 import os
 import random
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,13 @@ from tirami.ledger import Heads, Ledger
 from tirami.market import InferenceMarket, Load
 from tirami.proto import NetworkFile
 
-VICTIMS = ("journal.db", "journal.db-wal")
+VICTIMS = ("journal.db", "journal.db-wal", "journal.snapshot", "journal.tip")
+
+
+@pytest.fixture(autouse=True)
+def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the entries under seals, a snapshot in their middle."""
+    monkeypatch.setattr("tirami.ledger.journal.SEGMENT_BYTES", 20_000)
 
 
 def opened(path: Path, node: SigningKey) -> Ledger:
@@ -58,6 +65,14 @@ def fingerprint(path: Path, node: SigningKey) -> bytes:
         ledger._journal.abandon()
 
 
+def sealed_entries(path: Path) -> int:
+    database = sqlite3.connect(path / "journal.db")
+    try:
+        return int(database.execute("SELECT coalesce(max(last), 0) FROM segments").fetchone()[0])
+    finally:
+        database.close()
+
+
 async def flip(tmp_path: Path, count: int) -> None:
     node = SigningKey.generate()
     home = tmp_path / "home"
@@ -67,6 +82,7 @@ async def flip(tmp_path: Path, count: int) -> None:
     shutil.copytree(killed, clean)
     expected = fingerprint(clean, node)
     sizes = [(victim, (killed / victim).stat().st_size) for victim in VICTIMS]
+    assert sealed_entries(clean) > 50
     rng, refused = random.Random(3), 0
     for _ in range(count):
         victim, size = rng.choices(sizes, weights=[size for _, size in sizes])[0]

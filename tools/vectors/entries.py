@@ -18,7 +18,8 @@ from tirami.ledger.entries import (
     encode_content,
     kind_of,
 )
-from tirami.ledger.journal import GENESIS, chain_hash
+from tirami.ledger.journal import GENESIS, SCHEMA_VERSION, chain_hash
+from tirami.ledger.segments import Segment
 from tirami.ledger.tip import Tip, pack_tip
 from tirami.proto import Head, encode, leaf, record_id, sign
 from tirami.verify import leaf_hash
@@ -60,7 +61,7 @@ def journal_contents(head: Head | None = None, signer: SigningKey = NODE) -> lis
         quote_signature=sign(QUOTE, NODE),
     )
     return [
-        (AT, JournalOpened(1, NODE.public_key, NETWORK.id, NETWORK.hash)),
+        (AT, JournalOpened(SCHEMA_VERSION, NODE.public_key, NETWORK.id, NETWORK.hash)),
         (AT, NodeStarted(AT, 0, head.log_id, NETWORK.hash)),
         (AT + 2, opened),
         (AT + 900, HoldVouched(hold_id, TRADE.amount, envelope.body, envelope.signatures[0], AT + 600_900)),
@@ -81,3 +82,9 @@ def files(found: Sequence[Row]) -> Case:
     known = {row[0]: row for row in chained(journal_contents())}
     differing = [dict(zip(COLUMNS, row, strict=True)) for row in found if row != known.get(row[0])]
     return {"present": [row[0] for row in found], "changed": differing}
+
+
+def segment_case(segment: Segment) -> Case:
+    """The columns of a segment."""
+    names = ("first", "last", "chain", "seal", "data")
+    return {name: getattr(segment, name) for name in names}

@@ -3,10 +3,12 @@
 from tests.proto.samples import NETWORK, NODE
 
 from tirami.ledger.journal import GENESIS
+from tirami.ledger.segments import Segment
 from tirami.ledger.tip import Tip, pack_tip
 from tools.vectors.case import Case, case
-from tools.vectors.entries import JOURNAL_KEY, chained, journal_contents
+from tools.vectors.entries import JOURNAL_KEY, chained, journal_contents, segment_case
 from tools.vectors.restarts import restarts
+from tools.vectors.sealed import sealed_starts
 from tools.vectors.starts import starts
 from tools.vectors.tables import fenced
 
@@ -26,7 +28,13 @@ def vectors() -> Case:
             case(f"tip {row[0]}", seq=row[0], chain=row[4], slot=pack_tip(Tip(row[0], row[4]), JOURNAL_KEY))
             for row in rows
         ],
-        "starts": starts(),
+        "segments": [
+            case(
+                "the first five entries", previous=GENESIS, **segment_case(Segment.of(rows[:5], GENESIS, JOURNAL_KEY))
+            ),
+            case("one entry", previous=rows[4][4], **segment_case(Segment.of(rows[5:6], rows[4][4], JOURNAL_KEY))),
+        ],
+        "starts": [*starts(), *sealed_starts()],
         "restarts": restarts(),
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tests.proto.samples import AT, NETWORK, NODE
 
 from tirami.ledger.entries import Content, JournalOpened, NodeStarted
-from tirami.ledger.journal import GENESIS
+from tirami.ledger.journal import GENESIS, SCHEMA_VERSION
 from tools.vectors.case import Case, case, replaced
 from tools.vectors.entries import COLUMNS, Row, chained, files, journal_contents, slot
 
@@ -61,7 +61,7 @@ def _restart(
         log_id, incarnation = LOG_ID, max(incarnation + 1, now)
     added: list[Content] = [NodeStarted(now, incarnation, log_id, NETWORK.hash)]
     if not contents:
-        added.insert(0, JournalOpened(1, NODE.public_key, NETWORK.id, NETWORK.hash))
+        added.insert(0, JournalOpened(SCHEMA_VERSION, NODE.public_key, NETWORK.id, NETWORK.hash))
     after = chained([*contents, *((now, content) for content in added)])
     if rolled_back:
         slots = [after[-1], after[-1]]

@@ -3,10 +3,10 @@
 from tirami.ledger.accounts import BURN, ISSUANCE, LINES, Account, AccountKind, Posting, key_account, local_account
 from tirami.ledger.admission import LOCAL, NETWORK, Admitted, admit, allowance_rule
 from tirami.ledger.approvals import Approval, Approvals, Verdict
-from tirami.ledger.book import Book, Demand
+from tirami.ledger.book import Book
 from tirami.ledger.breaker import Breaker, Circuit, Trip
 from tirami.ledger.countersigner import countersigned
-from tirami.ledger.debits import Debit, Debits
+from tirami.ledger.debits import Debit, Debits, Demand
 from tirami.ledger.denials import Denial, Denials
 from tirami.ledger.entries import (
     AccountCreated,
@@ -46,9 +46,10 @@ from tirami.ledger.pricing import (
     smoothed,
     tier_of,
 )
+from tirami.ledger.records import StoredRecord
 from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, Window
 from tirami.ledger.settings import HostedAccount, Settings, Token
-from tirami.ledger.state import State, StoredRecord
+from tirami.ledger.state import State
 from tirami.ledger.statements import StatementRun, StatementWindow
 from tirami.ledger.transfers import transfer, transferable
 from tirami.ledger.usage import DayUsage, Usage, UsageSums

@@ -4,7 +4,6 @@ Depends on signatures, arithmetic, cited evidence and the network file; never on
 opinions. An admitted record applies when its account is covered (:mod:`tirami.ledger.book`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,8 +11,7 @@ from tirami.core.errors import InvalidProof, InvalidSignature
 from tirami.core.keys import Digest, PublicKey, Signature, sha256, verify
 from tirami.core.units import Trm
 from tirami.ledger.accounts import LINES, Account, AccountKind, key_account, local_account, quota_account
-from tirami.ledger.book import Demand
-from tirami.ledger.debits import Debit
+from tirami.ledger.debits import Debit, Demand
 from tirami.proto import Acceptance, Envelope, Grant, NetworkFile, Open, Record, Trade, Transfer, decode
 from tirami.verify import check_bill
 
@@ -67,19 +65,23 @@ def read(envelope: Envelope, network: NetworkFile) -> Admitted:
             return _transfer(envelope, network)
 
 
-def allowance_rule(network: NetworkFile) -> Callable[[Account], Trm]:
+@dataclass(frozen=True, slots=True)
+class Allowance:
     """Quotas of the network file's issuers, in TRM of lines a day; local accounts are without lower bound (B14)."""
-    lines = {bytes.fromhex(issuer.key): issuer.daily_lines for issuer in network.issuers}
-    welcome = network.parameters.welcome_limit
 
-    def allowance(account: Account) -> Trm:
+    quotas: dict[bytes, Trm]
+
+    def __call__(self, account: Account) -> Trm:
         if account.kind is AccountKind.LOCAL:
             return Trm(1 << 62)
         if account.kind is AccountKind.QUOTA:
-            return Trm(lines.get(account.owner, 0) * welcome)
+            return self.quotas.get(account.owner, Trm(0))
         return Trm(0)
 
-    return allowance
+
+def allowance_rule(network: NetworkFile) -> Allowance:
+    welcome = network.parameters.welcome_limit
+    return Allowance({bytes.fromhex(issuer.key): Trm(issuer.daily_lines * welcome) for issuer in network.issuers})
 
 
 def _identified(cls: type[R], body: bytes) -> tuple[R, Digest]:

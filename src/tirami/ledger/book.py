@@ -8,26 +8,23 @@ the inequality again would not do, because the income that now covers it may ste
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import sha256
 
 import msgspec
 
-from tirami.core.keys import Digest, sha256
+from tirami.core.keys import Digest
 from tirami.core.units import Trm
 from tirami.ledger.accounts import BURN, ISSUANCE, Account, AccountKind, Posting
-from tirami.ledger.debits import Debit, Debits
+from tirami.ledger.columns import RecordIds
+from tirami.ledger.debits import Debits, Demand, Demands
 
 AllowanceRule = Callable[[Account], Trm]
 """TRM an account may take without any income; a constant of the network file for every account."""
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What an admitted record asks of the book: one debit of one account."""
-
-    account: Account
-    debit: Debit
+def _nothing() -> Trm:
+    return Trm(0)
 
 
 class Book:
@@ -36,10 +33,10 @@ class Book:
     def __init__(self, allowance: AllowanceRule) -> None:
         self._allowance = allowance
         self._debits: dict[Account, Debits] = {}
-        self._income: dict[Account, Trm] = defaultdict(lambda: Trm(0))
-        self._spent: dict[Account, Trm] = defaultdict(lambda: Trm(0))
+        self._income: dict[Account, Trm] = defaultdict(_nothing)
+        self._spent: dict[Account, Trm] = defaultdict(_nothing)
         self._lines: dict[bytes, dict[bytes, Trm]] = {}
-        self._records: dict[bytes, Demand] = {}
+        self._demands = Demands()
         self._total = Trm(0)
         self._drawn = Trm(0)
         self._hashed = (-1, Digest(b""))
@@ -68,15 +65,17 @@ class Book:
         return debits.known if debits else Trm(0)
 
     def __contains__(self, record_id: bytes) -> bool:
-        return record_id in self._records
+        return record_id in self.ids
+
+    @property
+    def ids(self) -> RecordIds:
+        """Ids of all records, in the order in which they were added."""
+        return self._demands.ids
 
     def is_applied(self, record_id: bytes) -> bool:
         """Whether this record moved its amount: covered, and not replaced by a later one of the same session."""
-        demand = self._records.get(record_id)
-        if demand is None:
-            return False
-        debits, order = self._debits[demand.account], demand.debit.order
-        return order in debits.applied and debits.by_order[order].record_id == record_id
+        place = self.ids.find(record_id)
+        return place is not None and self._demands.applied(place)
 
     def balances(self) -> Mapping[Account, Trm]:
         """Every touched account with its net position; ISSUANCE and BURN included."""
@@ -107,31 +106,43 @@ class Book:
 
     def state_bytes(self) -> bytes:
         """Canonical bytes of the state: equal for equal record sets under one network file."""
-        balances = sorted((a.kind.value, a.owner, a.period, amount) for a, amount in self.balances().items() if amount)
-        lines = sorted((key, self.limit(key)) for key in self._lines if self.limit(key))
-        return msgspec.msgpack.encode([balances, lines, sorted(self._records)])
+        return b"".join(self._state_parts())
 
     def state_hash(self) -> Digest:
         """SHA-256 of :meth:`state_bytes`; O(n log n) after a change, else remembered."""
         known, digest = self._hashed
-        if known != len(self._records):
-            digest = sha256(self.state_bytes())
-            self._hashed = len(self._records), digest
+        if known != len(self.ids):
+            hashing = sha256()
+            for part in self._state_parts():
+                hashing.update(part)
+            digest = Digest(hashing.digest())
+            self._hashed = len(self.ids), digest
         return digest
+
+    def _state_parts(self) -> Iterator[bytes]:
+        """The MessagePack array of balances, lines and record ids, piece by piece: a million ids are not copied."""
+        balances = sorted((a.kind.value, a.owner, a.period, amount) for a, amount in self.balances().items() if amount)
+        lines = sorted((key, self.limit(key)) for key in self._lines if self.limit(key))
+        yield _ARRAY_OF_3 + msgspec.msgpack.encode(balances) + msgspec.msgpack.encode(lines)
+        yield _array_header(len(self.ids))
+        for record_id in self.ids.in_order():
+            yield _BYTES_32 + record_id
 
     # --- folding -----------------------------------------------------------------------------------------------
 
     def add(self, record_id: bytes, demand: Demand) -> list[Posting]:
         """Fold one record in; returns the postings it caused at once. A known record changes nothing."""
-        if record_id in self._records:
+        if record_id in self:
             return []
-        self._records[record_id] = demand
         account, debit = demand.account, demand.debit
-        debits = self._debits.setdefault(account, Debits())
-        previous = debits.by_order.get(debit.order)
-        if previous is not None and not _supersedes(debit, previous):
+        debits = self._debits.get(account)
+        if debits is None:
+            debits = self._debits[account] = Debits(self._demands)
+        previous = debits.at(debit.order)
+        place = self._demands.add(debit)
+        if previous is not None and not self._demands.supersedes(debit, previous):
             return []
-        if not debits.add(debit) and (previous is not None or debits.raised_by(debit.order)):
+        if not debits.add(place) and (previous is not None or debits.raised_by(place)):
             self._refold()
             return []
         return self._wake([account])
@@ -155,19 +166,21 @@ class Book:
             debits = self._debits.get(account)
             if debits is None or not debits.waiting:
                 continue
-            for debit in debits.take_funded(self.income(account), self._credit(account)):
-                accounts.append(self._post(account, debit, postings))
+            for place in debits.take_funded(self.income(account), self._credit(account)):
+                accounts.append(self._post(account, place, postings))
         return postings
 
-    def _post(self, account: Account, debit: Debit, postings: list[Posting]) -> Account:
+    def _post(self, account: Account, place: int, postings: list[Posting]) -> Account:
         """Post one applied debit: two lines that add up to zero. Returns the account to wake."""
-        self._line(self._spent, account, debit.amount, -1)
-        self._line(self._income, debit.payee, debit.amount, 1)
-        postings += (Posting(account, Trm(-debit.amount)), Posting(debit.payee, debit.amount))
-        if debit.limit_of:
-            self._lines.setdefault(debit.limit_of, {})[debit.record_id] = debit.amount
-            return Account(AccountKind.KEY, debit.limit_of)
-        return debit.payee
+        demands = self._demands
+        amount, payee, limit_of = demands.amount(place), demands.payee(place), demands.limit_of(place)
+        self._line(self._spent, account, amount, -1)
+        self._line(self._income, payee, amount, 1)
+        postings += (Posting(account, Trm(-amount)), Posting(payee, amount))
+        if limit_of:
+            self._lines.setdefault(limit_of, {})[demands.ids[place]] = amount
+            return Account(AccountKind.KEY, limit_of)
+        return payee
 
     def _line(self, side: dict[Account, Trm], account: Account, amount: Trm, sign: int) -> None:
         before = self.net(account)
@@ -182,12 +195,17 @@ class Book:
         self._income.clear()
         self._spent.clear()
         self._lines.clear()
+        self._demands.unapply_all()
         for debits in self._debits.values():
-            debits.applied.clear()
-            debits.waiting = list(debits.orders)
+            debits.wait_all()
         self._wake(list(self._debits))
 
 
-def _supersedes(new: Debit, old: Debit) -> bool:
-    """Of several trades of one session the one with the most tokens counts; ties go to the smaller record id."""
-    return (new.progress, new.amount, old.record_id) > (old.progress, old.amount, new.record_id)
+_ARRAY_OF_3, _BYTES_32 = b"\x93", b"\xc4\x20"
+
+
+def _array_header(length: int) -> bytes:
+    """How MessagePack begins an array of that length."""
+    if length < 16:
+        return bytes((0x90 | length,))
+    return b"\xdc" + length.to_bytes(2) if length < 1 << 16 else b"\xdd" + length.to_bytes(4)

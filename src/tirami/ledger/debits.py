@@ -1,16 +1,21 @@
 """What is taken from one account: numbered debits and the rule of covered totals (PROTOCOL B2).
 
-Pure data structure; knows nothing of signatures or of other accounts.
+Pure data structure; knows nothing of signatures or of other accounts. A debit is known by its place among all the
+records of the book; :class:`Demands` keeps what each of them asks, packed.
 """
 
-from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from dataclasses import dataclass
 
 from tirami.core.units import Trm
 from tirami.ledger.accounts import Account
+from tirami.ledger.columns import LARGEST, U32, U64, Column, RecordIds, Table
 
 Order = tuple[int, int, bytes]
 """(incarnation, number, tie-break): debits of one account are ranked by it."""
+
+_ON_CREDIT, _TIED, _APPLIED = 1, 2, 4
+_UNAPPLIED = bytes(flags & ~_APPLIED for flags in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class Debit:
     """One numbered debit.
 
     Attributes:
-        order: rank among the debits of its account.
+        order: rank among the debits of its account; the tie-break is the record id or nothing.
         record_id: the record that demands it.
         amount: TRM taken.
         declared: S + Σ open ceilings as the payer signed them.
@@ -38,81 +43,181 @@ class Debit:
     progress: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What an admitted record asks of the book: one debit of one account."""
+
+    account: Account
+    debit: Debit
+
+
+class Demands:
+    """Every demand the book has seen, by place, in columns: about 90 bytes each, their ids included."""
+
+    def __init__(self) -> None:
+        self.ids = RecordIds()
+        self._incarnation = Column(U64)
+        self._number = Column(U64)
+        self._amount = Column(U64)
+        self._declared = Column(U64)
+        self._progress = Column(U64)
+        self._payee = Column(U32)
+        self._flags = bytearray()
+        self._beyond: dict[int, tuple[int, int]] = {}
+        """Amount and declared total where either does not fit into a column."""
+        self._limits: dict[int, bytes] = {}
+        self._accounts: list[Account] = []
+        self._numbers: dict[Account, int] = {}
+
+    def add(self, debit: Debit) -> int:
+        """Append; returns the debit's place."""
+        place, (incarnation, number, tie) = self.ids.add(debit.record_id), debit.order
+        if max(debit.amount, debit.declared) > LARGEST:
+            self._beyond[place] = debit.amount, debit.declared
+        self._incarnation.append(incarnation)
+        self._number.append(number)
+        self._amount.append(min(debit.amount, LARGEST))
+        self._declared.append(min(debit.declared, LARGEST))
+        self._progress.append(debit.progress)
+        self._payee.append(self._account(debit.payee))
+        self._flags.append((_ON_CREDIT if debit.on_credit else 0) | (_TIED if tie else 0))
+        if debit.limit_of:
+            self._limits[place] = debit.limit_of
+        return place
+
+    def order(self, place: int) -> Order:
+        tie = self.ids[place] if self._flags[place] & _TIED else b""
+        return self._incarnation[place], self._number[place], tie
+
+    def amount(self, place: int) -> Trm:
+        return Trm(self._beyond[place][0] if place in self._beyond else self._amount[place])
+
+    def declared(self, place: int) -> Trm:
+        return Trm(self._beyond[place][1] if place in self._beyond else self._declared[place])
+
+    def payee(self, place: int) -> Account:
+        return self._accounts[self._payee[place]]
+
+    def limit_of(self, place: int) -> bytes:
+        """For a grant, the key whose line it opens."""
+        return self._limits.get(place, b"")
+
+    def on_credit(self, place: int) -> bool:
+        return bool(self._flags[place] & _ON_CREDIT)
+
+    def applied(self, place: int) -> bool:
+        return bool(self._flags[place] & _APPLIED)
+
+    def apply(self, place: int) -> None:
+        self._flags[place] |= _APPLIED
+
+    def unapply_all(self) -> None:
+        self._flags = self._flags.translate(_UNAPPLIED)
+
+    def supersedes(self, new: Debit, place: int) -> bool:
+        """Of several trades of one session the one with the most tokens counts; ties go to the smaller record id."""
+        old = self._progress[place], self.amount(place), new.record_id
+        return (new.progress, new.amount, self.ids[place]) > old
+
+    def _account(self, account: Account) -> int:
+        number = self._numbers.setdefault(account, len(self._accounts))
+        if number == len(self._accounts):
+            self._accounts.append(account)
+        return number
+
+
 class Debits:
-    """All known debits of one account, in order, and which of them apply.
+    """All known debits of one account, in order, and which of them wait.
 
     A debit of amount a applies when ``income + credit ≥ max(declared, Σ known amounts below) + a``.
     """
 
-    orders: list[Order] = field(default_factory=list)
-    by_order: dict[Order, Debit] = field(default_factory=dict)
-    applied: set[Order] = field(default_factory=set)
-    waiting: list[Order] = field(default_factory=list)
-    """Known but not applied, in order."""
-    known: Trm = Trm(0)
-    """Σ of all known amounts."""
+    def __init__(self, demands: Demands) -> None:
+        self._demands = demands
+        self._orders = Table(U32)
+        """Places, by order."""
+        self.waiting: list[int] = []
+        """Places of those that do not apply yet, by order."""
+        self.known = Trm(0)
+        """Σ of all known amounts."""
 
-    def add(self, debit: Debit) -> bool:
+    def at(self, order: Order) -> int | None:
+        """Place of the debit of this order; the newest ones are found without a search."""
+        if self._is_last(order):
+            return None
+        rank = self._rank(order)
+        place = self._orders[rank]
+        return place if self._demands.order(place) == order else None
+
+    def add(self, place: int) -> bool:
         """Insert, or replace the debit of the same order; returns whether it stands last (the cheap case)."""
-        last = not self.orders or debit.order > self.orders[-1]
-        previous = self.by_order.get(debit.order)
+        order, amount = self._demands.order(place), self._demands.amount(place)
+        last = self._is_last(order)
         if last:
-            self.orders.append(debit.order)
-            self.waiting.append(debit.order)
-        elif previous is None:
-            insort(self.orders, debit.order)
-            insort(self.waiting, debit.order)
-        self.known = Trm(self.known + debit.amount - (previous.amount if previous else 0))
-        self.by_order[debit.order] = debit
+            self._orders.append(place)
+            self.waiting.append(place)
+        elif (previous := self.at(order)) is not None:
+            self._orders[self._rank(order)] = place
+            amount = Trm(amount - self._demands.amount(previous))
+        else:
+            self._orders.insert(self._rank(order), place)
+            self.waiting.insert(bisect_left(self.waiting, order, key=self._demands.order), place)
+        self.known = Trm(self.known + amount)
         return last
 
-    def below(self, order: Order) -> Trm:
-        """Σ of known amounts ranked before ``order``. O(k) for k debits ranked after it."""
-        return Trm(self.known - sum(self.by_order[later].amount for later in self.orders[self._rank(order) :]))
-
-    def funded(self, order: Order, income: Trm, credit: Trm) -> bool:
-        debit = self.by_order[order]
-        means = income + credit if debit.on_credit else income
-        return means >= max(debit.declared, self.below(order)) + debit.amount
-
-    def take_funded(self, income: Trm, credit: Trm) -> list[Debit]:
+    def take_funded(self, income: Trm, credit: Trm) -> list[int]:
         """Mark every waiting debit that is covered now as applied and return them in order. O(1) for one, else O(n)."""
         if len(self.waiting) == 1:
-            funded = [order for order in self.waiting if self.funded(order, income, credit)]
+            place = self.waiting[0]
+            funded = [place] if self._covers(place, self._below(place), income, credit) else []
         else:
             funded = self._funded_of_many(income, credit)
-        self.applied.update(funded)
+        for place in funded:
+            self._demands.apply(place)
         if funded:
-            self.waiting = [order for order in self.waiting if order not in self.applied]
-        return [self.by_order[order] for order in funded]
-
-    def _funded_of_many(self, income: Trm, credit: Trm) -> list[Order]:
-        funded, below, waiting = [], Trm(0), set(self.waiting)
-        for order in self.orders:
-            debit = self.by_order[order]
-            if order in waiting:
-                means = income + credit if debit.on_credit else income
-                if means >= max(debit.declared, below) + debit.amount:
-                    funded.append(order)
-            below = Trm(below + debit.amount)
+            self.waiting = [place for place in self.waiting if not self._demands.applied(place)]
         return funded
 
-    def raised_by(self, order: Order) -> bool:
-        """Whether the debit at ``order``, just inserted, raised what a later applied debit needs. O(k), as above.
+    def raised_by(self, place: int) -> bool:
+        """Whether the debit at ``place``, just inserted, raised what a later applied debit needs. O(k), as below.
 
         Never for an honest payer: its declared totals cover everything it ever numbered below.
         """
-        total = Trm(self.below(order) + self.by_order[order].amount)
-        for later in self.orders[self._rank(order) + 1 :]:
-            debit = self.by_order[later]
-            if later in self.applied and total > debit.declared:
+        demands = self._demands
+        total = self._below(place) + demands.amount(place)
+        for later in self._orders[self._rank(demands.order(place)) + 1 :]:
+            if demands.applied(later) and total > demands.declared(later):
                 return True
-            total = Trm(total + debit.amount)
+            total += demands.amount(later)
         return False
+
+    def wait_all(self) -> None:
+        """As if nothing had applied yet."""
+        self.waiting = list(self._orders)
+
+    def _covers(self, place: int, below: int, income: Trm, credit: Trm) -> bool:
+        demands = self._demands
+        means = income + credit if demands.on_credit(place) else income
+        return means >= max(demands.declared(place), below) + demands.amount(place)
+
+    def _below(self, place: int) -> int:
+        """Σ of known amounts ranked before that debit. O(k) for k debits ranked after it."""
+        amount = self._demands.amount
+        return self.known - sum(map(amount, self._orders[self._rank(self._demands.order(place)) :]))
+
+    def _funded_of_many(self, income: Trm, credit: Trm) -> list[int]:
+        funded, below, waiting = [], 0, set(self.waiting)
+        for place in self._orders:
+            if place in waiting and self._covers(place, below, income, credit):
+                funded.append(place)
+            below += self._demands.amount(place)
+        return funded
+
+    def _is_last(self, order: Order) -> bool:
+        return not self._orders or order > self._demands.order(self._orders[-1])
 
     def _rank(self, order: Order) -> int:
         """Index of ``order``; the newest ones are found without a search."""
-        if self.orders and order == self.orders[-1]:
-            return len(self.orders) - 1
-        return bisect_left(self.orders, order)
+        if self._orders and order == self._demands.order(self._orders[-1]):
+            return len(self._orders) - 1
+        return bisect_left(self._orders, order, key=self._demands.order)

@@ -10,7 +10,7 @@ from tirami.core.errors import InvalidProof, StorageUnavailable, TradeNotFound
 from tirami.core.keys import Digest, Signature, Signer
 from tirami.ledger.entries import HeadPublished
 from tirami.ledger.ledger import Ledger
-from tirami.ledger.state import StoredRecord
+from tirami.ledger.records import StoredRecord
 from tirami.proto import Head, build_receipt, decode, encode, sign
 
 

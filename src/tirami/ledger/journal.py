@@ -3,50 +3,37 @@
 ``append`` assigns positions at once and returns a future that resolves when the entries are on disk; everything
 that arrives while one group is being written goes out with the next. Each row carries
 ``chain = HMAC-SHA256(key, previous chain ‖ seq ‖ kind ‖ at_ms ‖ body)`` under a key derived from the node's; every
-start re-hashes all of them.
+start re-hashes all of them. Old rows are moved into sealed segments, between groups, which is what makes that quick.
 """
 
 import asyncio
-import hmac
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 import structlog
 
-from tirami.core.errors import DataDirLocked, JournalCorrupt, JournalRollback, StorageUnavailable
+from tirami.core.errors import JournalCorrupt, JournalRollback, StorageUnavailable, TiramiError
+from tirami.ledger.archive import Archive
 from tirami.ledger.entries import Content, Entry, decode_content, encode_content, kind_of
-from tirami.ledger.migrations import Migration, migrate
+from tirami.ledger.replay import Replay
+from tirami.ledger.schema import SCHEMA_VERSION, check_magic, open_database
+from tirami.ledger.segments import GENESIS, SEGMENT_BYTES, Row, Segment, chain_hash
 from tirami.ledger.tip import Tip, TipFile
 
-SCHEMA_VERSION = 1
-MIGRATIONS: tuple[Migration, ...] = ()
-"""Every step from an earlier schema; see :mod:`tirami.ledger.migrations`."""
+__all__ = ["GENESIS", "SCHEMA_VERSION", "Journal", "chain_hash"]
 _log = structlog.get_logger()
-GENESIS = sha256(b"tirami/1/journal").digest()
 _ROWS_A_STATEMENT = 100
 """Each step of a statement hands the interpreter lock over and back; one step for many rows keeps streams flowing."""
-_SCHEMA = (
-    "CREATE TABLE entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
-    " body BLOB NOT NULL, chain BLOB NOT NULL)"
-)
-_MAGIC = b"SQLite format 3\0"
 _COPY_PAGES, _COPY_PAUSE_S = 256, 0.002
 """A copy goes on by a megabyte at a time and lets waiting groups write in between."""
-
-Row = tuple[int, int, int, bytes, bytes]
-
-
-def chain_hash(key: bytes, previous: bytes, seq: int, kind: int, at_ms: int, body: bytes) -> bytes:
-    return hmac.digest(key, previous + seq.to_bytes(8) + bytes((kind,)) + at_ms.to_bytes(8) + body, "sha256")
 
 
 @dataclass(slots=True)
@@ -76,13 +63,19 @@ class Journal:
         self._accept_rollback = accept_rollback
         self._database_turn = threading.Lock()
         """Held for a transaction, and for each step of a copy."""
+        self._archive = Archive(path)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._group = _Group([], [])
+        self._in_flight: list[Row] = []
+        self._sealed_chain = GENESIS
+        self._unsealed = 0
+        self._seal_at = 2 * SEGMENT_BYTES
         self._wake = asyncio.Event()
         self._closing = False
         self._closed = False
         self._replaces_tip = False
         self._writing = False
+        self._recovering = False
         self._writer: asyncio.Task[None] | None = None
         self._on_failure: Callable[[], None] = lambda: None
         self.seq = 0
@@ -100,44 +93,60 @@ class Journal:
         fresh = not path.exists() or path.stat().st_size == 0
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not fresh:
-            _check_magic(path)
+            check_magic(path)
         tip = TipFile.open(path.with_suffix(".tip"), key, GENESIS, create=fresh, replace=accept_rollback)
         if fresh:
             path.touch(mode=0o600)
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            _configure(database, path, fresh)
-        except sqlite3.DatabaseError as error:
-            database.close()
-            tip.close()
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise DataDirLocked(f"{path} is in use by another process") from error
-            raise JournalCorrupt(f"{path} cannot be read: {error}", entry=1) from error
+            database = open_database(path, fresh=fresh)
         except BaseException:
-            database.close()
             tip.close()
             raise
         return cls(path, key, database, tip, accept_rollback)
 
-    def replay(self) -> Iterator[Entry]:
-        """Yield every durable entry in order, re-hashing each; afterwards the journal accepts appends."""
-        seq, chain, at_ms = 0, GENESIS, 0
+    def replay(self, after: int = 0, *, again: bool = False) -> Iterator[Entry]:
+        """Re-hash every durable entry in order and yield those after a position; then the journal accepts appends.
+
+        Args:
+            again: leave out segments before ``after``: this process has checked them before.
+        """
         tip = self._tip.last
-        try:
-            for row in self._database.execute("SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq"):
-                entry = _checked(self._key, row, seq + 1, chain)
-                seq, chain, at_ms = entry.seq, row[4], entry.at_ms
-                if seq == tip.seq and chain != tip.chain:
-                    self._roll_back(f"journal entry {seq} is not the one this node wrote", seq)
-                yield entry
-        except (sqlite3.Error, OverflowError) as error:
-            raise JournalCorrupt(f"journal entry {seq + 1} cannot be read: {error}", entry=seq + 1) from error
+
+        def differs(seq: int) -> None:
+            self._roll_back(f"journal entry {seq} is not the one this node wrote", seq)
+
+        replay = Replay(self._database, self._key, tip, differs)
+        if again:
+            replay.skip(after)
+        yield from replay.entries(after)
+        seq = replay.seq
         if seq < tip.seq:
             missing = f"journal entry {seq + 1} is missing: this node wrote {tip.seq} entries, {seq} are here"
             self._roll_back(missing, seq + 1)
         self.rolled_back = self.rolled_back or (self._tip.lost and self._accept_rollback)
         self._replaces_tip = self._replaces_tip or self.rolled_back
-        self.seq, self.chain, self.last_ms, self.failed = seq, chain, at_ms, False
+        self.seq, self.chain, self.last_ms, self.failed = seq, replay.chain, replay.at_ms, False
+        self._sealed_chain, self._unsealed = replay.sealed_chain, replay.unsealed
+
+    def entry(self, seq: int) -> Entry:
+        """One entry, durable or about to be. Raises ``StorageUnavailable``, ``JournalCorrupt``."""
+        for rows in (self._in_flight, self._group.rows):
+            if rows and rows[0][0] <= seq <= rows[-1][0]:
+                _, kind, at_ms, body, _ = rows[seq - rows[0][0]]
+                break
+        else:
+            _, kind, at_ms, body, _ = self._archive.row(seq)
+        try:
+            return Entry(seq, at_ms, decode_content(kind, body))
+        except ValueError as error:
+            raise JournalCorrupt(f"journal entry {seq} cannot be decoded: {error}", entry=seq) from error
+
+    def passes(self, seq: int, chain: bytes) -> bool:
+        """Whether the durable entry at ``seq`` has this chain hash; asked before a replay from there."""
+        try:
+            return seq > 0 and self._archive.row(seq)[4] == chain
+        except TiramiError:
+            return False  # whatever is wrong there, the replay will name it
 
     def _roll_back(self, reason: str, entry: int) -> None:
         if not self._accept_rollback:
@@ -145,16 +154,22 @@ class Journal:
         self.rolled_back = True
 
     async def start(self, on_failure: Callable[[], None]) -> None:
-        """Begin to write. ``on_failure`` is called when a group could not be written, before anybody learns of it."""
+        """Begin to write.
+
+        Args:
+            on_failure: called in the writer's thread when a group could not be written, before anybody learns of it.
+                Until it has returned, nothing is accepted.
+        """
         self._on_failure = on_failure
         self._writer = asyncio.create_task(self._write_groups(), name="journal-writer")
+        self._wake.set()  # there may be entries to seal
 
     def append(self, contents: Sequence[Content], at_ms: int) -> "asyncio.Future[None]":
         """Append as one group: all of them become durable or none.
 
         Returns a future that resolves when they are on disk and raises ``StorageUnavailable`` when they are not.
         """
-        if self.failed or self._closing:
+        if not self.accepting:
             raise StorageUnavailable("the journal cannot be written", retry_after=5)
         self.last_ms = max(self.last_ms, at_ms)
         for content in contents:
@@ -169,12 +184,17 @@ class Journal:
 
     async def barrier(self) -> None:
         """Return when everything appended so far is on disk. Raises ``StorageUnavailable`` when it is not."""
-        if self.failed or self._closing or self._idle:
+        if self._closing or self._idle or (self.failed and not self._writing):
             return
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._group.written.append(written)
         self._wake.set()
         await written
+
+    @property
+    def accepting(self) -> bool:
+        """Whether entries can be appended: the writer runs, and what it wrote last is what is known."""
+        return self._writer is not None and not (self.failed or self._recovering or self._closing)
 
     @property
     def _idle(self) -> bool:
@@ -218,6 +238,7 @@ class Journal:
         self._executor.shutdown()
         with self._database_turn:
             self._closed = True
+            self._archive.close()
             self._database.close()
         self._tip.close()
 
@@ -229,92 +250,101 @@ class Journal:
         self.abandon()
 
     async def _write_groups(self) -> None:
-        loop = asyncio.get_running_loop()
         while not (self._closing and not self._group.written):
             await self._wake.wait()
             self._wake.clear()
-            group, self._group = self._group, _Group([], [])
-            if not group.written:
-                continue
-            self._writing = True
-            try:
-                await loop.run_in_executor(self._executor, self._write, group.rows)
-            except Exception as error:
-                self._fail(group, error)
-            else:
-                _resolve(group, None)
-            finally:
-                self._writing = False
+            if self._group.written:
+                await self._write_group()
+            while self._unsealed >= self._seal_at and not self._closing:
+                await self._in_thread(self._seal)
+                if self._group.written:
+                    break
 
-    def _fail(self, group: _Group, error: Exception) -> None:
-        """Nothing of this group happened, nor of what was chained onto it meanwhile."""
-        lost, self._group = self._group, _Group([], [])
-        self.failed = True
+    async def _write_group(self) -> None:
+        group, self._group = self._group, _Group([], [])
+        self._writing, self._in_flight = True, group.rows
         try:
-            self._on_failure()
+            await self._in_thread(self._write, group.rows)
+        except Exception as error:
+            await self._fail(group, error)
+        else:
+            self._unsealed += sum(len(row[3]) for row in group.rows)
+            _resolve(group, None)
+        finally:
+            self._writing, self._in_flight = False, []
+
+    async def _fail(self, group: _Group, error: Exception) -> None:
+        """Nothing of this group happened, nor of what was chained onto it meanwhile."""
+        self.failed = self._recovering = True
+        self._in_flight = []
+        lost, self._group = self._group, _Group([], [])
+        try:
+            await self._in_thread(self._on_failure)
         except Exception:
             _log.exception("journal_unrecovered")  # it stays failed: nothing is accepted until a restart
+        self._recovering = False
+        asked_meanwhile, self._group = self._group, _Group([], [])
         unavailable = StorageUnavailable(f"the journal cannot be written: {error}", retry_after=5)
-        _resolve(group, unavailable)
-        _resolve(lost, unavailable)
+        for unwritten in (group, lost, asked_meanwhile):
+            _resolve(unwritten, unavailable)
+
+    async def _in_thread(self, work: Callable[..., None], *values: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._executor, work, *values)
 
     def _write(self, rows: list[Row]) -> None:
         if not rows:
             return
-        with self._database_turn:
-            self._insert(rows)
-        with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
-            self._tip.write(Tip(rows[-1][0], rows[-1][4]), both=self._replaces_tip)
-            self._replaces_tip = False
-
-    def _insert(self, rows: list[Row]) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             for start in range(0, len(rows), _ROWS_A_STATEMENT):
                 part = rows[start : start + _ROWS_A_STATEMENT]
                 places = ", ".join(["(?, ?, ?, ?, ?)"] * len(part))
                 self._database.execute(f"INSERT INTO entries VALUES {places}", [value for row in part for value in row])
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
+        with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
+            self._tip.write(Tip(rows[-1][0], rows[-1][4]), both=self._replaces_tip)
+            self._replaces_tip = False
 
+    def _seal(self) -> None:
+        """Move the oldest entries that are in no segment into one. Whatever goes wrong, they stay where they are."""
+        try:
+            rows = self._oldest()
+            segment = Segment.of(rows, self._sealed_chain, self._key)
+            with self._transaction():
+                columns = segment.first, segment.last, segment.chain, segment.seal, segment.data
+                self._database.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?)", columns)
+                self._database.execute("DELETE FROM entries WHERE seq <= ?", (segment.last,))
+        except (sqlite3.Error, OSError, TiramiError) as error:
+            _log.warning("journal_not_sealed", reason=str(error))
+            self._seal_at = self._unsealed + SEGMENT_BYTES
+        else:
+            self._sealed_chain, self._seal_at = segment.chain, 2 * SEGMENT_BYTES
+            self._unsealed -= sum(len(row[3]) for row in rows)
 
-def _check_magic(path: Path) -> None:
-    """Before anything is made beside a file that is somebody else's."""
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise JournalCorrupt(f"{path} is no journal", entry=0)
+    def _oldest(self) -> list[Row]:
+        """Rows for one segment, re-hashed: nothing the disk has changed meanwhile comes under a seal."""
+        rows: list[Row] = []
+        size, chain = 0, self._sealed_chain
+        for row in self._database.execute("SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq"):
+            seq, kind, at_ms, body, expected = row
+            chain = chain_hash(self._key, chain, seq, kind, at_ms, body)
+            if chain != expected:
+                raise JournalCorrupt(f"journal entry {seq} does not match its hash under this node's key", entry=seq)
+            rows.append(row)
+            size += len(body)
+            if size >= SEGMENT_BYTES:
+                break
+        return rows
 
-
-def _configure(database: sqlite3.Connection, path: Path, fresh: bool) -> None:
-    database.execute("PRAGMA locking_mode = EXCLUSIVE")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    if fresh or not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        database.execute("BEGIN EXCLUSIVE")
-        database.execute(_SCHEMA)
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        database.execute("COMMIT")
-    copy = migrate(database, path, MIGRATIONS, SCHEMA_VERSION)
-    if copy is not None:
-        _log.info("journal_migrated", schema=SCHEMA_VERSION, copy=str(copy))
-
-
-def _checked(key: bytes, row: tuple[object, ...], seq: int, previous: bytes) -> Entry:
-    number, kind, at_ms, body, chain = row
-    broken = JournalCorrupt(f"journal entry {seq} does not match its hash under this node's key", entry=seq)
-    if number != seq or not isinstance(kind, int) or not isinstance(at_ms, int):
-        raise broken
-    if not isinstance(body, bytes) or not isinstance(chain, bytes) or not 0 <= kind <= 2 or at_ms < 0:
-        raise broken
-    if chain_hash(key, previous, seq, kind, at_ms, body) != chain:
-        raise broken
-    try:
-        return Entry(seq, at_ms, decode_content(kind, body))
-    except ValueError as error:
-        raise JournalCorrupt(f"journal entry {seq} cannot be decoded: {error}", entry=seq) from error
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._database_turn:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
 
 
 def _resolve(group: _Group, error: StorageUnavailable | None) -> None:

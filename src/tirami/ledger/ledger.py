@@ -46,6 +46,8 @@ from tirami.ledger.entries import (
 from tirami.ledger.gate import Gate
 from tirami.ledger.holds import OpenHold, PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
+from tirami.ledger.snapshot import SnapshotFile
+from tirami.ledger.snapshots import Snapshots
 from tirami.ledger.state import State
 from tirami.proto import Envelope, Head, NetworkFile, Signed, decode
 
@@ -85,9 +87,16 @@ class Ledger:
     """Open with :meth:`open`, start with :meth:`start`, end with :meth:`close`."""
 
     def __init__(
-        self, journal: Journal, network: NetworkFile, node: Signer, local_user: PublicKey, clock: Clock
+        self,
+        journal: Journal,
+        snapshots: SnapshotFile,
+        network: NetworkFile,
+        node: Signer,
+        local_user: PublicKey,
+        clock: Clock,
     ) -> None:
         self._journal = journal
+        self._snapshots = Snapshots(snapshots, journal, lambda: self.state)
         self._clock = clock
         self._node = node
         self._local_user = local_user
@@ -96,7 +105,7 @@ class Ledger:
         self._latest = 0
         self._on_kill: list[Callable[[], None]] = []
         self.network = network
-        self.state = State(network)
+        self.state = State(network, journal)
         self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user, self._write)
         self.checked_ms = UnixMs(0)
         """When Σ was last added up anew."""
@@ -113,14 +122,15 @@ class Ledger:
         journal_key: bytes,
         accept_rollback: bool = False,
     ) -> Self:
-        """Read and re-hash the whole journal, up to the head this node signed last.
+        """Re-hash the whole journal, up to the head this node signed last, and fold what its snapshot does not hold.
 
         Raises ``JournalCorrupt``, ``JournalRollback``, ``NetworkFileError``.
         """
         journal = Journal.open(path, journal_key, accept_rollback=accept_rollback)
-        ledger = cls(journal, network, node, local_user, clock)
+        snapshots = SnapshotFile(path.with_suffix(".snapshot"), journal_key, network)
+        ledger = cls(journal, snapshots, network, node, local_user, clock)
         try:
-            ledger._replay()
+            ledger._fold()
         except BaseException:
             journal.abandon()
             raise
@@ -143,6 +153,7 @@ class Ledger:
         self.check_balance()
 
     async def close(self) -> None:
+        await self._snapshots.close()
         await self._journal.close()
         self._countersigner.close()
 
@@ -178,6 +189,7 @@ class Ledger:
         for offset, content in enumerate(contents, start=1):
             known = admitted if isinstance(content, Envelope) else None
             self.state.apply(Entry(seq + offset, at_ms, content), known)
+        self._snapshots.follow()
         return written
 
     async def durable(self) -> None:
@@ -198,16 +210,20 @@ class Ledger:
             self._degraded = False
 
     def _recover(self) -> None:
-        """The disk refused a group: go back to what is durable, stop selling until writing works again."""
+        """The disk refused a group: go back to what is durable, stop selling until writing works again.
+
+        Runs in the writer's thread: what came after the newest snapshot is folded, while the event loop goes on.
+        """
         self._degraded = True
         try:
-            self._replay()
+            self._fold(again=True)
         except StartError as error:
             self.gate.halted = error.message
 
-    def _replay(self) -> None:
-        state = State(self.network)
-        for entry in self._journal.replay():
+    def _fold(self, *, again: bool = False) -> None:
+        snapshot = self._snapshots.read()
+        state, after = (snapshot.state, snapshot.seq) if snapshot else (State(self.network, self._journal), 0)
+        for entry in self._journal.replay(after, again=again):
             try:
                 state.apply(entry)
             except (InvalidProof, InvalidSignature) as error:

@@ -5,30 +5,40 @@
 """
 
 from tirami.core.keys import Digest
+from tirami.ledger.columns import ByteColumn
 from tirami.verify import empty_root, largest_power_of_two_below, leaf_hash, node_hash
+
+_HASH = 32
 
 
 class MerkleLog:
-    """Append-only tree; ``levels[k][i]`` is the hash of the complete subtree of 2ᵏ leaves starting at i·2ᵏ."""
+    """Append-only tree; hash i of ``levels[k]`` is that of the complete subtree of 2ᵏ leaves starting at i·2ᵏ.
+
+    64 bytes a leaf.
+    """
 
     def __init__(self) -> None:
-        self._levels: list[list[Digest]] = [[]]
+        self._levels = [ByteColumn()]
         self._root = (0, empty_root())
 
     @property
     def size(self) -> int:
-        return len(self._levels[0])
+        return len(self._levels[0]) // _HASH
+
+    def leaf(self, index: int) -> Digest:
+        """Hash of the leaf at ``index``."""
+        return self._hash(0, index)
 
     def append(self, leaf: bytes) -> int:
         """Add a leaf (raw bytes, hashed here) and return its index."""
         index = self.size
-        self._levels[0].append(leaf_hash(leaf))
+        self._levels[0] += leaf_hash(leaf)
         level = 0
         while (index >> level) & 1:
             below = self._levels[level]
             if level + 1 == len(self._levels):
-                self._levels.append([])
-            self._levels[level + 1].append(node_hash(below[-2], below[-1]))
+                self._levels.append(ByteColumn())
+            self._levels[level + 1] += node_hash(bytes(below[-2 * _HASH : -_HASH]), bytes(below[-_HASH:]))
             level += 1
         return index
 
@@ -49,10 +59,13 @@ class MerkleLog:
             return []
         return self._subproof(first, 0, second, complete=True)
 
+    def _hash(self, level: int, index: int) -> Digest:
+        return Digest(bytes(self._levels[level][index * _HASH : index * _HASH + _HASH]))
+
     def _subtree(self, start: int, size: int) -> Digest:
         if size & (size - 1) == 0:
             level = size.bit_length() - 1
-            return self._levels[level][start >> level]
+            return self._hash(level, start >> level)
         left = largest_power_of_two_below(size)
         return node_hash(self._subtree(start, left), self._subtree(start + left, size - left))
 

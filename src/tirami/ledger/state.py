@@ -1,15 +1,15 @@
 """The node's state: one pure ``apply`` over journal entries (I-15: state = fold(journal))."""
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tirami.core.keys import Digest
 from tirami.core.units import Flop, Trm, UnixMs
 from tirami.ledger.accounts import key_account, local_account
 from tirami.ledger.admission import LOCAL, Admitted, allowance_rule, read
 from tirami.ledger.book import Book
+from tirami.ledger.columns import U32, Column
 from tirami.ledger.entries import (
     BreakerTripped,
     Entry,
@@ -21,24 +21,13 @@ from tirami.ledger.entries import (
 )
 from tirami.ledger.holds import Holds
 from tirami.ledger.log import MerkleLog
+from tirami.ledger.records import EntrySource, Nowhere, Records, StoredRecord
 from tirami.ledger.settings import Settings
 from tirami.ledger.usage import Usage
 from tirami.proto import Envelope, Grant, NetworkFile, Trade, Transfer, leaf
 
 QUOTA = b"quota"
 """Prefix under which an issuer's grants are numbered, apart from what it pays as a node."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
-    """A record in the journal: its leaf in the log, its entry, when it was written, and its contents."""
-
-    leaf_index: int
-    seq: int
-    at_ms: UnixMs
-    record_id: Digest
-    body: Trade | Grant | Transfer
-    envelope: Envelope
 
 
 @dataclass(slots=True)
@@ -60,21 +49,23 @@ class Totals:
 
 
 class State:
-    """Book, holds, settings, log and indexes; changed by :meth:`apply` and nothing else."""
+    """Book, holds, settings, log and indexes; changed by :meth:`apply` and nothing else.
 
-    def __init__(self, network: NetworkFile) -> None:
+    About 200 bytes a record: bodies are read again from ``source``, the journal they came from.
+    """
+
+    def __init__(self, network: NetworkFile, source: EntrySource | None = None) -> None:
         self.network = network
         self.book = Book(allowance_rule(network))
         self.holds = Holds()
         self.settings = Settings()
         self.log = MerkleLog()
-        self.records: list[StoredRecord] = []
+        self.records = Records(self.log, self.book.ids, source or Nowhere())
         self.network_totals = Totals()
         self.local_totals = Totals()
         self.usage = Usage()
         self.line_due: dict[bytes, UnixMs] = {}
-        self._by_id: dict[bytes, int] = {}
-        self._by_party: dict[bytes, list[int]] = defaultdict(list)
+        self._by_party: dict[bytes, Column] = {}
         self._trades_of: Counter[bytes] = Counter()
 
     def apply(self, entry: Entry, admitted: Admitted | None = None) -> None:
@@ -93,7 +84,7 @@ class State:
                     self.holds.start(self.settings.started.number_floor, self.settings.started.incarnation)
 
     def stored(self, record_id: bytes) -> StoredRecord | None:
-        index = self._by_id.get(record_id)
+        index = self.book.ids.find(record_id)
         return None if index is None else self.records[index]
 
     def trades_of(self, party: bytes) -> int:
@@ -102,17 +93,16 @@ class State:
 
     def newest_first(self, party: bytes | None, before: int | None) -> Iterator[StoredRecord]:
         """Records, newest first, with leaf index < ``before``; of one party when given."""
-        indexes = range(len(self.records)) if party is None else self._by_party.get(party, [])
+        indexes = range(len(self.records)) if party is None else self._by_party.get(party, ())
         end = len(indexes) if before is None else bisect_left(indexes, before)
         return (self.records[indexes[i]] for i in range(end - 1, -1, -1))
 
     def _apply_record(self, seq: int, at_ms: UnixMs, admitted: Admitted) -> None:
-        if admitted.record_id in self._by_id:
+        if admitted.record_id in self.book:
             return
         body = admitted.body
         index = self.log.append(leaf(admitted.envelope))
-        self.records.append(StoredRecord(index, seq, at_ms, admitted.record_id, body, admitted.envelope))
-        self._by_id[admitted.record_id] = index
+        self.records.add(seq)
         self.book.add(admitted.record_id, admitted.demand)
         match body:
             case Trade():
@@ -142,7 +132,10 @@ class State:
 
     def _index(self, index: int, *parties: bytes) -> None:
         for party in parties:
-            self._by_party[party].append(index)
+            column = self._by_party.get(party)
+            if column is None:
+                column = self._by_party[party] = Column(U32)
+            column.append(index)
 
     def net(self, key: bytes, *, local: bool) -> Trm:
         return self.book.net(local_account(key) if local else key_account(key))

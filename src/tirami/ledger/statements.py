@@ -11,7 +11,8 @@ from itertools import takewhile
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.units import UnixMs
 from tirami.ledger.ledger import Ledger
-from tirami.ledger.state import State, StoredRecord
+from tirami.ledger.records import StoredRecord
+from tirami.ledger.state import State
 from tirami.proto import Signed, Statement, StatementTrade, Trade, signed, statement_trade
 from tirami.verify import NOBODY, Tally
 

@@ -6,6 +6,7 @@ refused, and so is one without a tip: the file is made, durable, before the firs
 key. Restoring both files together cannot be seen without a witness (SECURITY.md says so).
 """
 
+import fcntl
 import hmac
 import os
 import struct
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tirami.core.errors import JournalRollback
+from tirami.core.errors import DataDirLocked, JournalRollback
 
 _MAGIC = b"TIRAMIT1"
 _LAYOUT = struct.Struct(">8sQ32s16s")
@@ -63,8 +64,14 @@ class TipFile:
 
         Raises:
             JournalRollback: there is no tip, or neither slot can be read.
+            DataDirLocked: somebody else has the journal of this tip open.
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise DataDirLocked(f"the journal of {path} is in use by another process") from None
         data = os.pread(descriptor, 2 * _SLOT, 0)
         first, second = unpack_tip(data[:_SLOT], key), unpack_tip(data[_SLOT:], key)
         known = [tip for tip in (first, second) if tip is not None]
@@ -77,7 +84,7 @@ class TipFile:
         last = Tip(0, genesis)
         os.pwrite(descriptor, pack_tip(last, key).ljust(2 * _SLOT, b"\0"), 0)
         os.fsync(descriptor)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         return cls(descriptor, key, last, turn=1, lost=True)
 
     def write(self, tip: Tip, *, both: bool = False) -> None:
@@ -93,7 +100,7 @@ class TipFile:
         os.close(self._descriptor)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -155,7 +155,7 @@ def _destination(config: Config, staged: Path) -> Path:
 
 def _journal_files(journal: Path) -> list[Path]:
     return [journal, journal.with_name(f"{journal.name}-wal"), journal.with_name(f"{journal.name}-shm"),
-            journal.with_suffix(".tip")]  # fmt: skip
+            journal.with_suffix(".tip"), journal.with_suffix(".snapshot")]  # fmt: skip
 
 
 async def _begin_anew(staged: Path, manifest: Manifest, clock: Clock) -> Restored:

@@ -26,8 +26,9 @@ def journal_path(config: Config) -> Path:
 class Home:
     """The data directory of one node, locked for this process until :meth:`close`.
 
-    Files: ``node.key`` and ``admin.token`` (secrets, 0600), ``journal.db`` and ``journal.tip``, ``journal.path`` (where
-    the journal is that goes with the key), ``node.json`` (pid and URL of the running node), ``lock``.
+    Files: ``node.key`` and ``admin.token`` (secrets, 0600), ``journal.db``, ``journal.tip`` and ``journal.snapshot``,
+    ``journal.path`` (where the journal is that goes with the key), ``node.json`` (pid and URL of the running node),
+    ``lock``.
     """
 
     def __init__(self, path: Path, lock: int) -> None:

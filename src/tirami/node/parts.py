@@ -1,5 +1,6 @@
 """What a node is made of, and the order in which it is put together and taken apart."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -58,7 +59,8 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         key, created = load_or_create_node_key(home.key_path)
         network, journal = network_of(config, key.public_key), journal_path(config)
         home.check_journal(journal, accept=config.journal.accept_rollback)
-        ledger = Ledger.open(
+        ledger = await asyncio.to_thread(  # re-hashing a large journal takes seconds, and a start can be broken off
+            Ledger.open,
             journal,
             network=network,
             node=key,
