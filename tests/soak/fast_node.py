@@ -1,13 +1,15 @@
 """``tirami`` under a clock that runs ahead: ``python -m tests.soak.fast_node start …``.
 
 ``FAST_FACTOR`` says how many times faster than the wall, ``FAST_SINCE`` from which second on, so that a restarted node
-goes on where the last one was. SIGUSR1 collects garbage.
+goes on where the last one was. SIGUSR1 collects garbage; a thread waits for it, so that the event loop's own signals
+stay undisturbed.
 """
 
 import gc
 import os
 import signal
 import time
+from threading import Thread
 
 from tirami.cli import main
 from tirami.core.units import UnixMs
@@ -28,7 +30,14 @@ class FastClock:
         return time.monotonic() * self._factor
 
 
+def collect() -> None:
+    while True:
+        signal.sigwait({signal.SIGUSR1})
+        gc.collect()
+
+
 if __name__ == "__main__":
     node.SystemClock = FastClock  # type: ignore[misc, assignment]
-    signal.signal(signal.SIGUSR1, lambda *_: gc.collect())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    Thread(target=collect, daemon=True).start()
     main()

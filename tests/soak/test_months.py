@@ -156,7 +156,7 @@ async def hour(day: Day, seconds: float, ending: str | None) -> None:
             group.create_task(live(day, person, until))
         await operate(day, seconds * 0.9)
         await asyncio.sleep(max(0.0, until - seconds * 0.05 - time.monotonic()))
-        day.memory.append((len(day.paid), resident(day.node)))
+        day.memory.append((len(day.paid), await asyncio.to_thread(resident, day.node)))
         if ending == "kill":
             day.node.kill()
         elif ending == "stop":
@@ -168,7 +168,7 @@ async def hour(day: Day, seconds: float, ending: str | None) -> None:
 def resident(node: NodeProcess) -> int:
     """Bytes in memory after the garbage has been collected."""
     node.process.send_signal(signal.SIGUSR1)
-    time.sleep(0.3)
+    time.sleep(1)
     status = Path(f"/proc/{node.process.pid}/status").read_text()
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
 
