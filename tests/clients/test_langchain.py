@@ -4,9 +4,11 @@ from typing import Any
 
 import openai
 import pytest
+from langchain_core.messages import HumanMessage
 
 from tests.clients.customer import MODEL, QUESTION, TESTING, Customer, new_customer
 from tests.clients.relay import Relay
+from tests.clients.shapes import CITIES, TIDE, WEATHER, Weather
 from tests.processes import NodeProcess
 
 langchain = pytest.importorskip("langchain_openai")
@@ -87,3 +89,58 @@ def test_who_leaves_a_stream_frees_its_slot(customer: Customer) -> None:
         stream.close()
         assert customer.idle()
     assert 1 <= bill.completion_tokens < 200
+
+
+# --- the rest of the dialect -------------------------------------------------------------------------------------
+
+
+def test_stop_words_and_several_choices(customer: Customer) -> None:
+    model = chat(customer, seed=11, temperature=0, max_tokens=40)
+    text = model.invoke(QUESTION).content
+    word = text.split()[8]
+    stopped = model.invoke(QUESTION, stop=[word])
+    assert (stopped.content, stopped.response_metadata["finish_reason"]) == (text[: text.index(word)], "stop")
+    with customer.billed() as bill:
+        several = chat(customer, n=3).generate([[HumanMessage(QUESTION)]])
+    assert len(several.generations[0]) == 3
+    assert several.llm_output["token_usage"]["completion_tokens"] == bill.completion_tokens
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_an_answer_in_a_shape(customer: Customer, method: str) -> None:
+    model = chat(customer, max_tokens=120).with_structured_output(Weather, method=method)
+    with customer.billed() as bill:
+        assert isinstance(model.invoke(QUESTION), Weather)
+    assert len(bill.trades) == 1
+
+
+def test_a_tool_that_must_be_called_is_called(customer: Customer) -> None:
+    bound = chat(customer, max_tokens=120).bind_tools([WEATHER, TIDE], tool_choice="any")
+    (call,) = bound.invoke(QUESTION).tool_calls
+    assert call["name"] in ("weather", "tide") and call["args"]["city"] in CITIES
+    named = chat(customer, max_tokens=120).bind_tools([WEATHER, TIDE], tool_choice="tide")
+    assert named.invoke(QUESTION).tool_calls[0]["name"] == "tide"
+
+
+def test_probabilities(customer: Customer) -> None:
+    answer = chat(customer, logprobs=True, top_logprobs=2).invoke(QUESTION)
+    assert len(answer.response_metadata["logprobs"]["content"]) == 12
+
+
+def test_embeddings(customer: Customer) -> None:
+    embeddings = langchain.OpenAIEmbeddings(
+        base_url=customer.url, api_key=customer.token, model=MODEL, check_embedding_ctx_length=False
+    )
+    with customer.billed() as bill:
+        one, two = embeddings.embed_documents(["The sea", "A ship"])
+    assert len(one) == len(two) > 100
+    assert bill.charged > 0
+
+
+def test_completions_and_responses(customer: Customer) -> None:
+    completing = langchain.OpenAI(base_url=customer.url, api_key=customer.token, model=MODEL, max_tokens=8)
+    assert completing.invoke("The sea is")
+    with customer.billed() as bill:
+        answer = chat(customer, use_responses_api=True).invoke(QUESTION)
+    assert answer.text
+    assert answer.usage_metadata["output_tokens"] == bill.completion_tokens

@@ -1,5 +1,6 @@
 """``litellm`` as a library: the node is one more OpenAI-compatible provider."""
 
+import json
 import os
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.clients.customer import MESSAGES, MODEL, TESTING, Customer, new_customer
 from tests.clients.relay import Relay
+from tests.clients.shapes import CITIES, WEATHER, Weather
 from tests.processes import NodeProcess
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # before its import: it would ask the network for prices
@@ -85,3 +87,44 @@ def test_who_leaves_a_stream_frees_its_slot(customer: Customer) -> None:
         stream.completion_stream.close()
         assert customer.idle()
     assert 1 <= bill.completion_tokens < 200
+
+
+# --- the rest of the dialect -------------------------------------------------------------------------------------
+
+
+def test_stop_words_and_several_choices(customer: Customer) -> None:
+    still = {"seed": 11, "temperature": 0, "max_tokens": 40}
+    text = litellm.completion(**asked(customer, **still)).choices[0].message.content
+    word = text.split()[8]
+    stopped = litellm.completion(**asked(customer, **still, stop=[word])).choices[0]
+    assert (stopped.message.content, stopped.finish_reason) == (text[: text.index(word)], "stop")
+    with customer.billed() as bill:
+        several = litellm.completion(**asked(customer, n=3))
+    assert len(several.choices) == 3
+    assert several.usage.completion_tokens == bill.completion_tokens
+
+
+def test_a_schema_and_a_tool(customer: Customer) -> None:
+    parsed = litellm.completion(**asked(customer, max_tokens=120, response_format=Weather))
+    Weather.model_validate_json(parsed.choices[0].message.content)
+    called = litellm.completion(**asked(customer, max_tokens=120, tools=[WEATHER], tool_choice="required"))
+    (call,) = called.choices[0].message.tool_calls
+    assert call.function.name == "weather" and json.loads(call.function.arguments)["city"] in CITIES
+    assert called.choices[0].finish_reason == "tool_calls"
+
+
+def test_probabilities(customer: Customer) -> None:
+    answer = litellm.completion(**asked(customer, logprobs=True, top_logprobs=2))
+    assert len(answer.choices[0].logprobs.content) == 12
+
+
+def test_completions_embeddings_and_responses(customer: Customer) -> None:
+    reached = {"api_base": customer.url, "api_key": customer.token, "max_retries": 0}
+    text = litellm.text_completion(
+        model=f"text-completion-openai/{MODEL}", prompt="The sea is", max_tokens=8, **reached
+    )
+    assert text.choices[0].text
+    vectors = litellm.embedding(model=f"openai/{MODEL}", input=["The sea"], encoding_format="float", **reached)
+    assert len(vectors.data[0]["embedding"]) > 100
+    response = litellm.responses(model=f"openai/{MODEL}", input="The sea", max_output_tokens=8, **reached)
+    assert response.usage.output_tokens == 8

@@ -11,6 +11,7 @@ import pytest
 
 from tests.clients.customer import MODEL, QUESTION, Customer
 from tests.clients.relay import Relay
+from tests.clients.shapes import Weather
 
 llm = pytest.importorskip("llm")
 openai_models = pytest.importorskip("llm.default_plugins.openai_models")
@@ -80,3 +81,40 @@ def test_an_answer_that_did_not_arrive_costs_nothing(customer: Customer, wire: R
         assert answer.text()
     assert wire.posts == 2
     assert len(bill.trades) == 1 and bill.completion_tokens == answer.usage().output
+
+
+# --- the rest of the dialect -------------------------------------------------------------------------------------
+
+
+def test_stop_words(customer: Customer) -> None:
+    still = {"stream": False, "seed": 11, "temperature": 0, "max_tokens": 40}
+    text = model(customer).prompt(QUESTION, **still).text()
+    word = text.split()[8]
+    assert model(customer).prompt(QUESTION, **still, stop=word).text() == text[: text.index(word)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_in_a_shape(customer: Customer, stream: bool) -> None:
+    with customer.billed() as bill:
+        answer = model(customer).prompt(QUESTION, schema=Weather, stream=stream, max_tokens=120)
+        Weather.model_validate_json(answer.text())
+    assert answer.usage().output == bill.completion_tokens
+
+
+def test_tools_are_offered(customer: Customer) -> None:
+    def weather(city: str) -> str:
+        """Look up the weather of a city."""
+        return f"rain in {city}"
+
+    with customer.billed() as bill:
+        answer = model(customer).prompt(QUESTION, tools=[weather], stream=False, max_tokens=60)
+        assert answer.text() or answer.tool_calls()
+    assert len(bill.trades) == 1
+
+
+def test_responses(customer: Customer) -> None:
+    with customer.billed() as bill:
+        asked = openai_models.Responses("ours", key=customer.token, model_name=MODEL, api_base=customer.url)
+        answer = asked.prompt(QUESTION, stream=False)
+        assert answer.text()
+    assert answer.usage().output == bill.completion_tokens

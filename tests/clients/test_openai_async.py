@@ -8,6 +8,7 @@ import pytest
 
 from tests.clients.customer import MESSAGES, MODEL, Customer
 from tests.clients.relay import Relay
+from tests.clients.shapes import WEATHER, Weather
 
 pytestmark = pytest.mark.model
 
@@ -80,3 +81,34 @@ async def test_an_answer_that_did_not_arrive_costs_nothing(wire: Relay, customer
             answer = await client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=64)
     assert wire.posts == 2
     assert bill.is_for(answer.usage, answer.x_tirami)
+
+
+# --- the rest of the dialect -------------------------------------------------------------------------------------
+
+
+async def test_everything_at_once(client: openai.AsyncOpenAI, customer: Customer) -> None:
+    chat = {"model": MODEL, "messages": MESSAGES, "max_tokens": 120}
+    with customer.billed() as bill:
+        chosen, parsed, called, completed, vectors, response = await asyncio.gather(
+            client.chat.completions.create(**{**chat, "max_tokens": 8}, n=2),  # type: ignore[call-overload]
+            client.chat.completions.parse(**chat, response_format=Weather),  # type: ignore[arg-type]
+            client.chat.completions.create(**chat, tools=[WEATHER], tool_choice="required"),  # type: ignore[call-overload]
+            client.completions.create(model=MODEL, prompt="The sea", max_tokens=8),
+            client.embeddings.create(model=MODEL, input="The sea"),
+            client.responses.create(model=MODEL, input="The sea", max_output_tokens=8),
+        )
+    assert len(chosen.choices) == 2
+    assert isinstance(parsed.choices[0].message.parsed, Weather)
+    assert called.choices[0].message.tool_calls[0].function.name == "weather"
+    assert completed.choices[0].text and vectors.data[0].embedding and response.output_text
+    answers = (chosen, parsed, called, completed, vectors, response)
+    assert bill.charged == sum(answer.model_extra["x_tirami"]["trm_cost"] for answer in answers)
+
+
+async def test_the_schema_helper_streams(client: openai.AsyncOpenAI) -> None:
+    asked = {"model": MODEL, "messages": MESSAGES, "max_tokens": 120, "response_format": Weather}
+    async with client.chat.completions.stream(**asked) as stream:  # type: ignore[arg-type]
+        async for _ in stream:
+            pass
+        final = await stream.get_final_completion()
+    assert isinstance(final.choices[0].message.parsed, Weather)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.clients.customer import MODEL, TESTING, Customer, new_customer
 from tests.clients.relay import Relay
+from tests.clients.shapes import CITIES
 from tests.processes import NodeProcess
 
 HERE = Path(__file__).parent / "node"
@@ -130,3 +131,49 @@ def test_an_answer_that_did_not_arrive_costs_nothing(run: Run, customer: Custome
         assert run("lost", url=wire.url)["kind"] == "APIConnectionError"
         assert customer.idle()
     assert nothing.is_nothing()
+
+
+# --- the rest of the dialect -------------------------------------------------------------------------------------
+
+
+def test_stop_words(run: Run) -> None:
+    seen = run("stop")
+    assert (seen["said"], seen["finish"]) == (seen["expected"], "stop")
+
+
+def test_several_choices_are_all_billed(run: Run, customer: Customer) -> None:
+    with customer.billed() as bill:
+        seen = run("choices")
+    assert seen["indexes"] == [0, 1, 2]
+    assert seen["usage"]["completion_tokens"] == bill.completion_tokens
+    assert seen["x"]["trm_cost"] == bill.charged
+
+
+def test_each_token_has_its_probability(run: Run) -> None:
+    seen = run("logprobs")
+    assert len(seen["tokens"]) == 12 and "".join(seen["tokens"]) == seen["text"]
+
+
+def test_the_clients_schema_helper_gets_its_object(run: Run, customer: Customer) -> None:
+    with customer.billed() as bill:
+        seen = run("schema")
+    assert seen["parsed"]["sky"] in ("clear", "cloudy") and isinstance(seen["parsed"]["warm"], bool)
+    assert bill.is_for(SimpleNamespace(**seen["usage"]), seen["x"])
+
+
+def test_tools_are_called_as_chosen(run: Run) -> None:
+    seen = run("tools")
+    assert seen["required"]["finish"] == "tool_calls" and seen["required"]["call"]["name"] in ("weather", "tide")
+    assert seen["named"]["call"]["name"] == "tide"
+    assert json.loads(seen["named"]["call"]["arguments"])["city"] in CITIES
+    assert seen["none"]["call"] is None and seen["none"]["content"]
+    assert seen["auto"]["call"] or seen["auto"]["content"]
+    assert run("streamed_tool")["name"] == "weather"
+
+
+def test_completions_embeddings_and_responses(run: Run, customer: Customer) -> None:
+    with customer.billed() as bill:
+        seen = run("others")
+    assert seen["text"] and seen["said"] and seen["streamed"]
+    assert len(set(seen["sizes"])) == 1 and len(seen["sizes"]) == 2
+    assert len(bill.trades) >= 3

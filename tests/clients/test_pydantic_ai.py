@@ -9,15 +9,17 @@ import pytest
 
 from tests.clients.customer import MODEL, QUESTION, Customer, new_customer
 from tests.clients.relay import Relay
+from tests.clients.shapes import Weather
 from tests.processes import NodeProcess
 
 pytest.importorskip("pydantic_ai")
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, NativeOutput, ToolOutput
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import UsageLimits
 
 pytestmark = pytest.mark.model
 SHORT = ModelSettings(max_tokens=12)
@@ -96,3 +98,50 @@ async def test_an_answer_that_did_not_arrive_costs_nothing(customer: Customer, w
             result = await asked.run(QUESTION, model_settings=ModelSettings(max_tokens=64))
     assert wire.posts == 3
     assert len(bill.trades) == 1 and bill.completion_tokens == result.usage.output_tokens
+
+
+# --- the rest of the dialect -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [NativeOutput(Weather), ToolOutput(Weather)], ids=["schema", "tool"])
+async def test_an_answer_in_a_shape(customer: Customer, shape: Any) -> None:
+    with customer.billed() as bill:
+        async with agent(customer, output_type=shape) as asked:
+            result = await asked.run(QUESTION, model_settings=ModelSettings(max_tokens=120))
+    assert isinstance(result.output, Weather)
+    assert result.usage.output_tokens == bill.completion_tokens
+
+
+async def test_tools_are_offered(customer: Customer) -> None:
+    called = []
+
+    def weather(city: str) -> str:
+        """Look up the weather of a city."""
+        called.append(city)
+        return f"rain in {city}"
+
+    with customer.billed() as bill:
+        async with agent(customer, tools=[weather]) as asked:
+            result = await asked.run(
+                QUESTION, model_settings=ModelSettings(max_tokens=40), usage_limits=UsageLimits(request_limit=4)
+            )
+    assert result.output
+    assert len(bill.trades) == 1 + len(called)
+
+
+async def test_stop_words(customer: Customer) -> None:
+    still = ModelSettings(max_tokens=40, seed=11, temperature=0)
+    async with agent(customer) as asked:
+        text = (await asked.run(QUESTION, model_settings=still)).output
+        word = text.split()[8]
+        stopped = await asked.run(QUESTION, model_settings=ModelSettings(**still, stop_sequences=[word]))
+    assert stopped.output.strip() == text[: text.index(word)].strip()
+
+
+async def test_responses(customer: Customer) -> None:
+    with customer.billed() as bill:
+        async with openai.AsyncOpenAI(base_url=customer.url, api_key=customer.token, max_retries=0) as client:
+            model = OpenAIResponsesModel(MODEL, provider=OpenAIProvider(openai_client=client))
+            result = await Agent(model).run(QUESTION, model_settings=ModelSettings(max_tokens=16))
+    assert result.output
+    assert result.usage.output_tokens == bill.completion_tokens == 16

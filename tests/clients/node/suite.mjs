@@ -1,6 +1,8 @@
 // Scenarios of the official OpenAI client for Node: `node suite.mjs NAME` with BASE_URL, API_KEY and MODEL in the
 // environment prints what the client saw as one JSON document; the Python test compares it with the bill.
 import OpenAI from "openai";
+import { zodResponseFormat } from "openai/helpers/zod";
+import { z } from "zod";
 
 const model = process.env.MODEL;
 const messages = [{ role: "user", content: "Tell me about the sea." }];
@@ -8,6 +10,13 @@ const client = (options = {}) =>
   new OpenAI({ baseURL: process.env.BASE_URL, apiKey: process.env.API_KEY, maxRetries: 0, ...options });
 const ask = (more = {}, options = {}) =>
   client(options).chat.completions.create({ model, messages, max_tokens: 12, ...more });
+
+const Weather = z.object({ sky: z.enum(["clear", "cloudy"]), warm: z.boolean() });
+const city = { type: "string", enum: ["Oslo", "Rome", "Lima"] };
+const tool = (name) => ({
+  type: "function",
+  function: { name, parameters: { type: "object", properties: { city }, required: ["city"], additionalProperties: false } },
+});
 
 /** What a refusal looks like to the client: its class, status, code and parameter. */
 async function refused(work) {
@@ -96,6 +105,56 @@ const scenarios = {
 
   async lost() {
     return refused(() => ask({ max_tokens: 200 }));
+  },
+
+  async stop() {
+    const still = { seed: 11, temperature: 0, max_tokens: 40 };
+    const text = (await ask(still)).choices[0].message.content;
+    const word = text.split(/\s+/).filter(Boolean)[8];
+    const stopped = (await ask({ ...still, stop: word })).choices[0];
+    return { expected: text.slice(0, text.indexOf(word)), said: stopped.message.content, finish: stopped.finish_reason };
+  },
+
+  async choices() {
+    const answer = await ask({ n: 3, temperature: 1.3 });
+    return { indexes: answer.choices.map((choice) => choice.index), usage: answer.usage, x: answer.x_tirami };
+  },
+
+  async logprobs() {
+    const [choice] = (await ask({ logprobs: true, top_logprobs: 2 })).choices;
+    return { tokens: choice.logprobs.content.map((entry) => entry.token), text: choice.message.content };
+  },
+
+  async schema() {
+    const response_format = zodResponseFormat(Weather, "weather");
+    const answer = await client().chat.completions.parse({ model, messages, max_tokens: 120, response_format });
+    return { parsed: answer.choices[0].message.parsed, usage: answer.usage, x: answer.x_tirami };
+  },
+
+  async tools() {
+    const tools = [tool("weather"), tool("tide")];
+    const call = async (tool_choice) => {
+      const [choice] = (await ask({ max_tokens: 120, tools, tool_choice })).choices;
+      return { finish: choice.finish_reason, content: choice.message.content, call: choice.message.tool_calls?.[0]?.function ?? null };
+    };
+    const named = { type: "function", function: { name: "tide" } };
+    return { required: await call("required"), named: await call(named), none: await call("none"), auto: await call("auto") };
+  },
+
+  async streamed_tool() {
+    const asked = { model, messages, max_tokens: 120, tools: [tool("weather")], tool_choice: "required" };
+    const answer = await client().chat.completions.stream(asked).finalChatCompletion();
+    return answer.choices[0].message.tool_calls[0].function;
+  },
+
+  async others() {
+    const completed = await client().completions.create({ model, prompt: "The sea is", max_tokens: 8 });
+    const vectors = await client().embeddings.create({ model, input: ["The sea", "A ship"] });
+    const response = await client().responses.create({ model, input: "The sea", max_output_tokens: 8 });
+    let streamed = "";
+    for await (const event of await client().responses.create({ model, input: "The sea", max_output_tokens: 8, stream: true }))
+      if (event.type === "response.output_text.delta") streamed += event.delta;
+    return { text: completed.choices[0].text, sizes: vectors.data.map((entry) => entry.embedding.length), said: response.output_text, streamed };
   },
 };
 
