@@ -3,9 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
-CLEAR := build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+CLEAR := build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage mutants
 
-.PHONY: demo test soak bench lint status clean install format
+.PHONY: demo test soak bench mutants lint status clean install format
 .NOTPARALLEL:
 
 install: $(STAMP)
@@ -38,6 +38,11 @@ soak: install
 
 bench: install
 	$(BIN)/python -m bench
+
+# Hours: each of some thousand small changes to the rules of money runs the tests that touch it. Not part of any tier.
+mutants: install
+	nice -n 19 $(BIN)/mutmut run
+	$(BIN)/python -m tools.mutants
 
 status: install
 	$(BIN)/python -m tools.status

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 

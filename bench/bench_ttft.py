@@ -1,14 +1,12 @@
 """What the node adds to the time to first token, at 50 requests a second against the testing engine."""
 
-import asyncio
 import tempfile
-import time
 from pathlib import Path
 from statistics import quantiles
 
-import aiohttp
 from tests.processes import NodeProcess
 
+from bench.load import question, steady
 from bench.pairs import PAIRS
 from bench.result import Result, measured
 from tirami.testing import EngineProcess
@@ -16,32 +14,9 @@ from tirami.testing import EngineProcess
 RATE, SECONDS = 50, 4
 
 
-async def first_token(session: aiohttp.ClientSession, url: str) -> float:
-    """Milliseconds from the request to the first piece of text."""
-    body = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 8, "stream": True}
-    began = time.perf_counter()
-    first = 0.0
-    async with session.post(f"{url}/chat/completions", json=body) as reply:
-        reply.raise_for_status()
-        async for line in reply.content:
-            if (
-                not first
-                and b'"content": "' in line.replace(b'":"', b'": "')
-                and b'"content": ""' not in line.replace(b'":"', b'": "')
-            ):
-                first = (time.perf_counter() - began) * 1000
-    return first
-
-
 async def series(url: str) -> list[float]:
-    """First tokens of a steady stream of requests."""
-    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-        tasks = []
-        began = time.perf_counter()
-        for index in range(RATE * SECONDS):
-            await asyncio.sleep(max(0.0, began + index / RATE - time.perf_counter()))
-            tasks.append(group.create_task(first_token(session, url)))
-    return [task.result() for task in tasks]
+    """Milliseconds to the first token of a steady stream of requests."""
+    return [timing.first for timing in await steady(url, question(), RATE, SECONDS)]
 
 
 async def run() -> list[Result]:

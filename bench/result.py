@@ -27,3 +27,8 @@ def measured(
     met = (least is None or middle >= least) and (most is None or middle <= most)
     spread = (max(values) - min(values)) / middle if middle else 0.0
     return Result(name, round(middle, 4), unit, goal, met, len(values), round(spread, 3))
+
+
+def skipped(name: str, reason: str) -> Result:
+    """What could not be measured here, and why. It counts as a miss: nothing was shown."""
+    return Result(f"{name} (not measured: {reason})", 0.0, "", "reported", False, 0, 0.0)

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
+"""Few examples, always the same: thousands of mutants are tried (``make mutants``)."""
 
 ROWS = Path(__file__).resolve().parent.parent / "build" / "rows.json"
 _results: dict[str, dict[str, dict[str, str | None]]] = {}

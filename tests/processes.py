@@ -18,10 +18,17 @@ class NodeProcess:
     """``tirami start`` (or ``node``) in a process of its own; its log goes to ``node.log`` in the data directory."""
 
     def __init__(
-        self, data_dir: Path, *options: str, env: dict[str, str] | None = None, command: str = "start"
+        self,
+        data_dir: Path,
+        *options: str,
+        env: dict[str, str] | None = None,
+        command: str = "start",
+        program: str = "tirami.cli",
     ) -> None:
+        """``program``: the module to run, for a command line with something of it replaced."""
         self.data_dir = data_dir
         self.command = command
+        self.program = program
         self.options = options
         self._env = {**os.environ, "HOME": str(data_dir.parent), **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -31,7 +38,7 @@ class NodeProcess:
         """Wait until it serves. Raises ``AssertionError`` with the end of its log when it does not."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         (self.data_dir / "node.json").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "tirami.cli", self.command, "--data-dir", str(self.data_dir), "--port", "0"]
+        command = [sys.executable, "-m", self.program, self.command, "--data-dir", str(self.data_dir), "--port", "0"]
         with (self.data_dir / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env

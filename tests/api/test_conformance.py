@@ -1,5 +1,6 @@
 """Schemathesis against a running node: whatever it is asked, it answers as the OpenAPI document says."""
 
+import re
 from typing import Any
 
 import pytest
@@ -15,10 +16,16 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.api.conftest import Target
-from tirami.api import BY_NAME, openapi
+from tirami.api import BY_NAME, Operation, Scope, openapi
 
-LEFT_OUT = {"kill", "transfer", "set_policy", "tokens", "issue_token", "revoke_token", "rotate_token"}
-"""They would change what the other requests meet."""
+SWITCHES = re.compile("/v1/tirami/(kill|policy|tokens|approvals|models)")
+"""Who may use these changes what everybody else meets: they have a run of their own."""
+
+
+def is_switch(operation: Operation) -> bool:
+    return operation.scope is Scope.ADMIN and SWITCHES.match(operation.path) is not None
+
+
 CHECKS: list[Any] = [
     not_a_server_error,
     status_code_conformance,
@@ -26,9 +33,7 @@ CHECKS: list[Any] = [
     response_schema_conformance,
 ]
 SCHEMA = schemathesis.openapi.from_dict(openapi("0"))
-OPERATIONS = {
-    name: SCHEMA[operation.path][operation.method] for name, operation in BY_NAME.items() if name not in LEFT_OUT
-}
+OPERATIONS = {name: SCHEMA[operation.path][operation.method] for name, operation in BY_NAME.items()}
 MODES = [
     (name, mode)
     for name in OPERATIONS
@@ -36,17 +41,24 @@ MODES = [
     if mode is GenerationMode.POSITIVE or BY_NAME[name].query or BY_NAME[name].body or "{id}" in BY_NAME[name].path
 ]
 """Nothing can be asked wrongly where nothing is asked, and any text may be the name of a model."""
+HARMLESS = [(name, mode) for name, mode in MODES if not is_switch(BY_NAME[name])]
+OWN_RUN = [(name, mode) for name, mode in MODES if is_switch(BY_NAME[name])]
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 
-@pytest.mark.parametrize("scope", ["admin", "read_only"])
-@pytest.mark.parametrize(("name", "mode"), MODES, ids=[f"{name}-{mode.value}" for name, mode in MODES])
-def test_every_reply_is_the_documented_one(target: Target, name: str, scope: str, mode: GenerationMode) -> None:
-    headers = {"authorization": f"Bearer {target.tokens[scope]}"}
+IDS = "{0[0]}-{0[1].value}".format
+ENOUGH, REFUSED, MANY = 8, 2, 250
+"""Examples of an operation: in every test run, where the scope does not suffice, and in the long run."""
+
+
+def conform(target: Target, name: str, mode: GenerationMode, examples: int) -> None:
+    """Ask that many different things. Raises when a reply is not one that the operation declares."""
+    if target.scope < BY_NAME[name].scope:
+        examples = REFUSED
     with requests.Session() as session:
 
         @settings(
-            max_examples=15,
+            max_examples=examples,
             deadline=None,
             derandomize=True,
             database=None,
@@ -55,21 +67,50 @@ def test_every_reply_is_the_documented_one(target: Target, name: str, scope: str
         )
         @given(OPERATIONS[name].as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
-            reply = case.call(base_url=target.url, session=session, headers=headers, timeout=20)
+            reply = case.call(base_url=target.url, session=session, headers=target.headers, timeout=20)
             case.validate_response(reply, checks=CHECKS)
 
         ask()
 
 
-def test_replies_about_things_that_exist(target: Target) -> None:
-    headers = {"authorization": f"Bearer {target.tokens['admin']}"}
+@pytest.mark.parametrize("case", HARMLESS, ids=IDS)
+def test_every_reply_is_the_documented_one(target: Target, case: tuple[str, GenerationMode]) -> None:
+    conform(target, *case, ENOUGH)
+
+
+@pytest.mark.parametrize("case", OWN_RUN, ids=IDS)
+def test_switches_reply_as_documented_too(switch_target: Target, case: tuple[str, GenerationMode]) -> None:
+    conform(switch_target, *case, ENOUGH)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in OWN_RUN}))
+def test_nobody_else_reaches_a_switch(target: Target, name: str) -> None:
+    if target.scope is not Scope.ADMIN:
+        conform(target, name, GenerationMode.POSITIVE, REFUSED)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_many_more_replies_are_documented_ones(target: Target) -> None:
+    for name, mode in HARMLESS:
+        conform(target, name, mode, MANY)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_many_more_replies_of_switches_are_documented_ones(switch_target: Target) -> None:
+    for name, mode in OWN_RUN:
+        conform(switch_target, name, mode, MANY)
+
+
+def test_replies_about_things_that_exist(admin_target: Target) -> None:
     messages = [{"role": "user", "content": "hello there"}]
     with requests.Session() as session:
 
         def reply(name: str, path: dict[str, str], body: dict[str, object] | None = None, **query: str) -> Any:
             extra = {} if body is None else {"body": body, "media_type": "application/json"}
             case = OPERATIONS[name].Case(path_parameters=path, query=query, **extra)
-            answer = case.call(base_url=target.url, session=session, headers=headers, timeout=20)
+            answer = case.call(base_url=admin_target.url, session=session, headers=admin_target.headers, timeout=20)
             assert answer.status_code == 200, (name, answer.content)
             case.validate_response(answer, checks=CHECKS)
             return answer
@@ -109,19 +150,19 @@ def test_replies_about_things_that_exist(target: Target) -> None:
             reply(name, {})
 
 
-def test_a_stream_is_the_documented_one(target: Target) -> None:
+def test_a_stream_is_the_documented_one(admin_target: Target) -> None:
     body = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 5, "stream": True}
     case = OPERATIONS["chat_completions"].Case(body=body, media_type="application/json")
-    headers = {"authorization": f"Bearer {target.tokens['admin']}"}
-    answer = case.call(base_url=target.url, headers=headers, timeout=20)
+    answer = case.call(base_url=admin_target.url, headers=admin_target.headers, timeout=20)
     if answer.status_code != 200 or not answer.headers["content-type"][0].startswith("text/event-stream"):
         raise RuntimeError("this is no stream")
     case.validate_response(answer, checks=CHECKS)
 
 
 @pytest.mark.parametrize("content", ['"\\ud800"', '[{"type":"text","text":"\\udfff"}]'])
-def test_half_a_character_is_a_client_error(target: Target, content: str) -> None:
+def test_half_a_character_is_a_client_error(admin_target: Target, content: str) -> None:
     body = f'{{"messages":[{{"role":"user","content":{content}}}],"max_tokens":3}}'
-    headers = {"authorization": f"Bearer {target.tokens['admin']}"}
-    answer = requests.post(f"{target.url}/v1/chat/completions", data=body, headers=headers, timeout=20)
+    answer = requests.post(
+        f"{admin_target.url}/v1/chat/completions", data=body, headers=admin_target.headers, timeout=20
+    )
     assert answer.status_code == 400, answer.text

@@ -70,7 +70,7 @@ def test_errors_name_the_one_envelope() -> None:
                 assert response["content"]["application/json"]["schema"]["$ref"] == "#/components/schemas/Error"
 
 
-def test_a_running_node_serves_this_document(target: Target) -> None:
-    served = httpx2.get(f"{target.url}/openapi.json").json()
+def test_a_running_node_serves_this_document(admin_target: Target) -> None:
+    served = httpx2.get(f"{admin_target.url}/openapi.json").json()
     served["info"]["version"] = "1.2.3"
     assert served == json.loads(json.dumps(DOCUMENT))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.ledger.oracle import fixpoint
 from tirami.core.units import Trm
 from tirami.ledger import LINES, Account, AccountKind, Book, Debit, Demand, key_account
@@ -66,7 +67,7 @@ def folded(rows: list[tuple[bytes, Demand]]) -> Book:
     return result
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(liars(), st.integers(0, 2**32))
 def test_any_order_and_repetition_gives_the_same_bytes(rows: list[tuple[bytes, Demand]], seed: int) -> None:
     shuffled = rows + rows[: len(rows) // 2]
@@ -76,7 +77,7 @@ def test_any_order_and_repetition_gives_the_same_bytes(rows: list[tuple[bytes, D
     assert first.imbalance() == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(liars(), st.integers(0, 2**32))
 def test_equals_the_oracle(rows: list[tuple[bytes, Demand]], seed: int) -> None:
     random_module.Random(seed).shuffle(rows)
@@ -97,7 +98,7 @@ def test_equals_the_oracle(rows: list[tuple[bytes, Demand]], seed: int) -> None:
         assert result.net(key_account(k)) >= -result.limit(k)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_an_honest_payers_applied_debit_never_unapplies(data: st.DataObject) -> None:
     """Honest totals: declared covers everything numbered below; records arrive in any order, a few at a time."""

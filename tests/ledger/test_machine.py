@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.examples import examples
 from tests.ledger.machine import LedgerMachine
 from tirami.ledger import snapshots
 
@@ -17,16 +18,18 @@ def _snapshots_and_segments_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tirami.ledger.journal.SEGMENT_BYTES", 3_000)
 
 
-def check(examples: int, steps: int) -> None:
-    limits = settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=CHECKS)
+def check(runs: int, steps: int) -> None:
+    limits = settings(
+        max_examples=examples(runs), stateful_step_count=steps, deadline=None, suppress_health_check=CHECKS
+    )
     run_state_machine_as_test(LedgerMachine, settings=limits)
 
 
 def test_the_book_keeps_its_invariants() -> None:
-    check(examples=25, steps=30)
+    check(runs=25, steps=30)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_the_book_keeps_its_invariants_for_long() -> None:
-    check(examples=300, steps=80)
+    check(runs=300, steps=80)

@@ -38,7 +38,7 @@ def test_an_honest_bill() -> None:
         ({"completion_tokens": 0, "amount": 0}, "completion_tokens"),
         ({"completion_tokens": 1_100, "amount": 1_102}, "amount"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
 )
 def test_a_lie_in_the_trade(fields: dict[str, object], param: str) -> None:
     trade: Trade = msgspec.structs.replace(TRADE, **fields)
@@ -59,7 +59,7 @@ def test_a_lie_in_the_trade(fields: dict[str, object], param: str) -> None:
         {"quote_hash": bytes(32)},
         {"ceiling": TRADE.amount - 1},
     ],
-    ids=str,
+    ids="+".join,
 )
 def test_another_acceptance(fields: dict[str, object]) -> None:
     other: Acceptance = msgspec.structs.replace(ACCEPTANCE, **fields)

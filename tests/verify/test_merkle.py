@@ -22,7 +22,9 @@ from tirami.verify import (
     verify_inclusion,
 )
 
-VECTORS = Path(__file__).parents[3] / "shared" / "vectors" / "rfc6962-proofs.json"
+BESIDE = [parent / "shared" / "vectors" / "rfc6962-proofs.json" for parent in Path(__file__).parents[2:5]]
+VECTORS = next((path for path in BESIDE if path.exists()), BESIDE[0])
+"""Beside the repository, or beside the one that this copy of it lies in (``make mutants``)."""
 SIZES = st.integers(1, 40)
 
 
@@ -164,3 +166,47 @@ def test_halves_moved_between_neighbours_are_refused() -> None:
     both = left + right
     with pytest.raises(InvalidProof):
         verify_inclusion(both[:31], 0, 2, [both[31:]], root)
+
+
+A, B, ONE = leaf_hash(b"a"), leaf_hash(b"b"), log(1).root()
+
+
+@pytest.mark.parametrize(
+    ("index", "size", "proof", "reason", "param"),
+    [
+        (1, 1, [], "the leaf index lies outside the tree", "leaf_index"),
+        (-1, 1, [], "the leaf index lies outside the tree", "leaf_index"),
+        (0, 1, [A], "the inclusion proof is too long", "proof"),
+        (0, 2, [], "the inclusion proof is too short", "proof"),
+        (0, 2, [A], "the inclusion proof leads to another root", "proof"),
+        (0, 2, [b"short"], "a hash has 32 bytes", "proof"),
+    ],
+)
+def test_a_refused_inclusion_says_why(index: int, size: int, proof: list[bytes], reason: str, param: str) -> None:
+    with pytest.raises(InvalidProof) as caught:
+        verify_inclusion(A, index, size, proof, B)
+    assert (caught.value.message, caught.value.param) == (reason, param)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "proof", "reason", "param"),
+    [
+        (0, 1, [], "a later tree cannot be smaller, and the empty tree proves nothing", "first"),
+        (2, 1, [], "a later tree cannot be smaller, and the empty tree proves nothing", "first"),
+        (1, 1, [], "equal trees need no proof and have one root", "proof"),
+        (3, 5, [], "the consistency proof is empty", "proof"),
+        (1, 2, [A, B], "the consistency proof is too long", "proof"),
+        (1, 2, [A], "the consistency proof does not lead to both roots", "proof"),
+        (1, 2, [], "the consistency proof does not lead to both roots", "proof"),
+    ],
+)
+def test_a_refused_consistency_says_why(first: int, second: int, proof: list[bytes], reason: str, param: str) -> None:
+    with pytest.raises(InvalidProof) as caught:
+        verify_consistency(first, second, ONE, B, proof)
+    assert (caught.value.message, caught.value.param) == (reason, param)
+
+
+def test_equal_trees_need_no_proof() -> None:
+    verify_consistency(1, 1, ONE, ONE, [])
+    with pytest.raises(InvalidProof, match="equal trees"):
+        verify_consistency(1, 1, ONE, ONE, [A])

@@ -119,7 +119,7 @@ def test_provider_and_log_must_both_be_known() -> None:
         {"completion_tokens": 0, "amount": 0},
         {"provider": AGENT.public_key},
     ],
-    ids=str,
+    ids="+".join,
 )
 def test_a_lie_that_both_keys_signed_is_still_a_lie(fields: dict[str, object]) -> None:
     refused(receipt_of(trade_envelope(changed(TRADE, **fields))))
