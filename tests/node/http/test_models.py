@@ -283,7 +283,9 @@ async def test_a_name_the_catalogue_does_not_have_is_not_pulled(shop: Door, hub:
 
 async def test_a_file_that_is_no_model_is_listed_with_its_problem_and_not_offered(shop: Door, tmp_path: Path) -> None:
     (tmp_path / "models" / "broken.gguf").write_bytes(b"GGUF no more")
-    assert "cannot load broken.gguf" in (await row(shop, "broken"))["problem"]
+    found = await row(shop, "broken")
+    assert "cannot load broken.gguf" in found["problem"]
+    assert (found["state"], found["digest"], found["size_bytes"]) == ("installed", None, 12)
     _, listed = await shop.call("GET", MODELS)
     assert "broken" not in [entry["id"] for entry in listed["data"]]  # type: ignore[union-attr,index]
 
