@@ -6,7 +6,7 @@ from contextlib import suppress
 from tirami.api.schemas import FetchReport, ModelReport, ModelRequest, ModelsReply, RemovedModel
 from tirami.api.schemas.models import ModelState
 from tirami.core.errors import Conflict, ModelLoadError, ModelNotFound, TiramiError
-from tirami.infer import CATALOGUE, ModelCard, Progress, pinned, remove
+from tirami.infer import CATALOGUE, ModelCard, Progress, installed, pinned, remove
 from tirami.node.engines import EngineRoom, Pull, PullState
 
 
@@ -66,6 +66,8 @@ async def remove_model(engines: EngineRoom, name: str) -> RemovedModel:
     """
     await engines.pulls.stop(name)
     place = engines.pool.places.get(name)
+    if place is not None and name not in installed(engines.loader.models_dir):
+        raise ModelNotFound(f"there is no file of {name!r} in the cache", param="model")
     if place is not None and place.in_use:
         raise Conflict(f"the model {name!r} is in use", param="model")
     await engines.pool.unload(name)

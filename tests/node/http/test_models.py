@@ -242,6 +242,9 @@ async def test_deleting_an_upstreams_or_a_strange_name_deletes_nothing(shop: Doo
     for name in ("nothing", "..%2Fsource", str(tmp_path / "source.gguf"), "source"):
         assert (await delete(shop, name))[0] == 404
     assert (tmp_path / "source.gguf").exists()
+    for status, _ in (await delete(shop, "scripted"), await change(shop, "scripted", "unload")):
+        assert status in (404, 409)
+    assert (await ask(shop, "scripted"))[0] == 200, "an engine that is not ours to load again stays"
 
 
 async def test_only_an_administrator_changes_models(shop: Door, hub: Hub) -> None:
@@ -302,10 +305,9 @@ async def test_status_and_health_speak_of_all_models(shop: Door, engines: dict[s
     assert shop.parts.engines.room.running == 1
     engines["mine"].resume.set()
     await answer
-    await change(shop, "scripted", "unload")
+    assert (await change(shop, "mine", "unload"))[0] == 202
     assert (await shop.call("GET", "/health"))[1]["model_loaded"] is True
-    await change(shop, "mine", "unload")
-    assert (await shop.call("GET", "/health"))[1]["model_loaded"] is False
+    assert (await shop.call("GET", "/status"))[1]["engine"]["models"] == ["scripted"]  # type: ignore[index]
 
 
 async def test_a_waiting_room_belongs_to_one_model(
