@@ -139,4 +139,6 @@ def test_a_load_that_fails_is_an_error_of_the_command(beside: Shell, data: bytes
 def test_the_model_of_an_upstream_is_in_the_list(shell: Shell) -> None:
     first = shell.run("models", "--json").json["models"][0]
     assert (first["state"], first["memory_bytes"]) == ("loaded", 0)
-    assert shell.run("models", "rm", first["model"]).code == 1
+    for word in ("rm", "unload"):
+        assert shell.run("models", word, first["model"]).code == 1
+    assert shell.run("models", "--json").json["models"][0] == first

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from tests.infer.children import command, parent_of
+from tests.infer.ggufs import write_gguf
 from tests.infer.hubs import Hub
 from tests.infer.test_upstream_servers import KINDS, SIZE, Kind
 from tests.processes import NodeProcess
@@ -249,7 +250,7 @@ def test_a_node_in_front_of_a_local_server_answers_counts_and_books(name: str, t
 
 @pytest.mark.row("CLI-08")
 def test_models_lists_the_catalogue_with_what_is_installed_its_digest_and_size(tmp_path: Path) -> None:
-    data = b"GGUF" + bytes(2000)
+    data = write_gguf(tmp_path / "source.gguf").read_bytes()
     with Hub(files={HUB_PATH: data}) as hub:
         env = {
             "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"),

@@ -85,7 +85,7 @@ class Store:
 
     @contextmanager
     def _staging(self, path: Path) -> Iterator[Path]:
-        """An empty directory for what is fetched of ``path``; what a crash left in it is gone."""
+        """An empty directory for wheels, whatever a crash left in it; for whoever holds the download of ``path``."""
         staging = path.with_name(f".{path.name}.fetch")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()

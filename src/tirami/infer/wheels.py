@@ -10,6 +10,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,11 +71,10 @@ def _runs(process: subprocess.Popen[bytes]) -> bool:
 def _size(directory: Path) -> int:
     """Bytes in a directory whose files come and go."""
     total = 0
-    for file in directory.rglob("*"):
-        try:
-            total += file.stat().st_size
-        except OSError:
-            continue
+    for folder, _, names in os.walk(directory):  # it passes over folders that are gone
+        for name in names:
+            with suppress(OSError):
+                total += os.stat(os.path.join(folder, name)).st_size
     return total
 
 

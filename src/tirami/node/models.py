@@ -1,11 +1,12 @@
 """Operations on the models of a running node: list, pull, load, unload, remove."""
 
 import asyncio
+from contextlib import suppress
 
 from tirami.api.schemas import FetchReport, ModelReport, ModelRequest, ModelsReply, RemovedModel
 from tirami.api.schemas.models import ModelState
 from tirami.core.errors import Conflict, ModelLoadError, ModelNotFound, TiramiError
-from tirami.infer import CATALOGUE, ModelCard, Progress, pinned, remove
+from tirami.infer import CATALOGUE, ModelCard, Progress, installed, pinned, remove
 from tirami.node.engines import EngineRoom, Pull, PullState
 
 
@@ -65,6 +66,8 @@ async def remove_model(engines: EngineRoom, name: str) -> RemovedModel:
     """
     await engines.pulls.stop(name)
     place = engines.pool.places.get(name)
+    if place is not None and name not in installed(engines.loader.models_dir):
+        raise ModelNotFound(f"there is no file of {name!r} in the cache", param="model")
     if place is not None and place.in_use:
         raise Conflict(f"the model {name!r} is in use", param="model")
     await engines.pool.unload(name)
@@ -89,7 +92,7 @@ def _report(engines: EngineRoom, name: str, card: ModelCard | TiramiError | None
         model=name,
         state=state,
         digest=digest.hex() if digest else None,
-        size_bytes=card.size_bytes if isinstance(card, ModelCard) else _catalogue_size(name),
+        size_bytes=card.size_bytes if isinstance(card, ModelCard) else _size(engines, name),
         memory_bytes=place.cost if place else 0,
         users=place.users if place else 0,
         fetch=FetchReport(bytes_done=pull.done, bytes_total=pull.total) if pull and state == "fetching" else None,
@@ -107,5 +110,10 @@ def _problem(engines: EngineRoom, name: str, pull: Pull | None, card: ModelCard 
     return None
 
 
-def _catalogue_size(name: str) -> int:
+def _size(engines: EngineRoom, name: str) -> int:
+    """Of a file that no card describes, else the catalogue's."""
+    path = engines.loader.installed().get(name)
+    with suppress(OSError):
+        if path is not None:
+            return path.stat().st_size
     return next((source.size for source in CATALOGUE.get(name, ())), 0)

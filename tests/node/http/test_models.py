@@ -242,6 +242,9 @@ async def test_deleting_an_upstreams_or_a_strange_name_deletes_nothing(shop: Doo
     for name in ("nothing", "..%2Fsource", str(tmp_path / "source.gguf"), "source"):
         assert (await delete(shop, name))[0] == 404
     assert (tmp_path / "source.gguf").exists()
+    for status, _ in (await delete(shop, "scripted"), await change(shop, "scripted", "unload")):
+        assert status in (404, 409)
+    assert (await ask(shop, "scripted"))[0] == 200, "an engine that is not ours to load again stays"
 
 
 async def test_only_an_administrator_changes_models(shop: Door, hub: Hub) -> None:
@@ -283,7 +286,9 @@ async def test_a_name_the_catalogue_does_not_have_is_not_pulled(shop: Door, hub:
 
 async def test_a_file_that_is_no_model_is_listed_with_its_problem_and_not_offered(shop: Door, tmp_path: Path) -> None:
     (tmp_path / "models" / "broken.gguf").write_bytes(b"GGUF no more")
-    assert "cannot load broken.gguf" in (await row(shop, "broken"))["problem"]
+    found = await row(shop, "broken")
+    assert "cannot load broken.gguf" in found["problem"]
+    assert (found["state"], found["digest"], found["size_bytes"]) == ("installed", None, 12)
     _, listed = await shop.call("GET", MODELS)
     assert "broken" not in [entry["id"] for entry in listed["data"]]  # type: ignore[union-attr,index]
 
@@ -300,10 +305,9 @@ async def test_status_and_health_speak_of_all_models(shop: Door, engines: dict[s
     assert shop.parts.engines.room.running == 1
     engines["mine"].resume.set()
     await answer
-    await change(shop, "scripted", "unload")
+    assert (await change(shop, "mine", "unload"))[0] == 202
     assert (await shop.call("GET", "/health"))[1]["model_loaded"] is True
-    await change(shop, "mine", "unload")
-    assert (await shop.call("GET", "/health"))[1]["model_loaded"] is False
+    assert (await shop.call("GET", "/status"))[1]["engine"]["models"] == ["scripted"]  # type: ignore[index]
 
 
 async def test_a_waiting_room_belongs_to_one_model(

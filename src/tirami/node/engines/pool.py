@@ -172,12 +172,17 @@ class Pool:
             self._begin(name)
 
     async def unload(self, name: str) -> None:
-        """End a model's engine; nothing happens when it has none. Raises ``Conflict`` while it is in use."""
+        """End a model's engine; nothing happens when it has none.
+
+        Raises ``Conflict`` while it is in use, and for an adopted engine, which nobody could load again.
+        """
         place = self._places.get(name)
         if place is None:
             return
         if place.in_use:
             raise Conflict(f"the model {name!r} is in use", param="model")
+        if place.plan is None:
+            raise Conflict(f"the model {name!r} takes none of this machine's memory and stays", param="model")
         await uninterrupted(self._end(self._taken_out(name)))
 
     async def stop_loading(self) -> None:
