@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,15 @@ async def run() -> list[Result]:
             making = group.create_task(worker("make", f"{home}/book", str(TRADES)))
         made = making.result()
         print(
-            f"     {TRADES} trades, 4 entries each, booked through holds, vouchers and captures in {made['make_s']:.0f} s;"
-            f" signatures are repeated, everything else is real ({time.perf_counter() - began:.0f} s in all)",
+            f"     {TRADES} trades of 4 entries, booked through holds, vouchers and captures in {made['make_s']:.0f} s;"
+            f" signatures repeated, everything else real ({time.perf_counter() - began:.0f} s in all)",
             flush=True,
         )
         starts = [await worker("open", f"{home}/book") for _ in range(STARTS)]
     first = starts[0]
     assert first["records"] >= TRADES and first["leaf_bytes"] >= 300
     every = {name: [start[name] for start in starts] for name in first}
-    spread = {name: sum(values, []) for name, values in every.items() if isinstance(values[0], list)}
+    spread = {name: list(chain(*values)) for name, values in every.items() if isinstance(values[0], list)}
     return [
         measured("10⁶ records: start, every hash checked", every["restart_s"], "s", most=10),
         measured("10⁶ records: resident memory, peak", every["peak_mb"], "MB", most=600),

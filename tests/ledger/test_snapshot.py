@@ -3,7 +3,6 @@
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def folded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Positions of the entries that ledgers folded while they were opened."""
     seen: list[int] = []
     apply = State.apply
@@ -37,7 +36,7 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         apply(state, entry, admitted)  # type: ignore[arg-type]
 
     monkeypatch.setattr(State, "apply", counted)
-    yield seen
+    return seen
 
 
 async def business(house: House, trades: int = 6) -> None:

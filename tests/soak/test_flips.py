@@ -1,4 +1,4 @@
-"""One bit flipped anywhere in a killed node's files, snapshot and tip among them: the start refuses and names the entry, or nothing changed."""
+"""One bit flipped anywhere in a killed node's files: the start refuses and names the entry, or nothing changed."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Records of the log, read from the journal when somebody asks: in memory there is where each of them stands, no more."""
+"""Records of the log, read from the journal when somebody asks: in memory there is only where each of them stands."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
