@@ -266,7 +266,7 @@ class Journal:
             self._replaces_tip = False
 
     async def _seal_old(self, share: int) -> None:
-        """Seal all that is due while nobody waits to write; else one segment, or ``share`` bytes: never falls behind."""
+        """Seal all that is due while nobody waits; else one segment, or ``share`` bytes, so as never to fall behind."""
         most = self._unsealed - share
         while self._unsealed >= self._seal_at and not self._closing:
             await self._in_thread(self._seal)
