@@ -122,6 +122,21 @@ def test_grants_do_not_add_up_and_never_expire() -> None:
     assert result.limit(KEYS[0]) == 50
 
 
+def test_totals_that_fit_into_no_column_count_in_full() -> None:
+    """What a payer declared may exceed 64 bits, and so may what it takes to cover it."""
+    most = (1 << 64) - 1
+
+    def rich(account: Account) -> Trm:
+        return Trm(1 << 70 if account.kind is AccountKind.QUOTA else 0)
+
+    for declared, applies in ((most - 1, True), (most, True), (most + 1, False)):
+        result = Book(rich)
+        result.add_all([grant(KEYS[0], most + 10), trade(0, 1, 1, 10, declared)])
+        assert (result.net(key_account(KEYS[1])) == 10) == applies
+        result.add_all([trade(0, 2, 2, 1, 0)])
+        assert result.net(key_account(KEYS[2])) == 1
+
+
 def test_a_line_funds_trades_but_no_transfer() -> None:
     result = folded([grant(KEYS[0], 100), transfer(0, 1, 1, 10, 0)])
     assert result.net(key_account(KEYS[1])) == 0

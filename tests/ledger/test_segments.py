@@ -158,3 +158,16 @@ async def test_a_journal_of_schema_1_is_taken_over(tmp_path: Path, monkeypatch: 
     assert database.execute("SELECT count(*) FROM segments").fetchone()[0] > 3
     database.close()
     assert [entry.content for entry in read(tmp_path / "journal.db")][:COUNT] == [fact(i) for i in range(COUNT)]
+
+
+async def test_sealing_keeps_pace_with_a_writer_that_never_pauses(tmp_path: Path) -> None:
+    journal = await written(tmp_path / "journal.db", 1)
+    previous = journal.append([fact(0)], 1_000)
+    for _ in range(30):  # the next group always waits while one is written
+        group = journal.append([fact(i) for i in range(40)], 1_000)
+        await previous
+        previous = group
+    await previous
+    size = sum(len(row[0]) for row in journal._database.execute("SELECT body FROM entries").fetchall())
+    await journal.close()
+    assert size < 4 * 40 * 30, "a group or two, not thirty"

@@ -253,12 +253,10 @@ class Journal:
         while not (self._closing and not self._group.written):
             await self._wake.wait()
             self._wake.clear()
+            before = self._unsealed
             if self._group.written:
                 await self._write_group()
-            while self._unsealed >= self._seal_at and not self._closing:
-                await self._in_thread(self._seal)
-                if self._group.written:
-                    break
+            await self._seal_old(2 * (self._unsealed - before))
 
     async def _write_group(self) -> None:
         group, self._group = self._group, _Group([], [])
@@ -302,6 +300,14 @@ class Journal:
         with suppress(OSError):  # the group is durable; an older tip is merely a weaker one
             self._tip.write(Tip(rows[-1][0], rows[-1][4]), both=self._replaces_tip)
             self._replaces_tip = False
+
+    async def _seal_old(self, share: int) -> None:
+        """Seal all that is due while nobody waits; else one segment, or ``share`` bytes, so as never to fall behind."""
+        most = self._unsealed - share
+        while self._unsealed >= self._seal_at and not self._closing:
+            await self._in_thread(self._seal)
+            if self._group.written and self._unsealed <= most:
+                break
 
     def _seal(self) -> None:
         """Move the oldest entries that are in no segment into one. Whatever goes wrong, they stay where they are."""

@@ -9,8 +9,8 @@ from tirami.ledger import LOCAL, StoredRecord
 from tirami.node.parts import Parts
 from tirami.proto import Trade
 
-SCANNED = 10_000
-"""Records looked at for one page."""
+SCANNED = 1_000
+"""Records looked at for one page: each is read from the journal."""
 
 
 def trade_entry(parts: Parts, stored: StoredRecord, trade: Trade, *, signatures: bool) -> TradeEntry:
