@@ -70,9 +70,9 @@ async def test_nothing_is_held_where_nothing_stops() -> None:
 
 
 async def test_probabilities_are_as_many_as_were_asked_for() -> None:
-    told = Probability("a", None, [97], [Alternative("a", -0.1, [97]), Alternative("b", None, [98])])
-    event = Event(content="a", tokens=(1,), timings=Timings(predicted_n=1), completion_probabilities=(told,))
     for most in (0, 1, 2):
+        told = Probability("a", None, [97], [Alternative("a", -0.1, [97]), Alternative("b", None, [98])])
+        event = Event(content="a", tokens=(1,), timings=Timings(predicted_n=1), completion_probabilities=(told,))
         running = generation(Sampling(max_tokens=1, seed=1, logprobs=most), event, end("limit", 1))
         ((token,),) = [list(chunk.logprobs) async for chunk in running]
         assert (token.logprob, len(token.top_logprobs)) == (-9999.0, most)
