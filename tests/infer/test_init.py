@@ -5,7 +5,10 @@ import tirami.infer
 
 def test_public_names() -> None:
     assert tirami.infer.__all__ == [
+        "ANY_OBJECT",
         "CATALOGUE",
+        "CallDelta",
+        "CallReader",
         "ChildEngine",
         "Chunk",
         "CountedBy",
@@ -22,8 +25,12 @@ def test_public_names() -> None:
         "Prompt",
         "Reading",
         "Sampling",
+        "Shaping",
         "Source",
         "SourceKind",
+        "TextDelta",
+        "TokenLogprob",
+        "Tools",
         "UpstreamEngine",
         "available",
         "default_models_dir",

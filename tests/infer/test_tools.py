@@ -31,7 +31,10 @@ def test_nothing_is_demanded_unless_it_is() -> None:
 def test_a_demanded_call_names_one_of_the_tools() -> None:
     both = json.loads(Tools((WEATHER, TIME, {"name": "none"}), ("weather", "none")).constraint() or "")
     assert [call["properties"]["name"]["const"] for call in both["anyOf"]] == ["weather", "none"]
-    assert resolve(both, both["anyOf"][0]["properties"]["arguments"]["$ref"]) == WEATHER["parameters"]
+    assert resolve(both, both["anyOf"][0]["properties"]["arguments"]["$ref"]) == {
+        **WEATHER["parameters"],
+        "additionalProperties": False,
+    }
     assert resolve(both, both["anyOf"][1]["properties"]["arguments"]["$ref"]) == {"type": "object"}
 
 

@@ -61,3 +61,10 @@ def test_prompt_hash() -> None:
     assert len(set(different)) == len(different)
     content = msgspec.msgpack.encode([[1, 2], b""])
     assert different[0] == hashlib.sha256(b"tirami/1/prompt" + SECRET + content).digest()
+
+
+def test_what_shapes_an_answer_is_under_the_prompt_hash() -> None:
+    plain, shaped = prompt_hash(SECRET, [1, 2], ""), prompt_hash(SECRET, [1, 2], "", b'{"stop":["x"]}')
+    by_hand = msgspec.msgpack.encode([[1, 2], b"", b'{"stop":["x"]}'])
+    assert shaped == hashlib.sha256(b"tirami/1/prompt" + SECRET + by_hand).digest()
+    assert prompt_hash(SECRET, [1, 2], "", b"") == plain != shaped

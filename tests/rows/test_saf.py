@@ -255,7 +255,7 @@ def callers(*names: str) -> dict[str, set[str]]:
 def test_whatever_signs_or_books_a_promise_passes_the_gate() -> None:
     promises = callers("open_holds", "vouch", "book_record")
     assert set(promises) == {
-        "market/inference:begin_inference",
+        "market/inference:begin",
         "market/reservations:reserve",
         "market/session:_vouch",
         "ledger/lines:grant_line",

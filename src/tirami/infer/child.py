@@ -5,7 +5,6 @@ task of the engine: it starts a new child at once, and later and later while chi
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -197,16 +196,16 @@ class ChildEngine:
 
     async def _rendered(self, client: LlamaClient, messages: Sequence[Message], tools: Tools | None) -> str:
         """A template that leaves out tools or calls does not know them; then they are told in plain text."""
-        told = (tools.names if tools else set()) | names_called(messages)
-        if not told:
+        called = names_called(messages)
+        if tools is None and not called:
             return await client.apply_template(messages)
+        bare = [{key: value for key, value in message.items() if key != "tool_calls"} for message in messages]
         try:
             text = await client.apply_template(messages, tools.specs if tools else ())
+            known = text != await client.apply_template(bare) and all(name in text for name in called)
         except InvalidRequest:
-            text = ""
-        if all(json.dumps(name, ensure_ascii=False)[1:-1] in text for name in told):
-            return text
-        return await client.apply_template((tools or Tools(())).described(messages))
+            known = False
+        return text if known else await client.apply_template((tools or Tools(())).described(messages))
 
     @asynccontextmanager
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Generation]:

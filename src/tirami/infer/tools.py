@@ -44,7 +44,7 @@ class Tools:
             return None
         called = [function for function in self.functions if function["name"] in self.demanded]
         shapes = {
-            str(number): _moved(function.get("parameters") or {"type": "object"}, f"#/$defs/{number}")
+            str(number): _arguments(function.get("parameters") or {"type": "object"}, f"#/$defs/{number}")
             for number, function in enumerate(called)
         }
         calls = [_call(function["name"], f"#/$defs/{number}") for number, function in enumerate(called)]
@@ -100,14 +100,19 @@ def _call(name: str, arguments: str) -> dict[str, Any]:
     }
 
 
-def _moved(schema: Any, root: str) -> Any:
-    """``schema`` with references into itself as they read once it stands at ``root``."""
+def _arguments(schema: Any, root: str) -> Any:
+    """``schema`` as it reads at ``root``: references lead to where it is now, and only what is declared is given.
+
+    JSON schema allows undeclared properties; a small model fills the answer with them.
+    """
     if isinstance(schema, list):
-        return [_moved(item, root) for item in schema]
+        return [_arguments(item, root) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {key: _moved(value, root) for key, value in schema.items()}
+    moved = {key: _arguments(value, root) for key, value in schema.items()}
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#"):
         moved["$ref"] = root + reference[1:]
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        moved.setdefault("additionalProperties", False)
     return moved

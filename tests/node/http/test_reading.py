@@ -44,7 +44,7 @@ async def test_what_is_wrong_is_named(door: Door, path: str, param: str | None) 
 
 
 async def test_without_a_model_prices_are_there_and_providers_are_not(door: Door) -> None:
-    door.parts.engines._engine = None
+    await door.parts.engines.pool.close()
     status, pricing = await door.call("GET", f"{T}/pricing")
     assert (status, pricing["models"], pricing["trm_per_token"]) == (200, [], 1.0)
     assert (await door.call("GET", f"{T}/providers"))[1]["count"] == 0
@@ -71,7 +71,7 @@ async def test_every_old_path_answers_the_same_and_says_where_to_go(door: Door) 
     zero = "00" * 32
     for operation in OPERATIONS:
         old = legacy_path(operation.path)
-        if old is None or operation.name in ("create_account", "issue_token"):
+        if old is None or operation.name in ("create_account", "issue_token", "backup"):
             continue
         body = {} if operation.body is not None else None
         replies = []

@@ -1,0 +1,122 @@
+"""The OpenAI routes over the scripted engine: what is told, what is billed, what ends early."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.node.conftest import Door
+from tests.waiting import until
+
+MESSAGES = [{"role": "user", "content": "say hello now"}]
+CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+)
+
+
+async def events(door: Door, path: str, body: dict[str, Any], token: str) -> list[Any]:
+    headers = {"authorization": f"Bearer {token}"}
+    async with door.http.post(door.url + path, json=body | {"stream": True}, headers=headers) as reply:
+        assert reply.status == 200, await reply.text()
+        lines = (await reply.read()).decode().split("\n")
+    data = [line[6:] for line in lines if line.startswith("data: ")]
+    return [line if line == "[DONE]" else json.loads(line) for line in data]
+
+
+async def balance(door: Door, token: str) -> Any:
+    return (await door.call("GET", "/v1/tirami/balance", token=token))[1]
+
+
+async def test_choices_are_billed_together(door: Door) -> None:
+    _, token = await door.agent()
+    status, reply = await door.call("POST", CHAT, {"messages": MESSAGES, "n": 3, "max_tokens": 4}, token=token)
+    assert status == 200
+    ours: Any = reply["x_tirami"]
+    assert ours["trm_cost"] == 12
+    assert len(set(ours["trade_ids"])) == 3
+    assert reply["usage"] == {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15}
+    assert (await balance(door, token))["consumed"] == 12
+    told = await events(door, CHAT, {"messages": MESSAGES, "n": 3, "max_tokens": 4}, token)
+    assert told[-1] == "[DONE]"
+    ends = [choice for event in told[:-1] for choice in event["choices"] if choice["finish_reason"]]
+    assert [end["index"] for end in ends] == [0, 1, 2]
+    assert [event["x_tirami"]["trm_cost"] for event in told[:-1] if "x_tirami" in event] == [12]
+
+
+async def test_a_kill_ends_every_choice(door: Door) -> None:
+    _, token = await door.agent()
+    door.engine.length, door.engine.stall_after = 50, 5
+    body = {"messages": MESSAGES, "n": 3, "max_tokens": 40}
+    running = asyncio.create_task(events(door, CHAT, body, token))
+    await until(lambda: door.engine.waiting == 3)
+    await door.admin("POST", "/v1/tirami/kill", {"activate": True, "reason": "r", "operator": "o"})
+    told = await running
+    ends = [choice["finish_reason"] for event in told[:-1] for choice in event["choices"] if choice["finish_reason"]]
+    assert ends == ["killed"] * 3
+    assert not door.parts.ledger.state.holds.open
+    assert door.parts.engines.room.running == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_engine_that_fails_ends_every_choice(door: Door, stream: bool) -> None:
+    _, token = await door.agent()
+    door.engine.fail_after = 2
+    body = {"messages": MESSAGES, "n": 2, "max_tokens": 8}
+    if stream:
+        told = await events(door, CHAT, body, token)
+        assert told[-2]["error"]["code"] == "engine_failed"
+    else:
+        status, reply = await door.call("POST", CHAT, body, token=token)
+        assert (status, (await balance(door, token))["consumed"]) == (503, 0), reply
+    assert not door.parts.ledger.state.holds.open
+    assert door.engine.running == door.parts.engines.room.running == 0
+
+
+async def test_embeddings_cost_their_prompt_and_a_failure_nothing(door: Door) -> None:
+    _, token = await door.agent()
+    status, reply = await door.call("POST", EMBEDDINGS, {"input": ["one two", [1, 2, 3]]}, token=token)
+    data: Any = reply["data"]
+    assert (status, reply["usage"], len(data)) == (200, {"prompt_tokens": 5, "total_tokens": 5}, 2)
+    assert [entry["index"] for entry in data] == [0, 1]
+    assert (await balance(door, token))["consumed"] == 1, "at least 1 TRM, and prompts are free on this node"
+    door.engine.fail_after = 0
+    status, _ = await door.call("POST", EMBEDDINGS, {"input": "one"}, token=token)
+    assert (status, (await balance(door, token))["consumed"]) == (503, 1)
+    assert not door.parts.ledger.state.holds.open
+
+
+async def test_an_answer_that_breaks_off_is_a_failed_response(door: Door) -> None:
+    _, token = await door.agent()
+    door.engine.fail_after = 3
+    told = await events(door, RESPONSES, {"input": "say hello"}, token)
+    last = told[-1]
+    assert (last["type"], last["response"]["status"]) == ("response.failed", "failed")
+    assert last["response"]["error"]["code"] == "server_error"
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    assert last["response"]["output"][0]["content"][0]["text"] == "0 1 2 "
+    assert last["response"]["x_tirami"]["trm_cost"] == 3
+
+
+async def test_the_routes_of_the_original(door: Door) -> None:
+    _, token = await door.agent()
+    status, reply = await door.call("POST", "/chat", {"prompt": "2+2=", "max_tokens": 4}, token=token)
+    assert (status, reply["text"], reply["tokens_generated"]) == (200, "0 1 2 3 ", 4)
+    headers = {"authorization": f"Bearer {token}"}
+    body = {"prompt": "2+2=", "max_tokens": 3}
+    async with door.http.post(door.url + "/chat/stream", json=body, headers=headers) as stream:
+        assert await stream.text() == "data: 0 \n\ndata: 1 \n\ndata: 2 \n\n"
+    assert (await balance(door, token))["consumed"] == 7
+
+
+async def test_completions_of_several_prompts(door: Door) -> None:
+    _, token = await door.agent()
+    body = {"prompt": ["one two", [5, 6, 7]], "n": 2, "max_tokens": 2}
+    _, reply = await door.call("POST", COMPLETIONS, body, token=token)
+    assert reply["usage"] == {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13}
+    told = await events(door, COMPLETIONS, body | {"stream_options": {"include_usage": True}}, token)
+    assert told[-2]["usage"] == reply["usage"]
+    assert {choice["index"] for event in told[:-1] for choice in event["choices"]} == {0, 1, 2, 3}
