@@ -296,7 +296,7 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
     ledger = door.parts.ledger
     before = ledger.state.book.state_bytes()
 
-    def deny(*_: object) -> None:
+    def deny(*_: object, **__: object) -> None:
         raise SafetyUnknown("the test denies everything")
 
     for gate in ("check", "check_early", "check_open", "check_voucher"):

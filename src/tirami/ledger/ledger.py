@@ -323,7 +323,8 @@ class Ledger:
         used = self.gate.check(account, total, permit, spends=len(signs))
         written: Awaitable[None] | None = None
         for sign in signs:  # each acceptance counts the holds before it, so they are applied one by one
-            written = self.append([*used, sign()])
+            hold = sign()
+            written = self.append([*used, hold])
             used = ()
         assert written is not None
         return written  # groups become durable in order
