@@ -44,7 +44,7 @@ async def test_what_is_wrong_is_named(door: Door, path: str, param: str | None) 
 
 
 async def test_without_a_model_prices_are_there_and_providers_are_not(door: Door) -> None:
-    await door.parts.engines.pool.unload("scripted")
+    door.parts.engines.pool._places.clear()
     status, pricing = await door.call("GET", f"{T}/pricing")
     assert (status, pricing["models"], pricing["trm_per_token"]) == (200, [], 1.0)
     assert (await door.call("GET", f"{T}/providers"))[1]["count"] == 0
