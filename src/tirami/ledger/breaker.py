@@ -82,7 +82,7 @@ class Breaker:
     def paid(self, spend: bytes) -> None:
         """What was admitted before a trip and paid after it says nothing; the probe does."""
         if not self.cause or spend == self.probe:
-            self.errors, self.cause, self.tripped_ms, self.probe = 0, "", 0, b""
+            self.errors, self.cause, self.tripped_ms, self.probe, self.failed_ms = 0, "", 0, b"", 0
 
     def released(self, spend: bytes) -> None:
         """It ended without error and without payment, which proves nothing."""
