@@ -47,6 +47,8 @@ def test_a_node_earns_and_an_agent_spends_without_chain_wallet_or_rpc(engine: Ru
     assert sorted(path.name for path in node.data_dir.iterdir()) == [
         "admin.token",
         "journal.db",
+        "journal.path",
+        "journal.snapshot",
         "journal.tip",
         "lock",
         "node.key",
