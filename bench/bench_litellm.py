@@ -9,7 +9,8 @@ from statistics import quantiles
 
 from tests.processes import NodeProcess
 
-from bench.load import question, refused, rss_mb, steady
+from bench.load import question, refused, steady
+from bench.memory import rss_mb
 from bench.proxy import Unavailable, litellm_proxy
 from bench.result import Result, measured, skipped
 from tirami.testing import EngineProcess

@@ -60,12 +60,6 @@ def cpu_seconds(pid: int) -> float:
     return (int(after_name[11]) + int(after_name[12])) / _TICKS
 
 
-def rss_mb(pid: int) -> float:
-    """Resident memory of one process, 10⁶ bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmRSS:"))
-
-
 def refused(timings: list[Timing]) -> int:
     """Requests that were not answered with text."""
     return sum(timing.status != 200 or not timing.pieces for timing in timings)

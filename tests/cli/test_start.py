@@ -103,7 +103,11 @@ def test_plain_node_writes_lines_and_takes_a_ledger(nowhere: Shell, engine: Runn
         assert started.out.endswith("node stopped; everything is saved\n")
         assert "🌱" not in started.out
     assert not started.err.startswith("{"), "a log for people"
-    assert {path.name for path in ledger.parent.iterdir()} == {"tirami-ledger.json", "tirami-ledger.tip"}
+    assert {path.name for path in ledger.parent.iterdir()} == {
+        "tirami-ledger.json",
+        "tirami-ledger.snapshot",
+        "tirami-ledger.tip",
+    }
     assert not (nowhere.home / ".tirami" / "journal.db").exists()
 
 

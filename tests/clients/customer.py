@@ -87,10 +87,15 @@ class Customer:
 
 
 def new_customer(node: NodeProcess, per_request: int | None = None) -> Customer:
-    """An account with the welcome line of the network. ``per_request``: the most one request of it may cost."""
+    """An account with the welcome line of the network that nobody needs to approve of.
+
+    ``per_request``: the most one request of it may cost.
+    """
     with node.admin() as admin:
         account = admin.create_account(AccountRequest(label="client")).account
-        if per_request is not None:
-            admin.set_policy(PolicyRequest(node_id=account, max_cu_per_request=per_request))
+        limits = {} if per_request is None else {"max_cu_per_request": per_request}
+        admin.set_policy(
+            PolicyRequest(node_id=account, human_approval_threshold=None, max_spends_per_minute=None, **limits)
+        )
         token = admin.issue_token(TokenRequest(scope="inference", node_id=account)).token
     return Customer(node, account, token)

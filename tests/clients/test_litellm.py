@@ -126,5 +126,5 @@ def test_completions_embeddings_and_responses(customer: Customer) -> None:
     assert text.choices[0].text
     vectors = litellm.embedding(model=f"openai/{MODEL}", input=["The sea"], encoding_format="float", **reached)
     assert len(vectors.data[0]["embedding"]) > 100
-    response = litellm.responses(model=f"openai/{MODEL}", input="The sea", max_output_tokens=8, **reached)
-    assert response.usage.output_tokens == 8
+    response = litellm.responses(model=f"openai/{MODEL}", input="The sea", max_output_tokens=16, **reached)
+    assert response.usage.output_tokens == 16

@@ -36,7 +36,7 @@ def same(ledger: Ledger) -> None:
 
 def _value(value: Any, seen: dict[int, int]) -> Any:
     match value:
-        case None | bool() | int() | str() | bytes() | msgspec.Struct():
+        case None | bool() | int() | float() | str() | bytes() | msgspec.Struct():
             return value
         case Journal() | NetworkFile():
             return type(value).__name__

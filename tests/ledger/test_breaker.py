@@ -14,25 +14,32 @@ PAYER = b"p" * 32
 def broken(at_ms: int = 1_000) -> Breaker:
     breaker = Breaker()
     for number in range(MAX_ERRORS):
-        breaker.failed(bytes([number]), at_ms)
+        breaker.failed(bytes([number]), at_ms, at_ms)
     return breaker
 
 
 def test_the_fifth_consecutive_error_opens_it() -> None:
     breaker = Breaker()
     for number in range(MAX_ERRORS - 1):
-        breaker.failed(bytes([number]), 1_000)
+        breaker.failed(bytes([number]), 1_000, 1_000)
         assert breaker.circuit(1_000) is Circuit.CLOSED
-    breaker.failed(b"fifth", 1_000)
+    breaker.failed(b"fifth", 1_000, 1_000)
     assert (breaker.circuit(1_000), breaker.cause) == (Circuit.OPEN, Trip.ERRORS)
     assert not breaker.lets_through(1_000)
+
+
+def test_a_breakdown_under_many_answers_is_one_error() -> None:
+    breaker = Breaker()
+    for number in range(3 * MAX_ERRORS):
+        breaker.failed(bytes([number]), 1_000, 2_000 + number)
+    assert (breaker.errors, breaker.circuit(3_000)) == (1, Circuit.CLOSED)
 
 
 def test_a_paid_spend_between_errors_starts_the_count_anew() -> None:
     breaker = Breaker()
     for _ in range(3):
         for number in range(MAX_ERRORS - 1):
-            breaker.failed(bytes([number]), 1_000)
+            breaker.failed(bytes([number]), 1_000, 1_000)
         breaker.released(b"left")
         assert breaker.errors == MAX_ERRORS - 1, "a client that leaves proves nothing"
         breaker.paid(b"paid")
@@ -55,7 +62,7 @@ def test_one_probe_at_a_time() -> None:
     breaker.released(b"probe")
     assert breaker.lets_through(now), "its client left: somebody else may try"
     breaker.admitted(b"second", now)
-    breaker.failed(b"second", now)
+    breaker.failed(b"second", now, now)
     assert breaker.circuit(now + OPEN_MS - 1) is Circuit.OPEN
     breaker.admitted(b"third", now + OPEN_MS)
     breaker.paid(b"third")
@@ -66,10 +73,10 @@ def test_what_was_admitted_before_the_trip_decides_nothing_after_it() -> None:
     breaker = broken()
     breaker.paid(b"early")
     assert breaker.circuit(2_000) is Circuit.OPEN
-    breaker.failed(b"early too", 200_000)
+    breaker.failed(b"early too", 1_000, 200_000)
     assert breaker.until_ms == 1_000 + OPEN_MS, "a late error does not prolong it"
     breaker.admitted(b"probe", 1_000 + OPEN_MS)
-    breaker.failed(b"early too", 1_000 + OPEN_MS)
+    breaker.failed(b"early too", 1_000, 1_000 + OPEN_MS)
     breaker.paid(b"early")
     assert breaker.circuit(1_000 + OPEN_MS) is Circuit.HALF_OPEN
 
@@ -112,7 +119,7 @@ def test_never_two_probes_and_never_a_spend_while_open(steps: list[tuple[str, in
                 case "paid":
                     breaker.paid(spend)
                 case "failed":
-                    breaker.failed(spend, now)
+                    breaker.failed(spend, now, now)
                 case _:
                     breaker.released(spend)
             assert breaker.probe != spend

@@ -77,6 +77,7 @@ def _safety(status: StatusReply, safety: SafetyReply) -> Text:
     alarms = [
         f"KILL SWITCH ACTIVE: {safety.kill_reason or 'no reason given'}" if safety.kill_switch_active else "",
         f"HALTED: {safety.halted}" if safety.halted else "",
+        f"BREAKER {safety.circuit.state.upper()}: too many {safety.circuit.cause}" if safety.circuit_tripped else "",
         "" if status.storage_writable else "STORAGE NOT WRITABLE: selling has stopped",
         f"BOOK OUT OF BALANCE by {status.network.sum_of_accounts} TRM" if status.network.sum_of_accounts else "",
     ]

@@ -37,12 +37,14 @@ class Breaker:
         cause: why it tripped, a :class:`Trip`; empty while closed.
         tripped_ms: when, Unix milliseconds.
         probe: id of the spend on trial; empty when there is none.
+        failed_ms: when the last error was counted.
     """
 
     errors: int = 0
     cause: str = ""
     tripped_ms: int = 0
     probe: bytes = b""
+    failed_ms: int = 0
 
     def circuit(self, now_ms: int) -> Circuit:
         if not self.cause:
@@ -66,9 +68,12 @@ class Breaker:
         if self.circuit(at_ms) is Circuit.HALF_OPEN and not self.probe:
             self.probe = spend
 
-    def failed(self, spend: bytes, at_ms: int) -> None:
+    def failed(self, spend: bytes, admitted_ms: int, at_ms: int) -> None:
+        """Of spends that ran beside each other only the first that fails counts: one breakdown is one error."""
         if not self.cause:
-            self.errors += 1
+            if admitted_ms < self.failed_ms:
+                return
+            self.errors, self.failed_ms = self.errors + 1, at_ms
             if self.errors >= MAX_ERRORS:
                 self.trip(Trip.ERRORS, at_ms)
         elif spend == self.probe:
@@ -77,7 +82,7 @@ class Breaker:
     def paid(self, spend: bytes) -> None:
         """What was admitted before a trip and paid after it says nothing; the probe does."""
         if not self.cause or spend == self.probe:
-            self.errors, self.cause, self.tripped_ms, self.probe = 0, "", 0, b""
+            self.errors, self.cause, self.tripped_ms, self.probe, self.failed_ms = 0, "", 0, b"", 0
 
     def released(self, spend: bytes) -> None:
         """It ended without error and without payment, which proves nothing."""

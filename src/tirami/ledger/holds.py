@@ -5,6 +5,7 @@ entries and over the payers' own numbered debits; the gate and the next acceptan
 """
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from tirami.core.units import Trm, UnixMs
@@ -122,6 +123,9 @@ class Holds:
     def books(self, account: bytes) -> PayerBooks:
         return self._books.setdefault(account, PayerBooks())
 
+    def all_books(self) -> Collection[PayerBooks]:
+        return self._books.values()
+
     def next_number(self, account: bytes) -> int:
         return max(self.books(account).last_number + 1, self._number_floor)
 
@@ -179,7 +183,7 @@ class Holds:
         """Once a session: what fails again is the same error."""
         if not session.failed:
             session.failed = True
-            self.books(session.opened.account).breaker.failed(session.opened.id, at_ms)
+            self.books(session.opened.account).breaker.failed(session.opened.id, session.opened_ms, at_ms)
 
     def _ended(self, hold_id: bytes, amount: Trm) -> OpenHold:
         session = self.open.pop(hold_id)

@@ -9,7 +9,6 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from tests.node.conftest import Door, door, opened_door
 from tests.node.trades import book_trades
 from tirami.node.http import collector
-from tirami.node.http.collector import epoch_of, supply_factor
 
 __all__ = ["door"]
 CHAT = "/v1/chat/completions"
@@ -132,27 +131,6 @@ async def test_a_model_with_an_awkward_name_breaks_nothing(tmp_path: Path) -> No
             _, text = await scrape(door, accept=accept)
             found = {s.labels.get("model") for family in parse(text) for s in family.samples}
             assert name in found
-
-
-@pytest.mark.parametrize(
-    ("minted", "factor", "epoch"),
-    [
-        (0, 1.0, 0),
-        (1, 1.0, 0),
-        (10_499_999_999, 0.5, 0),
-        (10_500_000_000, 0.5, 1),
-        (15_749_999_999, 0.25, 1),
-        (15_750_000_000, 0.25, 2),
-        (18_900_000_000, 0.1, 3),
-        (20_790_000_000, 0.01, 6),
-        (20_999_999_990, 0.0, 30),
-        (20_999_999_999, 0.0, 34),
-        (21_000_000_000, 0.0, 35),
-        (22_000_000_000, 0.0, 35),
-    ],
-)
-def test_supply_of_spec_08(minted: int, factor: float, epoch: int) -> None:
-    assert (supply_factor(minted), epoch_of(minted)) == (factor, epoch)
 
 
 async def test_a_large_book_is_told_as_exactly_as_a_small_one(door: Door) -> None:

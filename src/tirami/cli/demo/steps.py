@@ -142,7 +142,7 @@ def only_what_arrived(stage: Stage) -> None:
     with stage.report.step("DEMO-07", "A client that leaves stops the engine and pays for what it received") as step:
         seen, received = stage.seen, 0
         with stage.openai(seen.token) as client:
-            stream = client.chat.completions.create(model=seen.model, messages=STORY, max_tokens=700, stream=True)
+            stream = client.chat.completions.create(model=seen.model, messages=STORY, max_tokens=400, stream=True)
             for chunk in stream:
                 received += bool(chunk.choices and chunk.choices[0].delta.content)
                 if received == ABANDON_AFTER:

@@ -13,16 +13,15 @@ from prometheus_client.metrics_core import Metric
 
 from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO
+from tirami.ledger import Circuit
+from tirami.ledger.supply import epoch_of, supply_factor, yield_rate
 from tirami.node.home import journal_path
 from tirami.node.http.economy import REPUTATION
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
-from tirami.proto.network import CAP
 
 PEERS = 20
 """Keys with series of their own, beside this node's: those with the most trades of the last 24 hours."""
-BASE_YIELD = 0.001
-LAST_EPOCH = 35
 Sample = tuple[tuple[str, ...], float]
 """Label values and value of one sample."""
 _COLLUSION = ("tight_cluster_score", "volume_spike_score", "round_robin_score", "trust_penalty")
@@ -91,13 +90,12 @@ class NodeCollector:
     def _economy(self) -> Iterator[Metric]:
         book, state = self._parts.ledger.state.book, self._parts.ledger.state
         network, local = state.network_totals, state.local_totals
-        epoch = epoch_of(book.minted)
         yield counter("trade_count_total", "Trades ever booked.", network.trades + local.trades)
         yield gauge("total_minted", "TRM issued.", book.minted)
         yield gauge("total_burned", "TRM destroyed.", book.burned)
-        yield gauge("supply_factor", "Share of the cap not issued yet.", supply_factor(book.minted))
-        yield gauge("current_epoch", "Halvings of the yield so far.", epoch)
-        yield gauge("yield_rate", "Yield an hour in this epoch.", round(BASE_YIELD / 2**epoch, 9))
+        yield gauge("supply_factor", "Share of the cap not issued yet.", round(float(supply_factor(book.minted)), 9))
+        yield gauge("current_epoch", "Halvings of the yield so far.", epoch_of(book.minted))
+        yield gauge("yield_rate", "Yield an hour in this epoch.", round(float(yield_rate(book.minted)), 9))
         label = ("scope",)
         for name, meaning, figures in (
             ("trades_total", "Trades booked.", (network.trades, local.trades)),
@@ -146,6 +144,9 @@ class NodeCollector:
         kill = ledger.gate.kill
         yield gauge("kill_switch_active", "1 while all spending is frozen.", kill is not None and kill.active)
         yield gauge("spending_halted", "1 when the node stopped spending by itself.", ledger.gate.halted is not None)
+        now = ledger.now()
+        open_ones = sum(books.breaker.circuit(now) is not Circuit.CLOSED for books in ledger.state.holds.all_books())
+        yield gauge("breakers_open", "Accounts whose circuit breaker is not closed.", open_ones)
         yield gauge("storage_writable", "0 when the journal cannot be written.", ledger.writable)
         yield gauge("book_checked_secs", "Unix time the book was last added up anew.", ledger.checked_ms / 1000)
 
@@ -212,14 +213,3 @@ def _without_created(family: Metric) -> Metric:
     kept = Metric(family.name, family.documentation, family.type, family.unit)
     kept.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
     return kept
-
-
-def supply_factor(minted: int) -> float:
-    """1 − minted ÷ cap, never below 0, to nine decimals (spec 08 §3.2)."""
-    return round(max(0, CAP - minted) / CAP, 9)
-
-
-def epoch_of(minted: int) -> int:
-    """⌊log₂(cap ÷ (cap − minted))⌋ in integers (spec 08 §3.2)."""
-    left = CAP - minted
-    return (CAP // left).bit_length() - 1 if left > 0 else LAST_EPOCH
