@@ -8,6 +8,7 @@ import pytest
 from tests.ledger.test_journal import KEY, fact, read, written
 from tirami.core.errors import JournalCorrupt, JournalRollback, JournalTooNew, MigrationFailed
 from tirami.ledger import schema as schema_module
+from tirami.ledger.journal import Journal
 from tirami.ledger.migrations import Migration, migrate, schema_version
 
 
@@ -175,7 +176,7 @@ async def test_a_copy_of_a_journal_that_is_being_written_is_whole(tmp_path: Path
     await journal.close()
     (tmp_path / "copied").mkdir()
     (tmp_path / "copy.db").rename(tmp_path / "copied" / "journal.db")
-    copied = schema_module.Journal.open(tmp_path / "copied" / "journal.db", KEY, accept_rollback=True)
+    copied = Journal.open(tmp_path / "copied" / "journal.db", KEY, accept_rollback=True)
     entries = len(list(copied.replay()))
     copied.abandon()
     assert 3_000 <= entries <= 3_000 + more
@@ -188,7 +189,7 @@ async def test_a_copy_ends_when_the_journal_closes(tmp_path: Path, monkeypatch: 
 
     from tirami.core.errors import StorageUnavailable
 
-    monkeypatch.setattr(schema_module, "_COPY_PAGES", 1)
+    monkeypatch.setattr("tirami.ledger.journal._COPY_PAGES", 1)
     journal = await written(tmp_path / "journal.db", 3_000)
     copying = asyncio.create_task(asyncio.to_thread(journal.copy_to, tmp_path / "copy.db"))
     await asyncio.sleep(0.02)

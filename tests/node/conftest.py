@@ -48,7 +48,7 @@ class Door:
 @asynccontextmanager
 async def opened_door(data_dir: Path, clock: Clock | None = None, **values: object) -> AsyncIterator[Door]:
     flags = {"pricing.prompt_ppm": 0, "pricing.follow_load": False, "api.rate_per_second": 1_000_000} | values
-    config = load_config(None, {}, {"data_dir": str(data_dir), **flags})
+    config = load_config(None, {}, {"data_dir": str(data_dir), "infer.models_dir": str(data_dir / "models"), **flags})
     async with open_parts(config, clock or SystemClock()) as parts:
         engine = ScriptedEngine()
         parts.engines.serve(engine)

@@ -43,18 +43,20 @@ async def test_all_pass_the_gate_or_none(house: House) -> None:
     assert not house.market.live
 
 
-async def test_a_denial_in_the_middle_takes_everything_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, check = 0, house.ledger.gate.check
+async def test_a_signature_that_fails_in_the_middle_takes_everything_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, sign = 0, house.market._sign
 
-    def fails_late(account: bytes, amount: int) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
-            raise BudgetExceeded("scripted")
-        check(account, amount)  # type: ignore[arg-type]
+    def fails_late(offer: object) -> object:
+        nonlocal made
+        made += 1
+        if made == 3:
+            raise RuntimeError("scripted")
+        return sign(offer)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(house.ledger.gate, "check", fails_late)
-    with pytest.raises(SpendDenied):
+    monkeypatch.setattr(house.market, "_sign", fails_late)
+    with pytest.raises(RuntimeError):
         await house.market.begin(await orders(house, 4))
     assert not house.ledger.state.holds.open
     assert not house.market.live

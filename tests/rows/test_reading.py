@@ -127,8 +127,10 @@ def test_a_lone_node_schedules_itself_and_a_ticket_keeps_funds_for_one_call(node
     assert [entry.node_id for entry in client.providers().providers] == [identity]
     with pytest.raises(ModelNotFound):
         client.schedule(ScheduleRequest(model_id="gpt-4", max_tokens=100))
-    ticket = client.schedule(ScheduleRequest(model_id=name, max_tokens=900, reserve=True)).ticket
-    assert ticket is not None and client.balance().reserved == ticket.held_trm == 900
+    ticket = client.schedule(ScheduleRequest(model_id=name, max_tokens=450, reserve=True)).ticket
+    assert ticket is not None and client.balance().reserved == ticket.held_trm == 450
+    other = client.schedule(ScheduleRequest(model_id=name, max_tokens=450, reserve=True)).ticket
+    assert other is not None
     with pytest.raises(InsufficientFunds):
         client.chat_completions(chat("x", 200))
     headers = {"authorization": f"Bearer {agent.token}", "x-tirami-ticket": ticket.id}
@@ -139,7 +141,7 @@ def test_a_lone_node_schedules_itself_and_a_ticket_keeps_funds_for_one_call(node
     assert [reply.status_code for reply in used] == [200, 409]
     assert used[0].json()["x_tirami"]["trm_cost"] == 200
     balance = client.balance()
-    assert (balance.reserved, balance.effective_balance) == (0, 800)
+    assert (balance.reserved, balance.effective_balance) == (450, 350)
 
 
 @pytest.mark.row("API-14")

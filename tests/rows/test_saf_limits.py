@@ -369,6 +369,9 @@ async def test_switch_breaker_and_budgets_in_one_reply(timed: Timed) -> None:
         "max_cu_per_request": 4_000,
         "max_cu_per_hour": 10_000,
         "max_cu_lifetime": 1_000_000,
+        "max_trm_per_request": 4_000,
+        "max_trm_per_hour": 10_000,
+        "max_trm_lifetime": 1_000_000,
         "human_approval_threshold": 500,
         "max_spends_per_minute": 30,
     }

@@ -50,12 +50,15 @@ class _Delta(msgspec.Struct):
     tool_calls: list[_Call] | None = None
 
 
+_NOTHING = _Delta()
+
+
 class _Logprobs(msgspec.Struct):
     content: list[TokenLogprob] | None = None
 
 
 class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
+    delta: _Delta | None = None
     text: str | None = None
     """Of an answer that is no chat."""
     logprobs: _Logprobs | None = None
@@ -63,7 +66,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: Usage | None = None
     error: Any = None
 
@@ -101,10 +104,14 @@ class UpstreamGeneration:
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         try:
             while line := await self._response.content.readuntil(b"\n", max_size=MAX_LINE):
-                if line.startswith(b"data: {"):
-                    for chunk in self._chunks(_event.decode(line[6:])):
+                field, _, value = line.partition(b":")  # the space after it is optional, a line without field a comment
+                if field != b"data":
+                    continue
+                value = value.strip()
+                if value.startswith(b"{"):
+                    for chunk in self._chunks(_event.decode(value)):
                         yield chunk
-                elif line.startswith(b"data: [DONE]"):
+                elif value == b"[DONE]":
                     break
             if self._said is None:
                 raise EngineFailed("the upstream ended its stream without a reason")
@@ -119,32 +126,34 @@ class UpstreamGeneration:
     def _chunks(self, event: _Event) -> list[Chunk]:
         if event.error is not None:
             raise EngineFailed("the upstream reported an error in its stream")
-        text = "".join(self._written(choice) for choice in event.choices)
+        choices = event.choices or ()
+        text = "".join(self._written(choice) for choice in choices)
         before = self._count
         if event.usage is not None:
             self._prompt = max(self._prompt, event.usage.prompt_tokens)
             self._count = max(self._count, event.usage.completion_tokens)
         elif text:
             self._count += 1
-        for choice in event.choices:
-            if choice.finish_reason is not None:
+        for choice in choices:
+            if choice.finish_reason:
                 self._said = _FINISH.get(choice.finish_reason, FinishReason.STOP)
         if not text and self._count == before:
             return []
         if self._first is None:
             self._first = self._clock.monotonic()
-        logprobs = [told for choice in event.choices if choice.logprobs for told in choice.logprobs.content or ()]
+        logprobs = [told for choice in choices if choice.logprobs for told in choice.logprobs.content or ()]
         return [Chunk(text, (), TokenCount(self._count), logprobs)]
 
     def _written(self, choice: _Choice) -> str:
         """Text of an answer, calls written out as a model of ours would write them."""
-        text = choice.delta.content or choice.text or ""
-        for call in choice.delta.tool_calls or ():
+        delta = choice.delta or _NOTHING
+        text = delta.content or choice.text or ""
+        for call in delta.tool_calls or ():
             if call.function.name is not None and call.index != self._call:
                 text += self._close_call() + f'{OPEN}{{"name": {json.dumps(call.function.name)}, "arguments": '
                 self._call = call.index
             text += call.function.arguments or ""
-        if choice.finish_reason is not None:
+        if choice.finish_reason:
             text += self._close_call()
         return text
 

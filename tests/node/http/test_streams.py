@@ -235,6 +235,7 @@ async def test_a_full_disk_ends_a_stream_with_an_error_and_no_bill(
     assert narrow.parts.engines.room.running == 0
     disk.full = False
     ledger = narrow.parts.ledger
+    await ledger.durable()
     assert await ledger.expire_holds(narrow.parts.market.live) == 1
     assert free(narrow)
     assert await spent(narrow, token) == 0
