@@ -30,7 +30,10 @@ format: install
 
 test: lint
 	mkdir -p build
-	$(BIN)/python -m pytest -m "not soak" --cov --cov-report=json:build/coverage.json --cov-report=
+	rm -f build/rows.json
+	$(BIN)/python -m pytest -m "not soak and not alone" -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -m "alone and not soak" --durations=15 --cov --cov-append \
+		--cov-report=json:build/coverage.json --cov-report=
 	$(BIN)/python -m tools.status
 
 soak: install

@@ -15,6 +15,19 @@ _results: dict[str, dict[str, dict[str, str | None]]] = {}
 _figures: dict[str, str] = {}
 
 
+ALONE = ("cli", "clients", "rows", "soak")
+"""Rooms whose tests start whole nodes."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).resolve().parent
+    for item in items:
+        room = item.path.relative_to(tests).parts[0]
+        if room in ALONE or item.get_closest_marker("model"):
+            item.add_marker("alone")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
@@ -54,5 +67,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _is_partial(config: pytest.Config) -> bool:
     """Whether only some tests were asked for: then what an earlier run said of the others stands."""
-    everything = config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.keyword
-    return not everything or config.option.markexpr == "soak"
+    everything = config.args_source is not pytest.Config.ArgsSource.ARGS
+    return not everything or bool(config.option.keyword or config.option.markexpr)

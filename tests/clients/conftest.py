@@ -10,8 +10,9 @@ from tests.processes import NodeProcess
 from tirami.testing import RunningEngine, start_engine
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def model_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """One for each client: a node has welcome lines for a hundred accounts a day."""
     home = tmp_path_factory.mktemp("clients") / "home"
     env = {"TIRAMI_API_RATE_PER_SECOND": "9999"}
     with NodeProcess(home, "--model", "smollm2:135m", env=env) as running:

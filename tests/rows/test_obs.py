@@ -162,7 +162,8 @@ def test_a_scrape_parses_in_both_formats_and_keeps_the_names_of_the_original(nod
     assert len(LEGACY) == 20
     assert not [name for name in typed if name.startswith("forge_")]
     found = figures(plain.text, "node_id")
-    assert found["tirami_cu_consumed_total", agent.account] == 9
+    own = figures(agent.client.metrics().decode(), "node_id")
+    assert own["tirami_cu_consumed_total", agent.account] == 9
     assert found["tirami_active_proposals", ""] == found["tirami_total_votes", ""] == 0
 
 
