@@ -16,13 +16,15 @@ REMEMBERED = {"_hashed", "_root"}
 def described(state: State, now_ms: int) -> Any:
     """All attributes of all objects, by name, whatever they are called; each object once, later as its number.
 
-    Asking for a payer's books makes empty ones and forgets spends that are an hour old: both are evened out.
+    Asking for a payer's books makes empty ones and forgets spends that are an hour old: that and their order, which is
+    that of the first question, are evened out.
     """
     books = state.holds._books
     for account in [account for account, known in books.items() if known == PayerBooks()]:
         del books[account]
     for known in books.values():
         known.spent_in_hour(now_ms)
+    state.holds._books = dict(sorted(books.items()))
     return _value(state, {})
 
 

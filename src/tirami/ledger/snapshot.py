@@ -20,6 +20,7 @@ import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
@@ -95,6 +96,18 @@ def build() -> bytes:
     return hashing.digest()
 
 
+@lru_cache(maxsize=1)
+def _enumerations() -> tuple[type[Enum], ...]:
+    """Ours. Before Python 3.11.4 they pickle themselves as a ``getattr``, which is no part of a state."""
+    found: list[type[Enum]] = []
+    waiting: list[type[Enum]] = [Enum]
+    while waiting:
+        kinds = waiting.pop().__subclasses__()
+        waiting += kinds
+        found += [kind for kind in kinds if kind.__module__.startswith(_OWN)]
+    return tuple(found)
+
+
 def taken(state: State, source: EntrySource, seq: int, chain: bytes) -> Picture:
     """A picture of the state as it stands now. Quick: what only grows is not copied, only its length is noted."""
     columns: list[Packed | array[int]] = []
@@ -118,6 +131,7 @@ def taken(state: State, source: EntrySource, seq: int, chain: bytes) -> Picture:
         Table: packed,
         NetworkFile: lambda _: (_network, ()),
         type(source): lambda _: (_source, ()),
+        **dict.fromkeys(_enumerations(), lambda member: (type(member), (member.value,))),
     }
     pickler.dump(state)
     body = stream.getvalue()

@@ -88,6 +88,7 @@ class Tls:
 def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     read_secret(key)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
     except FileNotFoundError as error:
