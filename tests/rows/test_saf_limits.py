@@ -14,7 +14,7 @@ from tests.rows.conftest import make_agent
 from tests.rows.load import crowd
 from tests.rows.test_saf import NO_LIMITS
 from tirami.api.schemas import ChatCompletionRequest, DecisionRequest, PolicyRequest
-from tirami.core.errors import ApprovalRequired, CircuitBreakerOpen
+from tirami.core.errors import ApprovalRequired, BudgetExceeded, CircuitBreakerOpen, InsufficientScope
 from tirami.ledger import Book
 from tirami.sdk import Tirami
 from tirami.testing import ManualClock, RunningEngine
@@ -327,6 +327,43 @@ def test_requests_and_permits_survive_kill_minus_nine(engine: RunningEngine, tmp
             node.start()
         agent.client.close()
         node.stop()
+
+
+# --- policies ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("API-52")
+def test_limits_are_set_by_an_administrator_bind_at_once_and_survive_kill_minus_nine(
+    engine: RunningEngine, tmp_path: Path
+) -> None:
+    limits = {
+        "max_cu_per_request": 40,
+        "max_cu_per_hour": 60,
+        "max_cu_lifetime": 70,
+        "human_approval_threshold": 50,
+        "max_spends_per_minute": 9,
+    }
+    with NodeProcess(tmp_path / "home", "--upstream", engine.url, env={"TIRAMI_PRICING_PROMPT_PPM": "0"}) as node:
+        agent = make_agent(node)
+        policy = PolicyRequest.model_validate({"node_id": agent.account, **limits})
+        with pytest.raises(InsufficientScope):
+            agent.client.set_policy(policy)
+        with node.admin() as admin:
+            admin.set_policy(policy)
+        with pytest.raises(BudgetExceeded) as request:
+            agent.client.chat_completions(chat(41))
+        assert agent.client.chat_completions(chat(35)).usage.completion_tokens == 35
+        agent.client.close()
+        node.kill()
+        node.start()
+        with Tirami(node.url, token=agent.token) as client:
+            with pytest.raises(BudgetExceeded) as hour:
+                client.chat_completions(chat(30))
+            kept = client.safety()
+        node.stop()
+    assert (request.value.data["window"], hour.value.data["window"]) == ("request", "hour")
+    assert {name: getattr(kept.policy, name) for name in limits} == limits
+    assert (kept.hourly_spend, kept.lifetime_spend) == (35, 35)
 
 
 # --- what the operator sees --------------------------------------------------------------------------------------
