@@ -180,7 +180,7 @@ def test_a_download_survives_a_crash_is_pinned_and_works_offline_and_a_changed_f
                 options = ("--model", DEFAULT, "--offline")
             node = NodeProcess(tmp_path / "home", *options, env=env)
             with pytest.raises(AssertionError, match="not ready"):
-                node.start(within=12)
+                node.start(within=6)
             with node.client() as owner:
                 wait_until(lambda: not owner.status().engine.loading, seconds=60)
                 assert said in str(owner.status().engine.problem)

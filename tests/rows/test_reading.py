@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -32,7 +33,14 @@ from tirami.api.schemas import (
     TradesQuery,
     UsageQuery,
 )
-from tirami.core.errors import InsufficientFunds, InvalidStatement, KillSwitchActive, ModelNotFound, NoModel
+from tirami.core.errors import (
+    EngineFailed,
+    InsufficientFunds,
+    InvalidStatement,
+    KillSwitchActive,
+    ModelNotFound,
+    NoModel,
+)
 from tirami.core.keys import PublicKey
 from tirami.testing import RunningEngine
 from tirami.verify import leaf_hash, verify_inclusion, verify_statement
@@ -84,7 +92,7 @@ def test_doubling_the_queue_raises_the_price_within_one_half_life(engine: Runnin
     with NodeProcess(tmp_path / "home", "--upstream", engine.url, env=env) as node, ThreadPoolExecutor(4) as pool:
 
         def ask(_: int) -> None:
-            with node.client() as client:
+            with node.client() as client, suppress(EngineFailed):  # cut short when all was seen
                 client.chat_completions(chat(f"[[delay_ms=100]] {time.time()}", 10 * 5 * HALF_LIFE_S // 2))
 
         with node.client() as client:
@@ -107,6 +115,7 @@ def test_doubling_the_queue_raises_the_price_within_one_half_life(engine: Runnin
             low, high = now.bounds.demand_factor
             assert (low, high, now.bounds.supply_factor) == (0.5, 3.0, (0.5, 2.0))
             assert low <= now.demand_factor <= high
+        assert node.stop() == 0
         for task in running:
             task.result()
 
