@@ -133,12 +133,12 @@ const scenarios = {
 
   async tools() {
     const tools = [tool("weather"), tool("tide")];
-    const call = async (tool_choice) => {
-      const [choice] = (await ask({ max_tokens: 120, tools, tool_choice })).choices;
+    const call = async (tool_choice, max_tokens = 80) => {
+      const [choice] = (await ask({ max_tokens, tools, tool_choice })).choices;
       return { finish: choice.finish_reason, content: choice.message.content, call: choice.message.tool_calls?.[0]?.function ?? null };
     };
     const named = { type: "function", function: { name: "tide" } };
-    return { required: await call("required"), named: await call(named), none: await call("none"), auto: await call("auto") };
+    return { required: await call("required"), named: await call(named), none: await call("none", 16), auto: await call("auto", 16) };
   },
 
   async streamed_tool() {
