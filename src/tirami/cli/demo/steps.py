@@ -80,10 +80,10 @@ def hardware(stage: Stage) -> None:
         expect(speed is not None and speed > 0, "the speed of answers is measured", speed=speed)
         device = engine.device or "an engine elsewhere, which does not tell"
         offloaded = "unknown" if engine.layers_offloaded is None else f"{engine.layers_offloaded} of {engine.layers}"
-        step.detail = f"{device}; {offloaded} layers offloaded; {speed:.0f} tokens a second in one answer"
+        step.detail = f"{device}; {offloaded} layers offloaded; {speed:.1f} tokens a second in one answer"
         stage.report.measured("device", device)
         stage.report.measured("layers offloaded", offloaded)
-        stage.report.measured("tokens a second, as the node measured", f"{speed:.0f}")
+        stage.report.measured("tokens a second, as the node measured", f"{speed:.1f}")
 
 
 def agent_pays(stage: Stage) -> None:
