@@ -7,7 +7,7 @@ import pytest
 
 from tests.market.conftest import House, opened_house
 from tests.market.test_inference import order
-from tirami.core.errors import Conflict, InsufficientFunds, KillSwitchActive, QueueFull
+from tirami.core.errors import ApprovalRequired, Conflict, InsufficientFunds, KillSwitchActive, QueueFull
 from tirami.core.units import MicroTrm, Trm
 from tirami.ledger import MAX_OPEN, Payer, Price
 from tirami.market import Reservation
@@ -34,6 +34,30 @@ async def test_the_call_that_names_it_gets_its_funds_and_its_price(house: House)
         await house.market.begin_inference(wanted)
     await house.market.cancel(ticket)
     assert house.ledger.balance(house.agent.key).effective == 1000
+
+
+async def test_what_was_approved_when_it_was_reserved_is_not_asked_about_again(house: House) -> None:
+    payer = await house.hosted((None, None, None, 100))
+    with pytest.raises(ApprovalRequired) as required:
+        await reserve(house, 300, payer)
+    request = bytes.fromhex(str(required.value.data["approval_id"]))
+    approvals = house.ledger.state.settings.approvals
+    await house.ledger.record_facts(approvals.decision(request, True, "dana", house.ledger.now()))
+    kept = await reserve(house, 300, replace(payer, permit=request))
+    wanted = await order(house, payer, max_tokens=150)
+    ticket = await house.market.begin_inference(replace(wanted, ticket=kept.hold_id))
+    assert ticket.ceiling == 300
+    with pytest.raises(ApprovalRequired):
+        await house.market.begin_inference(await order(house, payer, max_tokens=101))
+
+
+async def test_more_than_was_reserved_is_asked_about(house: House) -> None:
+    payer = await house.hosted((None, None, None, 100))
+    kept = await reserve(house, 90, payer)
+    dearer = await order(house, payer, max_tokens=60)  # 2 TRM a token, the price that is kept
+    with pytest.raises(ApprovalRequired):
+        await house.market.begin_inference(replace(dearer, ticket=kept.hold_id))
+    assert not house.ledger.state.holds.open
 
 
 async def test_it_is_good_for_nobody_else_and_nothing_else(house: House) -> None:

@@ -1,5 +1,6 @@
 """``tirami approvals``: spends that wait for a person."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
 
@@ -40,8 +41,7 @@ def approve(
 ) -> None:
     """Permit a spend: this account, this ceiling, ten minutes, one use."""
     with connect(url, token, data_dir, admin=True) as client:
-        entry = client.approve(_full_id(approval, client), DecisionRequest(operator=operator))
-    Terminal(json_output).show(entry.model_dump(), lambda console: _table(console, [entry]))
+        _decided(client, client.approve, approval, operator, Terminal(json_output))
 
 
 @commands.command()
@@ -55,12 +55,19 @@ def deny(
 ) -> None:
     """Refuse a spend."""
     with connect(url, token, data_dir, admin=True) as client:
-        entry = client.deny(_full_id(approval, client), DecisionRequest(operator=operator))
-    Terminal(json_output).show(entry.model_dump(), lambda console: _table(console, [entry]))
+        _decided(client, client.deny, approval, operator, Terminal(json_output))
 
 
-def _full_id(start: str, client: Tirami) -> str:
-    return whole(start, (entry.id for entry in client.approvals().approvals), ApprovalNotFound)
+def _decided(
+    client: Tirami,
+    decide: Callable[[str, DecisionRequest], ApprovalEntry],
+    start: str,
+    operator: str,
+    terminal: Terminal,
+) -> None:
+    approval = whole(start, (entry.id for entry in client.approvals().approvals), ApprovalNotFound)
+    entry = decide(approval, DecisionRequest(operator=operator))
+    terminal.show(entry.model_dump(), lambda console: _table(console, [entry]))
 
 
 def _table(console: Console, approvals: list[ApprovalEntry]) -> None:

@@ -10,6 +10,7 @@ Flop = NewType("Flop", int)
 TokenCount = NewType("TokenCount", int)
 UnixMs = NewType("UnixMs", int)
 """Milliseconds since 1970-01-01 UTC."""
+DAY_MS = 86_400_000
 Ppm = NewType("Ppm", int)
 """Parts per million: rates and factors."""
 

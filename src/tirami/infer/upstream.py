@@ -41,6 +41,8 @@ from tirami.infer.upstream_stream import UpstreamGeneration, Usage, request_body
 DEFAULT_CONTEXT = 4096
 SILENCE_S = 300
 """An upstream that says nothing for this long is gone."""
+MAX_VECTORS = 1 << 26
+"""Most bytes of an answer with vectors."""
 PROBES, PROBE_PAUSE_S = 3, 1.5
 PER_MESSAGE, PER_PROMPT, PER_TOOLS = 16, 16, 512
 """Upper bound of what a chat template adds, tokens."""
@@ -182,7 +184,7 @@ class UpstreamEngine:
             raise _refusal(response.status, await _complaint(response), "input")
         self._running.add(response)
         try:
-            told = msgspec.json.decode(await response.read(), type=_Vectors)
+            told = msgspec.json.decode(await _bounded(response, MAX_VECTORS), type=_Vectors)
         except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
             raise EngineFailed(f"the upstream's vectors broke off: {type(error).__name__}") from error
         finally:
@@ -271,6 +273,16 @@ def _count(told: object) -> int:
     if isinstance(told, bool) or not isinstance(told, int | float):
         return 0
     return int(told) if 0 < told < 1 << 63 else 0
+
+
+async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """A body of at most so many bytes. Raises ``EngineFailed`` when there are more."""
+    body = bytearray()
+    async for block in response.content.iter_chunked(1 << 16):
+        body += block
+        if len(body) > most:
+            raise EngineFailed(f"the upstream answered with more than {most >> 20} MiB")
+    return bytes(body)
 
 
 async def _complaint(response: aiohttp.ClientResponse) -> str:

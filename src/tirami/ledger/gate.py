@@ -97,12 +97,15 @@ class Gate:
 
     # --- questions ---------------------------------------------------------------------------------------------
 
-    def check(self, account: bytes, amount: Trm, permit: bytes = b"", spends: int = 1) -> tuple[Fact, ...]:
+    def check(
+        self, account: bytes, amount: Trm, permit: bytes = b"", spends: int = 1, passed: int = 0
+    ) -> tuple[Fact, ...]:
         """Raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial.
 
         Args:
             permit: id of the approval the caller shows, empty for none.
             spends: in how many parts it is promised, each a spend of its own.
+            passed: an amount this gate has let pass before for the same spend, approval included: a reservation.
 
         Returns:
             What must be journaled in one group with the promise: the use of a permit.
@@ -110,7 +113,7 @@ class Gate:
         with _Denying(self, account, amount):
             means = self._pass(account, amount, spends)
             threshold = means.policy.approval_above if means.policy else 0
-            if threshold is None or amount <= threshold:
+            if threshold is None or amount <= max(threshold, passed):
                 return ()
             return (self._permit(account, amount, permit, threshold),)
 
@@ -156,7 +159,7 @@ class Gate:
         with _Denying(self, account, None):
             return len(self._state().holds.books(account).open) + more <= MAX_OPEN
 
-    def headroom(self, account: bytes, permit: bytes = b"") -> Trm | None:
+    def headroom(self, account: bytes, permit: bytes = b"", passed: int = 0) -> Trm | None:
         """The most this account could promise now, switches aside; ``None`` without bound.
 
         Raises ``SafetyUnknown``.
@@ -164,7 +167,8 @@ class Gate:
         with _Denying(self, account, None):
             now = self._now()
             shown = self._state().settings.approvals.shown(permit, account, now)
-            permitted = Trm(shown.ceiling if shown is not None and shown.verdict == Verdict.APPROVED else 0)
+            approved = shown.ceiling if shown is not None and shown.verdict == Verdict.APPROVED else 0
+            permitted = Trm(max(approved, passed))
             return headroom(self.means(account), self._state().holds.books(account), permitted, now)
 
     # --- how they are answered ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import structlog
 
@@ -51,7 +51,6 @@ from tirami.ledger.snapshots import Snapshots
 from tirami.ledger.state import State
 from tirami.proto import Envelope, Head, NetworkFile, Signed, decode
 
-T = TypeVar("T")
 _log = structlog.get_logger()
 HOLD_LIFETIME_MS = 600_000
 """A local hold expires ten minutes after its last token (RULINGS, Journal)."""
@@ -313,14 +312,20 @@ class Ledger:
         return self.state.holds.books(account)
 
     def open_holds(
-        self, account: bytes, total: Trm, signs: Sequence[Callable[[], HoldOpened]], permit: bytes = b""
+        self,
+        account: bytes,
+        total: Trm,
+        signs: Sequence[Callable[[], HoldOpened]],
+        permit: bytes = b"",
+        passed: int = 0,
     ) -> Awaitable[None]:
         """Gate, signatures and holds in one step: each of ``signs`` is called when the gate has let ``total`` pass.
 
-        A ``permit`` that is needed is used up with the first hold. The awaitable ends when all are durable.
+        A ``permit`` that is needed is used up with the first hold; none is for an amount that ``passed`` with a
+        reservation. The awaitable ends when all are durable.
         Raises ``SpendDenied``, ``StorageUnavailable``.
         """
-        used = self.gate.check(account, total, permit, spends=len(signs))
+        used = self.gate.check(account, total, permit, spends=len(signs), passed=passed)
         written: Awaitable[None] | None = None
         for sign in signs:  # each acceptance counts the holds before it, so they are applied one by one
             hold = sign()

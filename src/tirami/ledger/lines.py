@@ -8,9 +8,8 @@ from collections.abc import Awaitable
 
 from tirami.core.errors import QueueFull
 from tirami.core.keys import PublicKey, Signer
-from tirami.core.units import Trm, UnixMs
+from tirami.core.units import DAY_MS, Trm, UnixMs
 from tirami.ledger.accounts import quota_account
-from tirami.ledger.admission import DAY_MS
 from tirami.ledger.ledger import Ledger
 from tirami.ledger.state import QUOTA
 from tirami.proto import Envelope, Grant, encode, sign

@@ -6,7 +6,7 @@ accounts of this node only, ``KEPT_DAYS`` days each: bounded whatever strangers 
 
 from dataclasses import dataclass, field
 
-from tirami.ledger.admission import DAY_MS
+from tirami.core.units import DAY_MS
 from tirami.proto import Trade
 
 KEPT_DAYS = 400

@@ -13,7 +13,6 @@ from functools import partial
 import msgspec
 
 from tirami.core.errors import (
-    ApprovalRequired,
     Conflict,
     ContextLengthExceeded,
     EngineFailed,
@@ -86,6 +85,8 @@ class _Offer:
     order: Order
     price: Price
     ceiling: Trm
+    reserved: int
+    """TRM that passed the gate with a reservation before."""
 
     @property
     def shaping(self) -> bytes:
@@ -169,11 +170,8 @@ class InferenceMarket:
 
         try:
             await self._ledger.open_holds(
-                key, total, [partial(issue, offer) for offer in offers], orders[0].payer.permit
+                key, total, [partial(issue, offer) for offer in offers], orders[0].payer.permit, offers[0].reserved
             )
-        except ApprovalRequired:
-            await self._ledger.durable()  # the id of a request is told when it will not be lost
-            raise
         except StorageUnavailable:
             for ticket in tickets:
                 self._tickets.forget(ticket.hold_id)
@@ -185,14 +183,16 @@ class InferenceMarket:
         return tickets
 
     def _offer(self, order: Order, among: int) -> "_Offer":
-        price = self._price(order)
+        kept = self._reservation(order)
+        price = kept.price if kept else self.load.price(order.engine.card.active_parameters)
+        reserved = kept.held if kept else 0
         if order.vectors:
             price = Price(price.prompt, MicroTrm(0))
         elif not order.prompt_billed:
             price = Price(MicroTrm(0), price.completion)
-        sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price, among))
+        sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price, among, reserved))
         ceiling = amount_due(price.prompt, price.completion, order.prompt.count, sampling.max_tokens)
-        return _Offer(replace(order, sampling=sampling), price, ceiling)
+        return _Offer(replace(order, sampling=sampling), price, ceiling, reserved)
 
     def execute(self, ticket: Ticket, payer: PublicKey, *, streamed: bool) -> MeteredSession:
         """Use the ticket up.
@@ -247,13 +247,12 @@ class InferenceMarket:
         if self._tickets.forget(ticket.hold_id) is not None:
             await self._ledger.end_session(ticket.hold_id, "cancelled")
 
-    def _price(self, order: Order) -> Price:
-        card = order.engine.card
+    def _reservation(self, order: Order) -> Reservation | None:
         if order.ticket is None:
-            return self.load.price(card.active_parameters)
-        return self.reservations.use(order.ticket, order.payer, card.digest).price
+            return None
+        return self.reservations.use(order.ticket, order.payer, order.engine.card.digest)
 
-    def _most_tokens(self, order: Order, price: Price, among: int) -> int:
+    def _most_tokens(self, order: Order, price: Price, among: int, reserved: int = 0) -> int:
         if order.vectors:
             return len(order.vectors)
         context, prompt = order.engine.card.context_length, order.prompt
@@ -263,7 +262,7 @@ class InferenceMarket:
                 f"the prompt has {prompt.count} tokens; the model's context is {context}", param="messages"
             )
         if order.max_tokens is None:
-            return self._default_tokens(order, price, min(DEFAULT_MAX_TOKENS, room), among)
+            return self._default_tokens(order, price, min(DEFAULT_MAX_TOKENS, room), among, reserved)
         if order.max_tokens < 1:
             raise InvalidRequest("max_tokens must be at least 1", param="max_tokens")
         if order.max_tokens > room:
@@ -273,8 +272,8 @@ class InferenceMarket:
             )
         return order.max_tokens
 
-    def _default_tokens(self, order: Order, price: Price, most: int, among: int) -> int:
-        headroom = self._ledger.gate.headroom(order.payer.key, order.payer.permit)
+    def _default_tokens(self, order: Order, price: Price, most: int, among: int, reserved: int) -> int:
+        headroom = self._ledger.gate.headroom(order.payer.key, order.payer.permit, reserved)
         if headroom is None:
             return most
         return max(1, min(most, price.tokens_within(Trm(headroom // among), order.prompt.count)))

@@ -5,7 +5,6 @@ opens its own in the same step of the event loop, so nobody else can spend those
 lives in memory, is good once, and after a restart its hold is released.
 """
 
-import asyncio
 from dataclasses import dataclass
 
 from tirami.core.errors import Conflict, QueueFull
@@ -49,7 +48,7 @@ class Reservations:
         if not ledger.gate.may_open(payer.key):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
         kept = Reservation(hold_id, payer, model_digest, price, amount, UnixMs(ledger.now() + LIFETIME_MS))
-        opened = ledger.open_holds(payer.key, amount, [lambda: self._hold(kept, request_id)])
+        opened = ledger.open_holds(payer.key, amount, [lambda: self._hold(kept, request_id)], payer.permit)
         self._open[hold_id] = kept
         await opened
         return kept
@@ -71,8 +70,7 @@ class Reservations:
         """Take it and give its hold back; whoever calls opens the real hold before anything else can happen."""
         kept = self.find(hold_id, payer, model_digest)
         del self._open[hold_id]
-        released = asyncio.ensure_future(self._ledger.append([HoldReleased(hold_id, "used")]))
-        released.add_done_callback(lambda done: done.cancelled() or done.exception())  # fails with the hold after it
+        self._ledger.append([HoldReleased(hold_id, "used")])  # durable before the hold that follows it, or lost with it
         return kept
 
     def _hold(self, kept: Reservation, request_id: str) -> HoldOpened:

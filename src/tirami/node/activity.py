@@ -9,11 +9,10 @@ from statistics import median
 from typing import NamedTuple
 
 from tirami.core.keys import PublicKey
-from tirami.core.units import FLOP_PER_TRM, Trm, UnixMs
+from tirami.core.units import DAY_MS, FLOP_PER_TRM, Trm, UnixMs
 from tirami.ledger import LOCAL, Ledger, State
 from tirami.proto import Trade
 
-DAY_MS = 86_400_000
 MOST = 10_000
 """Trades remembered; on a busier day the oldest of it are left out."""
 AT_ONCE = 1_000
@@ -30,11 +29,10 @@ class _Seen(NamedTuple):
 
 
 class Activity:
-    """The last 24 hours of a ledger, as ``node`` sees them."""
+    """The last 24 hours of a ledger."""
 
-    def __init__(self, ledger: Ledger, node: PublicKey) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._node = node
         self._state: State | None = None
         self._next_leaf = 0
         self._trades: deque[_Seen] = deque(maxlen=MOST)
@@ -51,16 +49,6 @@ class Activity:
             if not seen.local:
                 counts.update((seen.payer, seen.provider))
         return [PublicKey(key) for key, _ in counts.most_common(most)]
-
-    def earned_since(self, since_ms: int) -> Trm:
-        """TRM this node was paid by network trades booked at or after ``since_ms``, within the last 24 hours."""
-        return Trm(
-            sum(
-                seen.amount
-                for seen in self._read()
-                if seen.at_ms >= since_ms and not seen.local and seen.provider == self._node
-            )
-        )
 
     def _read(self) -> deque[_Seen]:
         """Take in what was booked since the last time, drop what is older than a day."""

@@ -96,7 +96,7 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             payers=payers,
             chat=Chat(market, engines, os.urandom, meter),
             meter=meter,
-            activity=Activity(ledger, key.public_key),
+            activity=Activity(ledger),
             admin_token=home.admin_token(),
             started_ms=ledger.now(),
             staging=staging,

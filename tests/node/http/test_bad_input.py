@@ -169,7 +169,7 @@ async def test_money_errors_say_do_not_retry(door: Door) -> None:
 async def test_a_slow_client_is_given_up_and_billed_for_what_it_took(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tirami.node.http.openai.stream.SEND_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("tirami.node.http.departure.SEND_TIMEOUT_S", 0.3)
     _, token = await door.agent()
     door.engine.length = 900
     host, port = door.url.removeprefix("http://").split(":")

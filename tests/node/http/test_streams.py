@@ -152,7 +152,7 @@ async def test_a_client_that_stops_reading_at_the_very_end_keeps_no_place(
 async def test_a_client_that_stops_reading_is_given_up(
     narrow: Door, app: ASGIApp, monkeypatch: pytest.MonkeyPatch, stops_at: Callable[[Message], bool]
 ) -> None:
-    monkeypatch.setattr("tirami.node.http.openai.stream.SEND_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("tirami.node.http.departure.SEND_TIMEOUT_S", 0.05)
     _, token = await narrow.agent()
     client = AsgiClient(app, token, stops_at)
     await client.run()

@@ -15,7 +15,7 @@ from starlette.types import Scope as AsgiScope
 
 from tirami.api import OPERATIONS, Dialect, Operation, Scope, openapi
 from tirami.api.legacy import legacy_path
-from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, TiramiError
+from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, SpendDenied, TiramiError
 from tirami.node.http import (
     accounts,
     backup,
@@ -94,6 +94,8 @@ def _endpoint(
                 body = checked(operation.body, parse_json(await read_body(request, limit)), operation)
             result = await handler(Call(parts, request, caller, request_id, query, body, forge))
         except TiramiError as error:
+            if isinstance(error, SpendDenied):
+                await parts.ledger.durable()  # what a denial leaves behind is told when it cannot be lost any more
             return error_reply(error, request_id, forge=forge)
         except Exception:
             _log.exception("internal_error", operation=operation.name)

@@ -12,9 +12,8 @@ from tirami.api.schemas import (
     StatusWarning,
     TradesQuery,
 )
-from tirami.core.units import MICRO
+from tirami.core.units import DAY_MS, MICRO
 from tirami.ledger import tier_of
-from tirami.node.activity import DAY_MS
 from tirami.node.alerts import alerts
 from tirami.node.http.economy import network_reply
 from tirami.node.http.handlers import Call, handles
@@ -100,15 +99,20 @@ def _engine(parts: Parts) -> EngineReport:
 
 def _activity(parts: Parts, *, owner: bool) -> ActivityReport:
     """``owner``: the caller speaks for the node, not for one account."""
-    state, now = parts.ledger.state, parts.ledger.now()
+    state = parts.ledger.state
     balance = parts.ledger.balance(parts.key.public_key)
     return ActivityReport(
         answers_running=parts.market.running,
         tokens_total=state.network_totals.tokens + state.local_totals.tokens + parts.market.tokens_running,
-        earned_today_trm=parts.activity.earned_since(now - now % DAY_MS) if owner else None,
+        earned_today_trm=_earned_today(parts) if owner else None,
         earned_total_trm=balance.income if owner else None,
         effective_balance=balance.effective if owner else None,
     )
+
+
+def _earned_today(parts: Parts) -> int:
+    today = parts.ledger.now() // DAY_MS
+    return sum(day.earned.trm for _, day in parts.ledger.state.usage.of(parts.key.public_key, today))
 
 
 def _price(parts: Parts) -> MarketPrice:

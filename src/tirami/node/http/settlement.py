@@ -13,6 +13,7 @@ from tirami.api.schemas import AnchorQuery, AnchorReply, SettlementQuery
 from tirami.core.errors import InvalidField
 from tirami.core.units import UnixMs
 from tirami.ledger import StatementRun, StatementWindow
+from tirami.node.http.departure import put, until_gone
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.log import head_entry
@@ -20,8 +21,6 @@ from tirami.proto import AnchorNetwork, Statement, anchor_payload, anchor_script
 from tirami.proto.statement import FORMAT, csv_end, csv_header, csv_row
 
 HOUR_MS = 3_600_000
-SEND_TIMEOUT_S = 30
-"""A client that does not take a piece for this long is gone."""
 _ANCHOR_NAMES = {
     AnchorNetwork.MAINNET: "Bitcoin",
     AnchorNetwork.TESTNET: "Testnet",
@@ -113,14 +112,7 @@ class Pieces(Response):
         self._pieces = pieces
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        sending = asyncio.create_task(self._send_all(send), name="pieces")
-        gone = asyncio.create_task(_left(receive), name="disconnect-watch")
-        try:
-            await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (gone, sending):
-                task.cancel()
-            await asyncio.gather(sending, gone, return_exceptions=True)
+        sending = await until_gone(receive, self._send_all(send))
         if not sending.cancelled() and (error := sending.exception()) is not None:
             raise error
 
@@ -129,15 +121,5 @@ class Pieces(Response):
         with suppress(TimeoutError):
             async for piece in self._pieces:
                 await asyncio.sleep(0)
-                await _put(send, piece, more=True)
-            await _put(send, b"", more=False)
-
-
-async def _put(send: Send, body: bytes, *, more: bool) -> None:
-    async with asyncio.timeout(SEND_TIMEOUT_S):
-        await send({"type": "http.response.body", "body": body, "more_body": more})
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+                await put(send, {"type": "http.response.body", "body": piece, "more_body": True})
+            await put(send, {"type": "http.response.body", "body": b"", "more_body": False})

@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from tirami.api.schemas import UsageDay, UsageEntry, UsageQuery, UsageReply
+from tirami.core.units import DAY_MS
 from tirami.ledger import UsageSums
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
-
-DAY_MS = 86_400_000
 
 
 @handles("usage")

@@ -1,6 +1,5 @@
 """Server-sent events of one request, and what ends it when the client goes away."""
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -14,10 +13,9 @@ from tirami.infer import Chunk
 from tirami.market import Settlement
 from tirami.node.chat import ChatStream
 from tirami.node.choice import Choice
+from tirami.node.http.departure import put, until_gone
 
 T = TypeVar("T")
-SEND_TIMEOUT_S = 30
-"""A client that does not take a chunk for this long is gone."""
 
 
 class Narrator(Protocol):
@@ -50,14 +48,7 @@ class EventStream(Response):
         self._stream = stream
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        body = asyncio.create_task(self._send_all(send), name="event-stream")
-        gone = asyncio.create_task(_disconnected(receive), name="disconnect-watch")
-        try:
-            await asyncio.wait((body, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (gone, body):
-                task.cancel()
-            await asyncio.gather(body, gone, return_exceptions=True)
+        body = await until_gone(receive, self._send_all(send))
         if not body.cancelled() and (error := body.exception()) is not None and not isinstance(error, TimeoutError):
             raise error
 
@@ -69,7 +60,7 @@ class EventStream(Response):
         started = False
         try:
             async with self._stream:
-                started = await self._stream.choices[0].hand_over(_put(send, start))
+                started = await self._stream.choices[0].hand_over(put(send, start))
                 try:
                     if started:
                         await self._stream.run(lambda choice: self._tell(choice, send))
@@ -79,48 +70,29 @@ class EventStream(Response):
         except TiramiError as error:
             failure = error
         if not started:
-            await _put(send, start)
-        await _put(send, _part(self._narrator.ending(settlements, failure)))
-        await _put(send, _part(b"", more=False))
+            await put(send, start)
+        await put(send, _part(self._narrator.ending(settlements, failure)))
+        await put(send, _part(b"", more=False))
 
     async def _tell(self, choice: Choice, send: Send) -> None:
         narrator, index = self._narrator, choice.index
         if opening := narrator.opening(index):
-            await choice.hand_over(_put(send, _part(opening)))
+            await choice.hand_over(put(send, _part(opening)))
         async for chunk in choice:
             event = narrator.piece(index, chunk)
-            if event and not await choice.hand_over(_put(send, _part(event))):
+            if event and not await choice.hand_over(put(send, _part(event))):
                 return
         if closing := narrator.closing(index):
-            await choice.hand_over(_put(send, _part(closing)))
+            await choice.hand_over(put(send, _part(closing)))
 
 
 def _part(body: bytes, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-async def _put(send: Send, message: Message) -> None:
-    """Raises ``TimeoutError`` when the client does not take it."""
-    async with asyncio.timeout(SEND_TIMEOUT_S):
-        await send(message)
-
-
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` until it is done or the client goes away, which cancels it. Raises ``CancelledByClient``."""
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request.receive), name="disconnect-watch")
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+    task = await until_gone(request.receive, work)
     if task.cancelled():
         raise CancelledByClient("the client went away; nothing was charged")
     return task.result()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
