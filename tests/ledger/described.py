@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tirami.ledger import Journal, Ledger, PayerBooks, State
+from tirami.ledger import Journal, Ledger, PayerBooks, SpendWindow, State
 from tirami.proto import NetworkFile
 
 REMEMBERED = {"_hashed", "_root"}
@@ -48,6 +48,9 @@ def _value(value: Any, seen: dict[int, int]) -> Any:
             return list(value)
         case set():
             return sorted(value)
+        case SpendWindow():
+            gone = value._gone
+            return value._dropped + gone, list(value._times[gone:]), list(value._amounts[gone:]), value.total
     if id(value) in seen:
         return f"object {seen[id(value)]}"
     seen[id(value)] = len(seen)

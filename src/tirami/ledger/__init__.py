@@ -9,6 +9,7 @@ from tirami.ledger.countersigner import countersigned
 from tirami.ledger.debits import Debit, Debits, Demand
 from tirami.ledger.denials import Denial, Denials
 from tirami.ledger.entries import (
+    RESERVATION_USED,
     AccountCreated,
     AccountDisabled,
     ApprovalDecided,
@@ -49,6 +50,7 @@ from tirami.ledger.pricing import (
 from tirami.ledger.records import StoredRecord
 from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, Window
 from tirami.ledger.settings import HostedAccount, Settings, Token
+from tirami.ledger.spends import SpendWindow
 from tirami.ledger.state import State
 from tirami.ledger.statements import StatementRun, StatementWindow
 from tirami.ledger.transfers import transfer, transferable
@@ -66,6 +68,7 @@ __all__ = [
     "NETWORK",
     "NODE_POLICY",
     "OWNER_POLICY",
+    "RESERVATION_USED",
     "SUPPLY_BOUNDS",
     "SUPPLY_FACTOR",
     "UNITY",
@@ -114,6 +117,7 @@ __all__ = [
     "PriceObserved",
     "Settings",
     "SignedHead",
+    "SpendWindow",
     "State",
     "StatementRun",
     "StatementWindow",

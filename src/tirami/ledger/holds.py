@@ -4,17 +4,24 @@ For its payer a session counts at its ceiling while open and at its captured amo
 entries and over the payers' own numbered debits; the gate and the next acceptance are computed from it.
 """
 
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.breaker import Breaker
-from tirami.ledger.entries import Hold, HoldCaptured, HoldFailed, HoldOpened, HoldReleased, HoldVouched
+from tirami.ledger.entries import (
+    RESERVATION_USED,
+    Hold,
+    HoldCaptured,
+    HoldFailed,
+    HoldOpened,
+    HoldReleased,
+    HoldVouched,
+)
+from tirami.ledger.spends import SpendWindow
 from tirami.ledger.velocity import Velocity
 from tirami.proto import Open, Voucher
 
-HOUR_MS = 3_600_000
 MAX_OPEN = 32
 """Open sessions an acceptance may list (B2)."""
 
@@ -26,6 +33,8 @@ class OpenHold:
     opened: HoldOpened
     opened_ms: UnixMs
     expires_ms: UnixMs
+    spend: int
+    """Its number in the sliding hour of its account."""
     vouched: HoldVouched | None = None
     failed: bool = False
     """An error of this session stands in the breaker's count."""
@@ -44,16 +53,6 @@ class OpenHold:
 
 
 @dataclass(slots=True)
-class Spend:
-    """One admitted spend in the windows of its account; ``amount`` falls from ceiling to what was captured."""
-
-    at_ms: UnixMs
-    amount: Trm
-    recent: bool = True
-    """Still inside the sliding hour, and so part of :attr:`PayerBooks.hourly`."""
-
-
-@dataclass(slots=True)
 class PayerBooks:
     """What a payer knows about its own numbered debits.
 
@@ -62,8 +61,7 @@ class PayerBooks:
         last_number: the highest number used.
         settled: S, the sum of everything below the next number that is not open.
         open: ceilings of open sessions by number.
-        spends: admitted spends of the last hour, oldest first.
-        hourly: their sum.
+        spends: admitted spends of the last hour.
         lifetime: sum of all spends ever, open ones at their ceiling.
         velocity: when spends of the last minute were admitted.
         breaker: its circuit breaker.
@@ -73,8 +71,7 @@ class PayerBooks:
     last_number: int = 0
     settled: Trm = Trm(0)
     open: dict[int, Trm] = field(default_factory=dict)
-    spends: deque[Spend] = field(default_factory=deque)
-    hourly: Trm = Trm(0)
+    spends: SpendWindow = field(default_factory=SpendWindow)
     lifetime: Trm = Trm(0)
     velocity: Velocity = field(default_factory=Velocity)
     breaker: Breaker = field(default_factory=Breaker)
@@ -88,26 +85,19 @@ class PayerBooks:
         return tuple(Open(number, ceiling) for number, ceiling in sorted(self.open.items()))
 
     def spent_in_hour(self, now_ms: int) -> Trm:
-        """Σ of spends admitted in the hour before ``now_ms``, to the millisecond. Amortised O(1)."""
-        while self.spends and self.spends[0].at_ms <= now_ms - HOUR_MS:
-            gone = self.spends.popleft()
-            gone.recent = False
-            self.hourly = Trm(self.hourly - gone.amount)
-        return self.hourly
+        """Σ of spends admitted in the hour before ``now_ms``, to the millisecond."""
+        return self.spends.within(now_ms)
 
-    def admit(self, spend: Spend) -> None:
-        self.spent_in_hour(spend.at_ms)
-        self.velocity.record(spend.at_ms)
-        self.spends.append(spend)
-        self.hourly = Trm(self.hourly + spend.amount)
-        self.lifetime = Trm(self.lifetime + spend.amount)
+    def admit(self, at_ms: UnixMs, amount: Trm) -> int:
+        """Count a spend; returns its number, for :meth:`correct`."""
+        self.velocity.record(at_ms)
+        self.lifetime = Trm(self.lifetime + amount)
+        return self.spends.add(at_ms, amount)
 
-    def correct(self, spend: Spend, amount: Trm) -> None:
+    def correct(self, spend: int, ceiling: Trm, amount: Trm) -> None:
         """The spend turned out smaller than its ceiling."""
-        if spend.recent:
-            self.hourly = Trm(self.hourly - spend.amount + amount)
-        self.lifetime = Trm(self.lifetime - spend.amount + amount)
-        spend.amount = amount
+        self.spends.correct(spend, amount)
+        self.lifetime = Trm(self.lifetime - ceiling + amount)
 
 
 class Holds:
@@ -116,7 +106,6 @@ class Holds:
     def __init__(self) -> None:
         self.open: dict[bytes, OpenHold] = {}
         self._books: dict[bytes, PayerBooks] = {}
-        self._spends: dict[bytes, Spend] = {}
         self._number_floor = 0
         self._incarnation = 0
 
@@ -155,7 +144,10 @@ class Holds:
                     self.books(ended.opened.account).breaker.paid(hold.id)
             case HoldReleased():
                 ended = self._ended(hold.id, Trm(0))
-                self.books(ended.opened.account).breaker.released(hold.id)
+                books = self.books(ended.opened.account)
+                books.breaker.released(hold.id)
+                if hold.reason == RESERVATION_USED:
+                    books.velocity.forget(ended.opened_ms)
             case HoldFailed():
                 self._failed(self.open[hold.id], at_ms)
 
@@ -166,18 +158,16 @@ class Holds:
         books.settled = Trm(books.settled + amount)
         spend_id = number.to_bytes(16)
         books.breaker.admitted(spend_id, at_ms)
-        books.admit(Spend(at_ms, amount))
+        books.admit(at_ms, amount)
         books.breaker.paid(spend_id)
 
     def _opened(self, hold: HoldOpened, at_ms: UnixMs) -> None:
         books = self.books(hold.account)
         books.last_number = max(books.last_number, hold.number)
         books.open[hold.number] = Trm(hold.ceiling)
-        self.open[hold.id] = OpenHold(hold, at_ms, UnixMs(hold.expires_ms))
-        spend = Spend(at_ms, Trm(hold.ceiling))
-        self._spends[hold.id] = spend
         books.breaker.admitted(hold.id, at_ms)
-        books.admit(spend)
+        spend = books.admit(at_ms, Trm(hold.ceiling))
+        self.open[hold.id] = OpenHold(hold, at_ms, UnixMs(hold.expires_ms), spend)
 
     def _failed(self, session: OpenHold, at_ms: UnixMs) -> None:
         """Once a session: what fails again is the same error."""
@@ -191,5 +181,5 @@ class Holds:
         books = self.books(opened.account)
         del books.open[opened.number]
         books.settled = Trm(books.settled + amount)
-        books.correct(self._spends.pop(hold_id), amount)
+        books.correct(session.spend, Trm(opened.ceiling), amount)
         return session

@@ -255,15 +255,15 @@ def _filled(column: Packed, file: BinaryIO, size: int, hashing: Any) -> Packed:
 
 
 def _column(number: int) -> Packed:
-    """Stands in a pickle for a column."""
-    raise NotImplementedError(number)
+    """In a pickle: column ``number``. Only its name is written and read; so with the two below."""
+    raise AssertionError(number)
 
 
 def _network() -> NetworkFile:
-    """Stands in a pickle for the network file."""
-    raise NotImplementedError
+    """In a pickle: the network file."""
+    raise AssertionError
 
 
 def _source() -> EntrySource:
-    """Stands in a pickle for the journal."""
-    raise NotImplementedError
+    """In a pickle: the journal."""
+    raise AssertionError
