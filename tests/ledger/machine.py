@@ -11,6 +11,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.ledger.crash import copied
 from tests.ledger.described import same
 from tests.ledger.promises import Promises
 from tests.market.scripted import ScriptedEngine
@@ -264,7 +265,7 @@ class LedgerMachine(RuleBasedStateMachine):
         opinions = self.opinions()
         if crash:
             other = Path(tempfile.mkdtemp())
-            shutil.copytree(self.home, other, dirs_exist_ok=True)
+            copied(self.home, other)
             self.loop.run_until_complete(self.ledger.close())
             shutil.rmtree(self.home)
             self.home = other

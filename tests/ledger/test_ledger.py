@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.ledger.crash import copied
 from tests.ledger.promises import Promises
 from tests.market.conftest import House, opened_house
 from tests.market.test_inference import order, serve
@@ -41,11 +42,6 @@ async def business(house: House, promises: Promises) -> None:
         await serve(house, payer=payer, max_tokens=8, stop_after=4)
         promises.read(house.ledger)
     promises.read(house.ledger)
-
-
-def copied(source: Path, target: Path) -> Path:
-    shutil.copytree(source, target)
-    return target
 
 
 async def refused(home: Path, house: House, clock: ManualClock) -> bool:

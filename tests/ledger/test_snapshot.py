@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.crash import copied
 from tests.ledger.described import described, same
 from tests.ledger.disk import Disk
 from tests.market.conftest import House, opened_house
@@ -71,7 +72,7 @@ async def test_after_a_crash_only_the_tail_is_folded(tmp_path: Path, folded: lis
         assert task is not None
         await task
         ticket = await house.market.begin_inference(await order(house, house.agent, 5))
-        shutil.copytree(tmp_path / "home", tmp_path / "killed")
+        copied(tmp_path / "home", tmp_path / "killed")
         end = house.ledger.seq
         await house.market.cancel(ticket)
     folded.clear()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.crash import copied
 from tests.ledger.machine import StillClock
 from tests.market.conftest import House
 from tests.market.scripted import ScriptedEngine
@@ -52,7 +53,7 @@ async def killed_home(home: Path, node: SigningKey, trades: int) -> Path:
             await serve(house)
             await heads.current()
         if round_:
-            shutil.copytree(home, home.parent / "killed")
+            copied(home, home.parent / "killed")
         await ledger.close()
     return home.parent / "killed"
 
