@@ -32,7 +32,7 @@ def installed() -> Path:
         return command
     pip = [str(HOME / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     try:
-        subprocess.run([sys.executable, "-m", "venv", str(HOME)], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(HOME)], check=True, capture_output=True)
         subprocess.run([*pip, "--only-binary", ":all:", "-r", str(PINS)], check=True, capture_output=True, timeout=900)
     except (subprocess.SubprocessError, OSError) as error:
         raise Unavailable(f"LiteLLM's proxy cannot be installed here: {type(error).__name__}") from error
