@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -61,13 +62,14 @@ async def run() -> list[Result]:
         flags = {"data_dir": str(Path(home) / "node"), "infer.model": "smollm2:135m", "log.level": "warning"}
         async with open_parts(load_config(None, os.environ, flags), SystemClock()) as parts:
             await parts.engines.start()
-            engine = parts.engines.find(None)
+            engine = parts.engines.engine
+            assert engine is not None
             try:
                 async with HttpServer(build_app(parts), "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
                     for streams, goal in GOALS.items():
                         shares = await ratios(
-                            lambda n=streams: timed(n, lambda i: through(session, server.url, i)),
-                            lambda n=streams: timed(n, lambda i: direct(engine, i)),
+                            partial(timed, streams, partial(through, session, server.url)),
+                            partial(timed, streams, partial(direct, engine)),
                         )
                         name = f"tokens/s through the node ÷ directly, {streams} stream{'s' if streams > 1 else ''}"
                         results.append(measured(name, shares, "ratio", least=goal))

@@ -90,7 +90,7 @@ class Desk:
             quote=quote,
             quote_signature=self._countersignature,
         )
-        ledger.open_hold(self._agent, Trm(64), lambda: (hold, None))
+        ledger.open_holds(self._agent, Trm(64), [lambda: hold])
         body = encode(self._trade(acceptance, sha256(Acceptance.TAG, accepted), tokens))
         voucher = Trm(tokens), Signed(body, sha256(Trade.TAG, body), self._signature)
         ledger.vouch(identity, lambda: voucher)

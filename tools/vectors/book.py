@@ -7,7 +7,8 @@ from tests.proto import samples
 from tests.proto.samples import ACCEPTANCE, AGENT, NETWORK, NODE, PAYER, TRADE
 
 from tirami.core.keys import SigningKey
-from tirami.ledger.admission import DAY_MS, admit, allowance_rule
+from tirami.core.units import DAY_MS
+from tirami.ledger.admission import admit, allowance_rule
 from tirami.proto import Envelope, Grant, Transfer, encode, record_id, sign
 from tools.vectors.case import Case, case, replaced
 from tools.vectors.histories import ISSUER, QUOTA, folded, histories, history, orders_of

@@ -42,7 +42,8 @@ def over(*rows: StatementTrade) -> Statement:
     for entry in rows:
         tally.add(entry)
     sums = {"trades": tally.trades, "volume": tally.volume, "root": tally.root.root()}
-    return replaced(STATEMENT, rows_hash=tally.rows.digest(), **sums)
+    statement: Statement = replaced(STATEMENT, rows_hash=tally.rows.digest(), **sums)
+    return statement
 
 
 def as_csv(statement: Statement, *rows: StatementTrade, signer: SigningKey = NODE) -> bytes:
