@@ -229,6 +229,19 @@ async def test_without_running_usage_pieces_are_counted_and_the_last_usage_corre
     assert reading.counted_by is CountedBy.UPSTREAM
 
 
+async def test_a_probability_that_is_null_is_that_of_a_token_that_cannot_be_drawn(
+    server: Server, clock: ManualClock
+) -> None:
+    """The reply's schema has numbers only; found after settlement, it would be an answer paid for and not delivered."""
+    told = [{"token": "x", "logprob": None, "top_logprobs": [{"token": "y", "logprob": None}]}]
+    choice = {"delta": {"content": "x"}, "logprobs": {"content": told}}
+    server.stream = (b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n", event(finish="stop"), DONE)
+    async with started(server, clock) as engine:
+        chunks, _, _ = await collect(engine)
+    (token,) = chunks[0].logprobs
+    assert (token.logprob, token.top_logprobs[0].logprob) == (-9999.0, -9999.0)
+
+
 async def test_counts_never_fall_whatever_the_upstream_says(server: Server, clock: ManualClock) -> None:
     usages = [(3, 4), (2, 1), (0, 0)]
     server.stream = (*(event("x", usage=usage) for usage in usages), event(finish="stop", usage=(3, 2)), DONE)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,6 +24,13 @@ class Door:
     url: str
     engine: ScriptedEngine
     http: aiohttp.ClientSession
+    server: HttpServer
+
+    @property
+    def connections(self) -> set[Any]:
+        """Those the server has open."""
+        assert self.server._server is not None
+        return self.server._server.server_state.connections
 
     async def call(
         self, method: str, path: str, body: object = None, *, token: str | None = None, **headers: str
@@ -53,7 +61,7 @@ async def opened_door(data_dir: Path, clock: Clock | None = None, **values: obje
         engine = ScriptedEngine()
         parts.engines.serve(engine)
         async with HttpServer(build_app(parts), "127.0.0.1", 0) as server, aiohttp.ClientSession() as http:
-            yield Door(parts, server.url, engine, http)
+            yield Door(parts, server.url, engine, http, server)
 
 
 @pytest.fixture

@@ -1,14 +1,23 @@
 """The client derives from the table, and speaks to a real server."""
 
 import asyncio
+import json
 
 import pytest
 
 from tests.node.conftest import Door, door
 from tirami.api import OPERATIONS
 from tirami.api.schemas import AccountRequest, ChatCompletionRequest, KillRequest, TokenRequest, TradesQuery
-from tirami.core.errors import InsufficientScope, KillSwitchActive, TradeNotFound
+from tirami.core.errors import (
+    InsufficientScope,
+    KillSwitchActive,
+    MissingToken,
+    ModelNotFound,
+    TiramiError,
+    TradeNotFound,
+)
 from tirami.sdk import AsyncTirami, Tirami
+from tirami.sdk.errors import error_from
 from tirami.sdk.generate import TARGET, generated
 
 __all__ = ["door"]
@@ -54,3 +63,21 @@ async def test_the_blocking_client(door: Door) -> None:
             return [*client.stream_chat(HELLO)][-1]["x_tirami"]["trm_cost"]
 
     assert await asyncio.to_thread(blocking) == 10
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (423, "kill_switch_active", KillSwitchActive),
+        (423, 423, KillSwitchActive),
+        (401, 401, MissingToken),
+        (404, "model_not_found", ModelNotFound),
+        (418, "of_tomorrow", TiramiError),
+    ],
+)
+def test_an_error_comes_back_as_its_class(status: int, code: str | int, kind: type[TiramiError]) -> None:
+    """A node that speaks the original's dialect has numbers for codes."""
+    body = json.dumps({"error": {"message": "no", "code": code, "status": status}}).encode()
+    error = error_from(status, body)
+    assert type(error) is kind
+    assert str(error) == "no"

@@ -18,6 +18,8 @@ from tirami.core.units import Flop, TokenCount
 from tirami.infer.tools import Tools
 
 Message = Mapping[str, object]
+NEVER = -9999.0
+"""Log-probability of a token that cannot be drawn, as OpenAI says it."""
 ANY_OBJECT = '{"type":"object"}'
 """The schema of an answer that is some JSON object."""
 
@@ -153,6 +155,13 @@ class TokenLogprob(msgspec.Struct):
     logprob: float | None = None
     bytes: list[int] | None = None
     top_logprobs: list[Alternative] = []
+
+    def numbered(self) -> "TokenLogprob":
+        """With a number for every token: −9999 for one that cannot be drawn, which engines call ``null``."""
+        self.logprob = NEVER if self.logprob is None else self.logprob
+        for other in self.top_logprobs:
+            other.logprob = NEVER if other.logprob is None else other.logprob
+        return self
 
 
 @dataclass(frozen=True, slots=True)

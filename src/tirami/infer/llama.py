@@ -19,7 +19,6 @@ SEED_RANGE: Final = 2**32 - 1
 """Seeds llama.cpp takes literally; the one above them means "random" there."""
 PENALTY_WINDOW: Final = 1 << 15
 """Tokens a penalty looks back; llama.cpp looks at 64 unless told, OpenAI at all of them."""
-NEVER: Final = -9999.0
 GONE: Final = "the engine process went away"
 SILENT: Final = "the engine process fell silent"
 
@@ -53,11 +52,8 @@ class Probability(msgspec.Struct):
     top_logprobs: list[Alternative] = []
 
     def told(self) -> TokenLogprob:
-        """As OpenAI's clients read it: −9999 for a token that cannot be drawn."""
-        for alternative in self.top_logprobs:
-            alternative.logprob = NEVER if alternative.logprob is None else alternative.logprob
-        logprob = NEVER if self.logprob is None else self.logprob
-        return TokenLogprob(self.token, logprob, self.bytes, self.top_logprobs)
+        """As OpenAI's clients read it."""
+        return TokenLogprob(self.token, self.logprob, self.bytes, self.top_logprobs).numbered()
 
 
 class Event(msgspec.Struct):

@@ -141,7 +141,7 @@ class UpstreamGeneration:
             return []
         if self._first is None:
             self._first = self._clock.monotonic()
-        logprobs = [told for choice in choices if choice.logprobs for told in choice.logprobs.content or ()]
+        logprobs = [told.numbered() for choice in choices if choice.logprobs for told in choice.logprobs.content or ()]
         return [Chunk(text, (), TokenCount(self._count), logprobs)]
 
     def _written(self, choice: _Choice) -> str:

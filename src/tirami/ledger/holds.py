@@ -110,6 +110,11 @@ class Holds:
         self._incarnation = 0
 
     def books(self, account: bytes) -> PayerBooks:
+        """Those of ``account``, to read; empty ones, kept nowhere, for a key that has promised nothing yet."""
+        return self._books.get(account) or PayerBooks()
+
+    def kept(self, account: bytes) -> PayerBooks:
+        """Those of ``account``, for the fold to change."""
         return self._books.setdefault(account, PayerBooks())
 
     def all_books(self) -> Collection[PayerBooks]:
@@ -141,10 +146,10 @@ class Holds:
             case HoldCaptured():
                 ended = self._ended(hold.id, Trm(hold.amount))
                 if not ended.failed:
-                    self.books(ended.opened.account).breaker.paid(hold.id)
+                    self.kept(ended.opened.account).breaker.paid(hold.id)
             case HoldReleased():
                 ended = self._ended(hold.id, Trm(0))
-                books = self.books(ended.opened.account)
+                books = self.kept(ended.opened.account)
                 books.breaker.released(hold.id)
                 if hold.reason == RESERVATION_USED:
                     books.velocity.forget(ended.opened_ms)
@@ -153,7 +158,7 @@ class Holds:
 
     def debited(self, account: bytes, number: int, amount: Trm, at_ms: UnixMs) -> None:
         """A numbered debit without a session (a transfer): a spend like any other."""
-        books = self.books(account)
+        books = self.kept(account)
         books.last_number = max(books.last_number, number)
         books.settled = Trm(books.settled + amount)
         spend_id = number.to_bytes(16)
@@ -162,7 +167,7 @@ class Holds:
         books.breaker.paid(spend_id)
 
     def _opened(self, hold: HoldOpened, at_ms: UnixMs) -> None:
-        books = self.books(hold.account)
+        books = self.kept(hold.account)
         books.last_number = max(books.last_number, hold.number)
         books.open[hold.number] = Trm(hold.ceiling)
         books.breaker.admitted(hold.id, at_ms)
@@ -173,12 +178,12 @@ class Holds:
         """Once a session: what fails again is the same error."""
         if not session.failed:
             session.failed = True
-            self.books(session.opened.account).breaker.failed(session.opened.id, session.opened_ms, at_ms)
+            self.kept(session.opened.account).breaker.failed(session.opened.id, session.opened_ms, at_ms)
 
     def _ended(self, hold_id: bytes, amount: Trm) -> OpenHold:
         session = self.open.pop(hold_id)
         opened = session.opened
-        books = self.books(opened.account)
+        books = self.kept(opened.account)
         del books.open[opened.number]
         books.settled = Trm(books.settled + amount)
         books.correct(session.spend, Trm(opened.ceiling), amount)

@@ -77,7 +77,7 @@ class State:
             case HoldOpened() | HoldVouched() | HoldCaptured() | HoldReleased() | HoldFailed():
                 self.holds.apply(content, at_ms)
             case BreakerTripped():
-                self.holds.books(content.account).breaker.trip(content.cause, at_ms)
+                self.holds.kept(content.account).breaker.trip(content.cause, at_ms)
             case _:
                 self.settings.apply(content, entry.seq, at_ms)
                 if self.settings.started is content:
@@ -116,7 +116,7 @@ class State:
             case Grant():
                 self._index(index, body.issuer, body.to)
                 self.line_due[body.to] = max(self.line_due.get(body.to, UnixMs(0)), UnixMs(body.due_ms))
-                books = self.holds.books(QUOTA + body.issuer)
+                books = self.holds.kept(QUOTA + body.issuer)
                 books.last_number = max(books.last_number, body.number)
 
     def _use(self, trade: Trade, at_ms: UnixMs) -> None:

@@ -15,14 +15,18 @@ def _tree(root: type[TiramiError]) -> Iterator[type[TiramiError]]:
 
 
 def error_from(status: int, body: bytes, retry_after: str | None = None) -> TiramiError:
-    """The error a reply stands for: same class, same data; ``TiramiError`` for what no class knows."""
+    """The error a reply stands for: same class, same data; ``TiramiError`` for what no class knows.
+
+    A node that speaks the original's dialect says its status where others say a code: then the first class of it.
+    """
     try:
         content = json.loads(body)["error"]
         code, message = str(content["code"]), str(content["message"])
     except (ValueError, KeyError, TypeError):
         return TiramiError(f"the server answered {status} without an error envelope", status=status)
     known = [cls for cls in _tree(TiramiError) if cls.code == code]
-    cls = next((c for c in known if c.status == status and "code" in vars(c)), known[0] if known else TiramiError)
+    of_status = [cls for cls in known or _tree(TiramiError) if cls.status == status and "code" in vars(cls)]
+    cls = next(iter(of_status or known), TiramiError)
     data = {key: value for key, value in content.items() if key not in _FIXED}
     seconds = int(retry_after) if retry_after and retry_after.isdigit() else None
     return cls(message, param=content.get("param"), retry_after=seconds, **data)

@@ -184,3 +184,23 @@ async def test_a_slow_client_is_given_up_and_billed_for_what_it_took(
     assert door.engine.running == 0
     assert not door.parts.ledger.state.holds.open
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/embeddings", b'{"input": [' + b"true," * 400_000 + b"true]}", "input"),
+        (CHAT, b"{" + b",".join(b'"%d": 1' % number for number in range(300_000)) + b"}", "300000 members"),
+        (CHAT, b'{"messages": [' + b"{}," * 500_000 + b"{}]}", "messages"),
+        ("/v1/embeddings", b'{"input": [' + b"{}," * 500_000 + b"{}]}", "input"),
+    ],
+    ids=["half a million wrong items", "as many unknown keys", "as many empty messages", "as many empty inputs"],
+)
+async def test_a_body_that_is_wrong_everywhere_is_refused_quickly(
+    door: Door, path: str, body: bytes, said: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    status, error = await raw(door, path, body)
+    assert (status, loop.time() - began < 5) == (400, True)
+    assert said in str(error["message"]) and len(str(error["message"])) < 1_000

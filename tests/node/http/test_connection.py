@@ -101,3 +101,57 @@ async def test_one_connection_serves_many_requests(door: Door) -> None:
         assert b"200" in await reader.readuntil(b"\r\n")
         await reader.readuntil(b"\r\n\r\nok")
     writer.close()
+
+
+UNREAD = b"POST /v1/tirami/kill HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+
+
+async def test_a_reply_before_the_body_does_not_keep_the_connection(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any byte puts uvicorn's keep-alive timer away; then the deadline of a head stands in."""
+    monkeypatch.setattr("tirami.node.http.connection.HEAD_TIMEOUT_S", 0.3)
+    for more in (b"x", b""):
+        reader, writer = await opened(door)
+        writer.write(UNREAD + b"content-length: 100\r\n\r\n")
+        assert b"40" in await reader.readuntil(b"\r\n")
+        writer.write(more)
+        await asyncio.wait_for(reader.read(), 8)
+        writer.close()
+
+
+async def test_trailers_are_bounded_and_kept_nowhere(door: Door) -> None:
+    reader, writer = await opened(door)
+    writer.write(UNREAD + b"transfer-encoding: chunked\r\n\r\n")
+    assert b"40" in await reader.readuntil(b"\r\n")
+    (connection,) = door.connections
+    writer.write(b"0\r\n" + b"a: b\r\n" * 5_000)
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    assert len(connection.headers) == 2
+    with pytest.raises(ConnectionError):
+        for _ in range(200):
+            writer.write(b"a: b\r\n" * 1_000)
+            await writer.drain()
+            await asyncio.sleep(0.005)
+
+
+async def test_one_byte_a_chunk_is_a_body_all_the_same(door: Door) -> None:
+    reader, writer = await opened(door)
+    body = b'{"models":["' + b"x" * 30_000
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n")
+    writer.write(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+    assert b"400" in await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+    writer.close()
+
+
+async def test_who_reads_nothing_is_let_go(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tirami.node.http.connection.STALL_S", 0.2)
+    _, writer = await opened(door)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    for _ in range(60):
+        writer.write(b"GET /openapi.json HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+    async with asyncio.timeout(10):
+        while door.connections:
+            await asyncio.sleep(0.1)
+    writer.close()

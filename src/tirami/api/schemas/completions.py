@@ -9,7 +9,7 @@ from tirami.api.schemas.chat import ForgeExtension, Usage, XTirami
 from tirami.api.schemas.sampling import MAX_CHOICES, SamplingBody, Temperature
 
 Token = Annotated[int, Field(ge=0, lt=10_000_000)]
-TokenList = Annotated[list[Token], Field(min_length=1, max_length=1 << 20)]
+TokenList = Annotated[list[Token], Field(min_length=1, max_length=1 << 20, fail_fast=True)]
 InputText = Annotated[str, Field(min_length=1)]
 
 
@@ -23,7 +23,11 @@ class CompletionRequest(SamplingBody):
     """``POST /v1/completions``."""
 
     NEUTRAL: ClassVar[dict[str, tuple[object, ...]]] = {"suffix": (None, ""), "best_of": (None, 1)}
-    prompt: Annotated[list[InputText | TokenList], BeforeValidator(inputs), Field(min_length=1, max_length=MAX_CHOICES)]
+    prompt: Annotated[
+        list[InputText | TokenList],
+        Field(min_length=1, max_length=MAX_CHOICES, fail_fast=True),
+        BeforeValidator(inputs),
+    ]
     """Text, token ids, or a list of either; prompts × n ≤ 8."""
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None

@@ -14,7 +14,11 @@ MAX_INPUTS = 2048
 class EmbeddingRequest(OpenAiBody):
     """``POST /v1/embeddings``. Billed by the tokens read."""
 
-    input: Annotated[list[InputText | TokenList], BeforeValidator(inputs), Field(min_length=1, max_length=MAX_INPUTS)]
+    input: Annotated[
+        list[InputText | TokenList],
+        Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True),
+        BeforeValidator(inputs),
+    ]
     model: str | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None

@@ -1,4 +1,4 @@
-"""One HTTP connection with bounds: uvicorn itself would wait for ever, and buffer without end, for a request's head."""
+"""One HTTP connection with bounds: uvicorn itself waits for ever, and buffers without end, for what is no body."""
 
 import asyncio
 import secrets
@@ -13,16 +13,27 @@ MAX_HEAD = 64 * 1024
 MAX_CONNECTIONS = 4096
 """Connections at once, of everybody."""
 HEAD_TIMEOUT_S = 20.0
-"""Seconds from the connection, or from the first byte of a later request, to the end of its head."""
+"""Seconds from the connection, or from the first byte after a reply, to the end of the next head."""
+STALL_S = 40.0
+"""Seconds a client may take nothing of a reply; a streamed answer is given up earlier, and settled."""
+FRAMING = 8
+"""Bytes of framing and trailers a chunked body may have for each byte of its own, and ``MAX_HEAD`` more."""
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """Refuses heads that are too large and connections beyond the limit with the one envelope; ends those too slow."""
+    """Refuses heads that are too large and connections beyond the limit with the one envelope; ends those too slow.
+
+    At every moment something bounds it: a handler that runs, uvicorn's keep-alive timer, or a timer kept here.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_bytes = 0
+        self._beside = 0  # bytes of this request that are no body
+        self._body = 0
+        self._in_body = False
+        self._unsent = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(RateLimited("too many connections"))
             return
@@ -30,39 +41,89 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
+        self._moves()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._deadline is None:
-            super().data_received(data)
-            return
-        self._head_bytes += len(data)
+        self._beside += len(data)
         super().data_received(data)
-        if self._deadline is not None and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._beside > MAX_HEAD + FRAMING * self._body:
             self._refuse(HeadTooLarge(f"request line and headers have at most {MAX_HEAD} bytes"))
+        elif self._deadline is None and not self._replying:
+            self._expect_head()  # uvicorn has just put its keep-alive timer away
 
     def on_message_begin(self) -> None:
+        if self._in_body:  # a later request; what it shares a read with is not counted
+            self._beside = self._body = self._unsent = 0
+            self._in_body = False
         super().on_message_begin()
         if self._deadline is None:
             self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # nobody reads trailers
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._forget_deadline()
+        self._beside, self._in_body = 0, True
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._beside -= len(body)
+        self._body += len(body)
+        super().on_body(body)
+
+    def pause_writing(self) -> None:
+        self._moves()
+        self._stall = self.loop.call_later(STALL_S, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._moves()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._give_up()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidRequest("this is not an HTTP request"))
 
+    @property
+    def _replying(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _moves(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
     def _expect_head(self) -> None:
-        self._head_bytes = 0
-        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
+    def _give_up(self) -> None:
+        """Close, and do not wait for a client that reads nothing of what it was sent."""
+        self._forget_deadline()
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent:
+            self.transport.close()
+        elif unsent == self._unsent:
+            self.transport.abort()
+        else:
+            self._unsent = unsent
+            self._expect_head()
+
     def _refuse(self, error: TiramiError) -> None:
         self._forget_deadline()
+        if self._replying and self.cycle.response_started:
+            self.transport.abort()  # it would stand in the middle of another reply
+            return
         self.transport.write(raw_refusal(error, f"req-{secrets.token_hex(8)}"))
         self.transport.close()

@@ -24,6 +24,9 @@ from tirami.core.errors import (
 M = TypeVar("M", bound=BaseModel)
 _JSON = ("application/json", "application/x-www-form-urlencoded")
 """``curl -d`` names the second; its body is JSON all the same."""
+MAX_PROBLEMS = 1024
+MAX_MEMBERS = 4096
+"""Members of one JSON object."""
 BODY_TIMEOUT_S = 30
 """A body that has not arrived by then will not."""
 
@@ -69,6 +72,9 @@ def checked(model: type[M], value: Any, operation: Operation) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
+        if error.error_count() > MAX_PROBLEMS:  # a list of half a million would take longer than the answer is worth
+            problem = {"loc": (), "type": "too_many", "msg": f"{error.error_count()} things are wrong with it"}
+            raise _explained([problem], operation) from None
         raise _explained(error.errors(include_url=False, include_input=False), operation) from None
 
 
@@ -88,6 +94,8 @@ def _explained(problems: Sequence[Any], operation: Operation) -> RequestError:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_MEMBERS:
+        raise ValueError(f"an object has {len(pairs)} members; at most {MAX_MEMBERS} are read")
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("an object names a key twice")

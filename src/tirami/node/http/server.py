@@ -1,6 +1,7 @@
 """The HTTP server: uvicorn in a task this object owns."""
 
 import asyncio
+import resource
 import socket
 from types import TracebackType
 from typing import Self
@@ -9,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tirami.core.errors import PortTaken
-from tirami.node.http.connection import BoundedConnection
+from tirami.node.http.connection import MAX_CONNECTIONS, BoundedConnection
 from tirami.node.http.tls import Tls
 
 DRAIN_S = 5
@@ -39,6 +40,7 @@ class HttpServer:
         return f"{'https' if self._tls else 'http'}://{host}:{self._port}"
 
     async def __aenter__(self) -> Self:
+        _allow_files(2 * MAX_CONNECTIONS)
         listener, tls = self._listen(), self._tls
         config = uvicorn.Config(
             self._app,
@@ -83,3 +85,11 @@ class HttpServer:
         listener.setblocking(False)
         self._port = listener.getsockname()[1]
         return listener
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the soft limit of open files: with the usual 1 024, strangers' connections would use up the engines'."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
