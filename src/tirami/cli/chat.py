@@ -12,6 +12,7 @@ import typer
 from tirami.api.schemas import ChatCompletionRequest
 from tirami.cli.conversation import Bill, Question, Speaker
 from tirami.cli.download import DownloadBar
+from tirami.cli.interrupts import interrupts
 from tirami.cli.options import DEFAULT_MODEL, DataDir, Json, Offline, Token, Url
 from tirami.cli.settings import settings
 from tirami.cli.target import connect, data_directory, running_node
@@ -113,10 +114,12 @@ def _speaker(
 def _answer(speaker: Speaker, question: Question, terminal: Terminal) -> str:
     """Print an answer as it comes and its bill on stderr; returns the text."""
     began, pieces = time.monotonic(), []
-    for piece in speaker.ask(question):
-        pieces.append(piece)
-        if not terminal.json_output:
-            terminal.out.print(piece, end="", markup=False)
+    with interrupts() as check:
+        for piece in speaker.ask(question):
+            pieces.append(piece)
+            if not terminal.json_output:
+                terminal.out.print(piece, end="", markup=False)
+            check()
     seconds, bill = time.monotonic() - began, speaker.bill
     assert bill is not None
     text = "".join(pieces)
