@@ -50,6 +50,7 @@ async def test_without_a_token_from_elsewhere_only_public_routes_answer(door: Do
     [
         {"host": "evil.example"},
         {"origin": "https://evil.example"},
+        {"sec_fetch_site": "cross-site"},
         {"x_forwarded_for": "127.0.0.1"},
         {"forwarded": "for=127.0.0.1"},
         {"host": "localhost.evil.example:3000"},

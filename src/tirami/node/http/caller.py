@@ -135,12 +135,12 @@ def _bearer(request: Request) -> str | None:
 
 
 def _is_local(request: Request, address: str) -> bool:
-    """Loopback peer, loopback Host, no foreign Origin, no proxy in between."""
-    origin = request.headers.get("origin")
+    """Loopback peer, loopback Host, no proxy in between, and no foreign page: an image tag there sends no Origin."""
+    origin, foreign = request.headers.get("origin"), request.headers.get("sec-fetch-site") == "cross-site"
     return (
         address in _LOOPBACK
         and _host(f"//{request.headers.get('host', '')}") in _LOOPBACK
-        and (origin is None or _host(origin) in _LOOPBACK)
+        and (not foreign if origin is None else _host(origin) in _LOOPBACK)
         and not any(header in request.headers for header in _FORWARDED)
     )
 
