@@ -1,5 +1,6 @@
 """The journal: chain, group commit, damage found and named."""
 
+import errno
 import os
 import random
 import shutil
@@ -298,3 +299,18 @@ def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(JournalCorrupt, match="no journal"):
         Journal.open(path, KEY)
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {path.name: '{"version": 1}'}
+
+
+async def test_a_read_only_disk_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the scratch file can be neither written nor removed, whether there is one or not."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    journal = await written(tmp_path / "journal.db", 1)
+    assert journal.writable()
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_bytes", refused)
+        disk.setattr(Path, "unlink", refused)
+        assert not journal.writable()
+    await journal.close()

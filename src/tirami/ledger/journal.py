@@ -208,7 +208,8 @@ class Journal:
         except OSError:
             return False
         finally:
-            probe.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has become read-only refuses this too
+                probe.unlink(missing_ok=True)
         return True
 
     def copy_to(self, target: Path) -> None:
