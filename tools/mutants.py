@@ -53,8 +53,8 @@ def document(verdicts: dict[str, str]) -> str:
     lines = [
         "# Mutants",
         "",
-        "Written by `make mutants`: small changes to the code of `verify` and to the money rules of `ledger`, and",
-        "whether a test notices.",
+        "Written by `make mutants`: small changes to the code of the modules below, and whether a test notices. What",
+        "is not in the table was not tried in the last run.",
         "",
         "| module | mutants | noticed | survived | no test | score |",
         "|---|---:|---:|---:|---:|---:|",

@@ -1,7 +1,7 @@
 """Payers' own books: the sliding hour to the millisecond, ceilings and what replaces them."""
 
 from tirami.core.units import Trm, UnixMs
-from tirami.ledger import RESERVATION_USED, HoldCaptured, HoldOpened, HoldReleased, Holds
+from tirami.ledger import HoldCaptured, HoldOpened, HoldReleased, Holds
 from tirami.ledger.spends import HOUR_MS
 
 PAYER = b"p" * 32
@@ -48,15 +48,3 @@ def test_numbers_rise_and_start_at_the_floor() -> None:
     holds.start(500, 3)
     assert holds.next_number(b"q" * 32) == 1_000, "a floor never sinks"
     assert (holds.books(PAYER).settled, holds.books(PAYER).spends.total) == (5, 6)
-
-
-def test_a_reservation_and_the_call_it_was_kept_for_are_one_spend_a_minute() -> None:
-    holds = Holds()
-    holds.apply(opened(1, 100), UnixMs(5))
-    holds.apply(opened(2, 100), UnixMs(7))
-    books = holds.books(PAYER)
-    assert books.velocity.count(8) == 2
-    holds.apply(HoldReleased((1).to_bytes(16), RESERVATION_USED), UnixMs(8))
-    assert books.velocity.admitted == [7]
-    holds.apply(HoldReleased((2).to_bytes(16), "cancelled"), UnixMs(8))
-    assert books.velocity.admitted == [7], "what was given up was a spend all the same"

@@ -25,13 +25,3 @@ def test_it_is_the_recount(pauses: list[int], later: int) -> None:
         assert velocity.count(now) == sum(now - MINUTE_MS < at <= now for at in times) == len(velocity.admitted)
     assert velocity.count(now + later) == sum(at > now + later - MINUTE_MS for at in times)
     assert velocity.count(now) == len(velocity.admitted), "reading forgets nothing"
-
-
-def test_one_of_two_at_the_same_time_is_forgotten() -> None:
-    velocity = Velocity()
-    for at in (5, 9, 9, 12):
-        velocity.record(at)
-    velocity.forget(9)
-    assert velocity.admitted == [5, 9, 12]
-    velocity.forget(7)
-    assert velocity.admitted == [5, 9, 12], "long gone"

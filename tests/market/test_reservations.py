@@ -32,7 +32,7 @@ async def test_the_call_that_names_it_gets_its_funds_and_its_price(house: House)
     assert house.ledger.balance(house.agent.key).reserved == 1000, "one hold in place of the other"
     with pytest.raises(Conflict):
         await house.market.begin_inference(wanted)
-    assert house.ledger.books(house.agent.key).velocity.count(house.ledger.now()) == 1, "one spend a minute"
+    assert house.ledger.books(house.agent.key).velocity.count(house.ledger.now()) == 2, "nothing takes a spend back"
     await house.market.cancel(ticket)
     assert house.ledger.balance(house.agent.key).effective == 1000
 

@@ -72,7 +72,7 @@ async def test_the_blocking_client(door: Door) -> None:
         (423, 423, KillSwitchActive),
         (401, 401, MissingToken),
         (404, "model_not_found", ModelNotFound),
-        (418, "of_tomorrow", TiramiError),
+        (423, "of_tomorrow", TiramiError),
     ],
 )
 def test_an_error_comes_back_as_its_class(status: int, code: str | int, kind: type[TiramiError]) -> None:

@@ -9,7 +9,6 @@ from tirami.ledger.countersigner import countersigned
 from tirami.ledger.debits import Debit, Debits, Demand
 from tirami.ledger.denials import Denial, Denials
 from tirami.ledger.entries import (
-    RESERVATION_USED,
     AccountCreated,
     AccountDisabled,
     ApprovalDecided,
@@ -68,7 +67,6 @@ __all__ = [
     "NETWORK",
     "NODE_POLICY",
     "OWNER_POLICY",
-    "RESERVATION_USED",
     "SUPPLY_BOUNDS",
     "SUPPLY_FACTOR",
     "UNITY",

@@ -70,10 +70,6 @@ class HoldCaptured(msgspec.Struct, frozen=True, array_like=True, tag="captured")
     amount: int
 
 
-RESERVATION_USED = "used"
-"""Reason of a release that makes way for the hold of the call it was kept for: both are one spend."""
-
-
 class HoldReleased(msgspec.Struct, frozen=True, array_like=True, tag="released"):
     """The session ended and nothing is owed."""
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.breaker import Breaker
 from tirami.ledger.entries import (
-    RESERVATION_USED,
     Hold,
     HoldCaptured,
     HoldFailed,
@@ -149,10 +148,7 @@ class Holds:
                     self.kept(ended.opened.account).breaker.paid(hold.id)
             case HoldReleased():
                 ended = self._ended(hold.id, Trm(0))
-                books = self.kept(ended.opened.account)
-                books.breaker.released(hold.id)
-                if hold.reason == RESERVATION_USED:
-                    books.velocity.forget(ended.opened_ms)
+                self.kept(ended.opened.account).breaker.released(hold.id)
             case HoldFailed():
                 self._failed(self.open[hold.id], at_ms)
 

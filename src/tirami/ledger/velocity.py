@@ -1,6 +1,6 @@
 """Velocity: how many spends were admitted in the last minute, to the millisecond. Denials are never in it."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 MINUTE_MS = 60_000
@@ -20,9 +20,3 @@ class Velocity:
     def count(self, now_ms: int) -> int:
         """Spends admitted in ``(now - 1 minute, now]``."""
         return len(self.admitted) - bisect_right(self.admitted, now_ms - MINUTE_MS)
-
-    def forget(self, at_ms: int) -> None:
-        """One spend admitted then made way for another, and both are one spend."""
-        place = bisect_left(self.admitted, at_ms)
-        if place < len(self.admitted) and self.admitted[place] == at_ms:
-            del self.admitted[place]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tirami.core.errors import Conflict, QueueFull
 from tirami.core.keys import Digest
 from tirami.core.units import Trm, UnixMs
-from tirami.ledger import RESERVATION_USED, HoldOpened, HoldReleased, Ledger, Payer, Price
+from tirami.ledger import HoldOpened, HoldReleased, Ledger, Payer, Price
 
 LIFETIME_MS = 60_000
 
@@ -70,9 +70,7 @@ class Reservations:
         """Take it and give its hold back; whoever calls opens the real hold before anything else can happen."""
         kept = self.find(hold_id, payer, model_digest)
         del self._open[hold_id]
-        self._ledger.append(
-            [HoldReleased(hold_id, RESERVATION_USED)]
-        )  # durable before the hold that follows it, or lost with it
+        self._ledger.append([HoldReleased(hold_id, "used")])  # durable before the hold that follows it, or lost with it
         return kept
 
     def _hold(self, kept: Reservation, request_id: str) -> HoldOpened:

@@ -154,4 +154,5 @@ async def test_who_reads_nothing_is_let_go(door: Door, monkeypatch: pytest.Monke
     async with asyncio.timeout(10):
         while door.connections:
             await asyncio.sleep(0.1)
+    assert not door.connections
     writer.close()

@@ -30,7 +30,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._beside = 0  # bytes of this request that are no body
         self._body = 0
-        self._in_body = False
+        self._head_read = False
         self._unsent = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
@@ -55,24 +55,24 @@ class BoundedConnection(HttpToolsProtocol):
             self._expect_head()  # uvicorn has just put its keep-alive timer away
 
     def on_message_begin(self) -> None:
-        if self._in_body:  # a later request; what it shares a read with is not counted
+        if self._head_read:  # a later request; what it shares a read with is not counted
             self._beside = self._body = self._unsent = 0
-            self._in_body = False
+            self._head_read = False
         super().on_message_begin()
         if self._deadline is None:
             self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # nobody reads trailers
+        if not self._head_read:  # nobody reads trailers
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._forget_deadline()
-        self._beside, self._in_body = 0, True
+        self._beside, self._head_read = 0, True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._beside -= len(body)
+        self._beside = max(0, self._beside - len(body))  # one read may hold the end of a head and a body
         self._body += len(body)
         super().on_body(body)
 
