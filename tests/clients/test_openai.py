@@ -257,7 +257,7 @@ def test_the_clients_schema_helper_gets_its_object(client: openai.OpenAI, custom
 
 
 def test_the_schema_helper_streams(client: openai.OpenAI) -> None:
-    asked = {"model": MODEL, "messages": MESSAGES, "max_tokens": 120, "response_format": Weather}
+    asked = {"model": MODEL, "messages": MESSAGES, "max_tokens": 120, "temperature": 0, "response_format": Weather}
     with client.chat.completions.stream(**asked) as stream:
         for _ in stream:
             pass
