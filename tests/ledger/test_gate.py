@@ -110,7 +110,7 @@ async def test_a_fault_inside_the_gate_is_a_denial(
                     await house.market.begin_inference(unnamed)
             if VOUCHER in asked:
                 with pytest.raises(SafetyUnknown):
-                    session._vouch()
+                    await session._vouch()
         assert house.ledger.seq == entries, "nothing was signed and nothing is held"
         assert set(house.ledger.state.holds.open) == {ticket.hold_id}
         assert (await session.settle()).cost == 1

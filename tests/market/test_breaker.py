@@ -122,20 +122,21 @@ async def test_an_answer_that_is_killed_stopped_or_cancelled_is_no_error(house: 
 
 
 async def test_a_settlement_that_fails_is_one_error_until_it_succeeds(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object) -> None:
         raise InvalidProof("the countersigner is out of order")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(house.ledger._countersigner, "countersign", refuse)
-        with pytest.raises(InvalidProof):
-            await serve(house)
-        for _ in range(2 * MAX_ERRORS):
-            assert await house.ledger.expire_holds(()) == 0
-    assert breaker(house).errors == 1
-    assert await house.ledger.expire_holds(()) == 1
-    assert nothing_is_held(house)
+    async with opened_house(tmp_path, voucher_tokens=4) as house:
+        with monkeypatch.context() as broken:
+            broken.setattr(house.ledger._countersigner, "countersign", refuse)
+            with pytest.raises(InvalidProof):
+                await serve(house)
+            for _ in range(2 * MAX_ERRORS):
+                assert await house.ledger.expire_holds(()) == 0
+        assert breaker(house).errors == 1
+        assert await house.ledger.expire_holds(()) == 1
+        assert nothing_is_held(house)
 
 
 async def test_a_signature_that_cannot_be_made_is_an_error(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

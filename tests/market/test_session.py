@@ -11,7 +11,7 @@ from tests.ledger.disk import Disk
 from tests.market.conftest import House, opened_house
 from tests.market.scripted import ScriptedEngine, ScriptedGeneration
 from tests.market.test_inference import nothing_is_held, order, serve
-from tirami.core.errors import Conflict, EngineFailed, KillSwitchActive, StorageUnavailable
+from tirami.core.errors import EngineFailed, KillSwitchActive, StorageUnavailable
 from tirami.infer import FinishReason, Prompt, Sampling
 from tirami.ledger import HoldVouched
 from tirami.ledger.entries import EntryKind, decode_content
@@ -130,17 +130,26 @@ async def test_a_hold_lives_while_tokens_move(tmp_path: Path, streamed: bool) ->
         assert nothing_is_held(house)
 
 
-async def test_an_abandoned_hold_expires(tmp_path: Path) -> None:
+async def test_what_a_request_owns_does_not_expire(tmp_path: Path) -> None:
+    """One choice waits, one has ended, one is still reading its prompt: for longer than any hold says it lives."""
     clock = ManualClock()
     async with opened_house(tmp_path, clock=clock) as house:
-        ticket = await house.market.begin_inference(await order(house))
-        clock.advance(599)
-        assert await house.ledger.expire_holds(house.market.live) == 0
-        clock.advance(1)
-        assert await house.ledger.expire_holds(house.market.live) == 1
+        waiting, slow, ended = await house.market.begin([await order(house, max_tokens=10) for _ in range(3)])
+        async with house.market.execute(ended, ended.payer.key, streamed=False) as session:
+            async for _ in session:
+                pass
+            session.deliver()
+            async with house.market.execute(slow, slow.payer.key, streamed=True) as reading:
+                clock.advance(3600)
+                assert await house.ledger.expire_holds(house.market.live) == 0
+                async for _ in reading:
+                    pass
+            assert (await session.settle()).cost == 10
+        async with house.market.execute(waiting, waiting.payer.key, streamed=True) as last:
+            async for _ in last:
+                pass
+        assert last.settlement.cost == 10
         assert nothing_is_held(house)
-        with pytest.raises(Conflict, match="expired"):
-            house.market.execute(ticket, ticket.payer.key, streamed=True)
 
 
 async def test_a_hold_of_nobody_ends_at_once(house: House) -> None:

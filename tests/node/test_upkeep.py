@@ -35,6 +35,11 @@ class Kept:
             await until(lambda: self.house.market.load._at_ms is not None)
         await self.house.ledger.durable()
 
+    async def abandon(self) -> None:
+        """Open a hold whose owner forgets it."""
+        ticket = await self.house.market.begin_inference(await order(self.house, max_tokens=5))
+        self.house.market._tickets.forget(ticket.hold_id)
+
 
 @pytest.fixture
 async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kept]:
@@ -82,13 +87,11 @@ async def test_a_book_out_of_balance_stops_all_spending_at_once(kept: Kept) -> N
 
 async def test_an_abandoned_hold_ends_and_a_live_one_stays(kept: Kept) -> None:
     house = kept.house
-    await house.market.begin_inference(await order(house, max_tokens=5))
-    kept.clock.advance(HOLDS_EVERY_S)
+    ticket = await house.market.begin_inference(await order(house, max_tokens=5))
+    await kept.abandon()
+    kept.clock.advance(601)
     await kept.round()
-    assert len(house.ledger.state.holds.open) == 1
-    kept.clock.advance(600)
-    await kept.round()
-    assert not house.ledger.state.holds.open
+    assert set(house.ledger.state.holds.open) == {ticket.hold_id}
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), KeyError("missing"), AssertionError()], ids=repr)
@@ -109,7 +112,7 @@ async def test_a_job_that_raises_comes_again_and_stops_no_other(
             kept.clock.advance(WATCH_EVERY_S)
             await kept.round()
             assert len(calls) == rounds
-    await kept.house.market.begin_inference(await order(kept.house, max_tokens=5))
+    await kept.abandon()
     kept.clock.advance(601)
     await kept.round()
     assert not kept.house.ledger.state.holds.open
@@ -119,7 +122,7 @@ async def test_a_job_that_raises_comes_again_and_stops_no_other(
 async def test_a_full_disk_delays_what_must_be_written(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     await kept.round()
     house = kept.house
-    await house.market.begin_inference(await order(house, max_tokens=5))
+    await kept.abandon()
     disk = Disk(house.ledger, monkeypatch)
     disk.full = True
     kept.clock.advance(601)

@@ -28,7 +28,8 @@ class HoldOpened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
         incarnation, number: the payer's number of the session (B2).
         ceiling: the most it can ever cost, TRM.
         purpose: ``inference``, or ``reservation``, which has no quote and no acceptance and is never vouched for.
-        expires_ms: Unix milliseconds; moved by every voucher (10 minutes after the last token).
+        expires_ms: Unix milliseconds, from which on nobody is to wait for it; moved by every voucher (10 minutes after
+            the last token). While a request owns the hold it ends with the request, not by the clock.
         request_id: the id that runs through HTTP, engine and journal (OBS-07).
         acceptance, acceptance_signature: what the payer signed, canonical body and signature.
         quote, quote_signature: what the provider offered.

@@ -43,8 +43,14 @@ class Heads:
 
     @property
     def published(self) -> SignedHead | None:
-        """The newest durable head this node signed; every leaf under it is durable."""
-        return self._published
+        """The newest durable head of this log that this node signed; every leaf under it is durable.
+
+        ``None`` before the first, also after a rollback: what was signed then belongs to a log given up (B9).
+        """
+        started, published = self._ledger.state.settings.started, self._published
+        if started is None or published is None or published.head.log_id != started.log_id:
+            return None
+        return published
 
     async def current(self) -> SignedHead:
         """A head over everything booked so far, durable before it is returned.
@@ -54,12 +60,12 @@ class Heads:
         try:
             return await self._publish()
         except StorageUnavailable:
-            if self._published is None:
+            if self.published is None:
                 raise
-            return self._published
+            return self.published
 
     async def _publish(self) -> SignedHead:
-        state, published = self._ledger.state, self._published
+        state, published = self._ledger.state, self.published
         if published is not None and published.head.size == state.log.size:
             return published
         started = state.settings.started
@@ -75,7 +81,7 @@ class Heads:
         )
         signed = SignedHead(head, encode(head), sign(head, self._node))
         await self._ledger.record_facts(HeadPublished(signed.body, signed.signature))
-        if self._published is None or self._published.head.size < head.size:
+        if (newest := self.published) is None or newest.head.size < head.size:
             self._published = signed
         return signed
 

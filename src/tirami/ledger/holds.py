@@ -31,21 +31,17 @@ class OpenHold:
 
     opened: HoldOpened
     opened_ms: UnixMs
-    expires_ms: UnixMs
     spend: int
     """Its number in the sliding hour of its account."""
     vouched: HoldVouched | None = None
     failed: bool = False
     """An error of this session stands in the breaker's count."""
 
-    @property
-    def voucher(self) -> Voucher | None:
-        """The newest voucher with the acceptance it stands under."""
-        if self.vouched is None:
-            return None
+    def voucher(self, vouched: HoldVouched) -> Voucher:
+        """What ``vouched`` says, with the acceptance it stands under."""
         return Voucher(
-            trade_body=self.vouched.trade_body,
-            payer_signature=self.vouched.payer_signature,
+            trade_body=vouched.trade_body,
+            payer_signature=vouched.payer_signature,
             acceptance_body=self.opened.acceptance,
             acceptance_signature=self.opened.acceptance_signature,
         )
@@ -140,8 +136,7 @@ class Holds:
             case HoldOpened():
                 self._opened(hold, at_ms)
             case HoldVouched():
-                session = self.open[hold.id]
-                session.vouched, session.expires_ms = hold, UnixMs(hold.expires_ms)
+                self.open[hold.id].vouched = hold
             case HoldCaptured():
                 ended = self._ended(hold.id, Trm(hold.amount))
                 if not ended.failed:
@@ -168,7 +163,7 @@ class Holds:
         books.open[hold.number] = Trm(hold.ceiling)
         books.breaker.admitted(hold.id, at_ms)
         spend = books.admit(at_ms, Trm(hold.ceiling))
-        self.open[hold.id] = OpenHold(hold, at_ms, UnixMs(hold.expires_ms), spend)
+        self.open[hold.id] = OpenHold(hold, at_ms, spend)
 
     def _failed(self, session: OpenHold, at_ms: UnixMs) -> None:
         """Once a session: what fails again is the same error."""

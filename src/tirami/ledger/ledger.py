@@ -52,8 +52,10 @@ from tirami.ledger.state import State
 from tirami.proto import Envelope, Head, NetworkFile, Signed, decode
 
 _log = structlog.get_logger()
+SignTotal = Callable[[], tuple[Trm, Signed]]
+"""The payer signs the trade as it stands: its amount and the half-signed body."""
 HOLD_LIFETIME_MS = 600_000
-"""A local hold expires ten minutes after its last token (RULINGS, Journal)."""
+"""What a hold says of its own end, ten minutes after its last token; one that is owned ends with its owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +193,13 @@ class Ledger:
         self._snapshots.follow()
         return written
 
-    async def durable(self) -> None:
-        """Wait until everything applied so far is on disk, or, when it cannot be written, has been taken back."""
-        with suppress(StorageUnavailable):
+    async def durable(self) -> bool:
+        """Wait until everything applied so far is on disk: ``True``; or has been taken back: ``False``, read again."""
+        try:
             await self._journal.barrier()
+        except StorageUnavailable:
+            return False
+        return True
 
     def _write(self, fact: Fact) -> None:
         self.append([fact])
@@ -334,43 +339,47 @@ class Ledger:
         assert written is not None
         return written  # groups become durable in order
 
-    def vouch(self, hold_id: bytes, sign: Callable[[], tuple[Trm, Signed]]) -> Awaitable[None]:
+    def vouch(self, hold_id: bytes, sign: SignTotal) -> Awaitable[None]:
         """Journal a running total; the payer signs the trade at that point in ``sign``, behind the gate (B13).
 
         Raises ``SpendDenied``, ``StorageUnavailable``, the latter also for a hold that was lost.
         """
+        return self.append([self._signed_total(hold_id, sign)])
+
+    def _signed_total(self, hold_id: bytes, sign: SignTotal) -> HoldVouched:
         hold = self._session(hold_id)
         self.gate.check_voucher(hold.opened.account)
         with self._counting_errors(hold_id):
             amount, half = sign()
         if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
             raise SafetyUnknown("a voucher never falls and never exceeds its ceiling")
-        return self.append([HoldVouched(hold_id, amount, half.body, half.signature, self.now() + HOLD_LIFETIME_MS)])
-
-    def keep(self, hold_id: bytes) -> None:
-        """A token of this session was made: its hold lives ten minutes more. Not journaled: a restart ends it."""
-        hold = self._session(hold_id)
-        hold.expires_ms = UnixMs(self.now() + HOLD_LIFETIME_MS)
+        return HoldVouched(hold_id, amount, half.body, half.signature, self.now() + HOLD_LIFETIME_MS)
 
     def check_voucher(self, hold_id: bytes) -> None:
         """Whether another voucher of this session may be signed now. Raises ``SpendDenied``, ``StorageUnavailable``."""
         self.gate.check_voucher(self._session(hold_id).opened.account)
 
-    async def end_session(self, hold_id: bytes, reason: str) -> Admitted | None:
+    async def end_session(self, hold_id: bytes, reason: str, sign: SignTotal | None = None) -> Admitted | None:
         """Close a hold: countersign its last voucher and book the trade, or release it when it has none.
 
-        One group of the journal, durable on return. Never gated: what was vouched for is owed (B13).
+        With ``sign`` the payer first signs for more than the last voucher covers. One group of the journal, durable on
+        return: when it raises, nothing was signed for. Never gated without ``sign``: what was vouched for is owed.
+
+        Raises ``SpendDenied`` (with ``sign`` only), ``StorageUnavailable``.
         """
-        voucher = self._session(hold_id).voucher
-        if voucher is None:
+        hold = self._session(hold_id)
+        before = hold.vouched
+        last = before if sign is None else self._signed_total(hold_id, sign)
+        if last is None:
             await self.append([HoldReleased(hold_id, reason)])
             return None
         with self._counting_errors(hold_id):
-            admitted = await self._countersigner.countersign(voucher)
-        if self._session(hold_id).voucher != voucher:
+            admitted = await self._countersigner.countersign(hold.voucher(last))
+        if self._session(hold_id).vouched != before:
             raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
-        await self.append([admitted.envelope, captured], admitted)
+        vouched = () if last is before else (last,)
+        await self.append([*vouched, admitted.envelope, captured], admitted)
         return admitted
 
     def fail(self, hold_id: bytes) -> None:
@@ -389,16 +398,14 @@ class Ledger:
             raise
 
     async def expire_holds(self, live: Collection[bytes]) -> int:
-        """End every hold whose last token is ten minutes old, and every one that is nobody's; returns how many.
+        """End every hold that is nobody's; returns how many.
 
         Args:
-            live: ids of holds that a ticket or a running session of this process still owns.
+            live: ids of holds that a request of this process, or a reservation that has not expired, still owns.
         """
         ended = 0
-        for hold_id, hold in list(self.state.holds.open.items()):
-            if hold_id in live and hold.expires_ms > self.now():
-                continue
-            if hold_id not in self.state.holds.open:
+        for hold_id in list(self.state.holds.open):
+            if hold_id in live or hold_id not in self.state.holds.open:
                 continue
             try:
                 await self.end_session(hold_id, "expired")

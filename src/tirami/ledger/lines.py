@@ -10,6 +10,7 @@ from tirami.core.errors import QueueFull
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.units import DAY_MS, Trm, UnixMs
 from tirami.ledger.accounts import quota_account
+from tirami.ledger.entries import Fact
 from tirami.ledger.ledger import Ledger
 from tirami.ledger.state import QUOTA
 from tirami.proto import Envelope, Grant, encode, sign
@@ -19,8 +20,10 @@ def is_issuer(ledger: Ledger, node: PublicKey) -> bool:
     return any(issuer.key == node.hex() for issuer in ledger.network.issuers)
 
 
-def grant_line(ledger: Ledger, issuer: Signer, to: PublicKey) -> Awaitable[None] | None:
-    """Grant ``to`` the network's welcome line; ``None`` when it already had one, or the network knows none.
+def grant_line(ledger: Ledger, issuer: Signer, to: PublicKey, *facts: Fact) -> Awaitable[None] | None:
+    """Grant ``to`` the network's welcome line, in one group with ``facts``.
+
+    ``None``, and nothing is written, when it already had one or the network knows none.
 
     Raises ``QueueFull`` when today's quota is used up, ``SpendDenied`` while spending is frozen.
     """
@@ -48,4 +51,4 @@ def grant_line(ledger: Ledger, issuer: Signer, to: PublicKey) -> Awaitable[None]
         period=period,
         at_ms=now,
     )
-    return ledger.book_record(Envelope("grant", encode(grant), (sign(grant, issuer),), ()))[1]
+    return ledger.book_record(Envelope("grant", encode(grant), (sign(grant, issuer),), ()), *facts)[1]

@@ -37,7 +37,8 @@ class Reservations:
     @property
     def ids(self) -> set[bytes]:
         """Holds that are kept for a call to come; what expired meanwhile is forgotten."""
-        self._open = {key: kept for key, kept in self._open.items() if key in self._ledger.state.holds.open}
+        now, holds = self._ledger.now(), self._ledger.state.holds.open
+        self._open = {key: kept for key, kept in self._open.items() if key in holds and kept.expires_ms > now}
         return set(self._open)
 
     async def reserve(

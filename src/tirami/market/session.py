@@ -204,13 +204,13 @@ class MeteredSession:
         began = time.perf_counter()
         reason, reading = self._interrupted or self._reason or FinishReason.STOP, self.reading()
         denied: SpendDenied | None = None
-        if self._delivered > self._vouched:
-            try:
-                self._vouch()  # durable together with the capture below: both are in one group of the journal
-            except SpendDenied as error:
-                denied = error
-                reason = FinishReason.KILLED if isinstance(error, KillSwitchActive) else FinishReason.FAILED
-        admitted = await self._ledger.end_session(self.hold_id, reason.value)
+        unsigned = self._sign if self._delivered > self._vouched else None
+        try:
+            admitted = await self._ledger.end_session(self.hold_id, reason.value, unsigned)
+        except SpendDenied as error:
+            denied = error
+            reason = FinishReason.KILLED if isinstance(error, KillSwitchActive) else FinishReason.FAILED
+            admitted = await self._ledger.end_session(self.hold_id, reason.value)
         if admitted is None:
             settlement = Settlement(reason, reading, None, None, denied)
         else:
@@ -235,7 +235,6 @@ class MeteredSession:
             self._count(error)
             self._reason = FinishReason.FAILED
             raise
-        self._ledger.keep(self.hold_id)
         return chunk
 
     def _count(self, error: BaseException) -> None:
@@ -244,11 +243,10 @@ class MeteredSession:
         if fault or isinstance(error, EngineError):
             self._ledger.fail(self.hold_id)
 
-    def _vouch(self) -> Awaitable[None]:
+    async def _vouch(self) -> None:
         """The payer signs the running total of what was delivered; await it before anything more is delivered."""
-        written = self._ledger.vouch(self.hold_id, self._sign)
+        await self._ledger.vouch(self.hold_id, self._sign)
         self._vouched = self._delivered
-        return written
 
     def _sign(self) -> tuple[Trm, Signed]:
         trade = self._trade()

@@ -8,6 +8,8 @@ from tirami.api.legacy import one_name
 from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Query, Reply
 
 Tokens = Annotated[int, Field(ge=0, le=MAX_SAFE)]
+MAX_TOKENS = 1 << 32
+"""Far beyond any context, and what it costs is still an amount the book can hold."""
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -33,7 +35,7 @@ class ProvidersReply(Reply):
 
 class ScheduleRequest(Body):
     model_id: ModelName
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_SAFE)]
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
     prompt_tokens: Tokens = 0
     consumer: AccountId | None = None
     """Who will ask; no provider serves itself for pay, except this node its owner."""
@@ -64,7 +66,7 @@ class RouteQuery(Query):
     """``default`` is whatever is served."""
     max_trm: Tokens | None = None
     mode: Literal["cost", "quality", "balanced"] = "balanced"
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_SAFE)] = 1000
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 1000
 
     @model_validator(mode="before")
     @classmethod

@@ -1,5 +1,7 @@
 """Hosted accounts."""
 
+from contextlib import suppress
+
 from tirami.api.schemas import AccountEntry, AccountList, AccountRequest
 from tirami.core.errors import AccountNotFound, QueueFull
 from tirami.core.keys import PublicKey, SigningKey
@@ -7,7 +9,7 @@ from tirami.ledger import AccountCreated, AccountDisabled, HostedAccount, grant_
 from tirami.node.http.handlers import Call, handles
 
 
-@handles("accounts")
+@handles("accounts", shows_book=True)
 async def accounts(call: Call) -> AccountList:
     hosted = call.parts.ledger.state.settings.accounts.values()
     return AccountList(accounts=[_entry(call, account) for account in hosted])
@@ -19,14 +21,12 @@ async def create_account(call: Call) -> AccountEntry:
     body: AccountRequest = call.body
     parts, key = call.parts, SigningKey.generate()
     parts.ledger.gate.check_open()
-    await parts.ledger.record_facts(AccountCreated(key.public_key, body.label, parts.keystore.seal(key)))
+    created = AccountCreated(key.public_key, body.label, parts.keystore.seal(key))
+    written = None
     if is_issuer(parts.ledger, parts.key.public_key):
-        try:
-            granted = grant_line(parts.ledger, parts.key, key.public_key)
-        except QueueFull:
-            granted = None
-        if granted is not None:
-            await granted
+        with suppress(QueueFull):
+            written = grant_line(parts.ledger, parts.key, key.public_key, created)
+    await (written or parts.ledger.record_facts(created))
     return _entry(call, parts.ledger.state.settings.accounts[key.public_key])
 
 

@@ -39,10 +39,9 @@ def visible_account(call: Call, named: str | None) -> PublicKey:
     raise InsufficientScope("this account is not yours to see", param="node")
 
 
-@handles("balance")
+@handles("balance", shows_book=True)
 async def balance(call: Call) -> BalanceReply:
     query: BalanceQuery = call.query
-    await call.parts.ledger.durable()
     account, ledger = visible_account(call, query.node), call.parts.ledger
     has = ledger.balance(account)
     history = trade_entries(call.parts, TradesQuery(limit=query.limit, cursor=query.cursor), account)
@@ -67,9 +66,8 @@ async def balance(call: Call) -> BalanceReply:
     )
 
 
-@handles("network")
+@handles("network", shows_book=True)
 async def network(call: Call) -> NetworkReply:
-    await call.parts.ledger.durable()
     return network_reply(call.parts)
 
 

@@ -47,18 +47,32 @@ Handler = Callable[[Call], Awaitable[Any]]
 HANDLERS: dict[str, Handler] = {}
 
 
-def handles(name: str) -> Callable[[Handler], Handler]:
-    """Register the handler of an operation of the table."""
+def handles(name: str, *, shows_book: bool = False) -> Callable[[Handler], Handler]:
+    """Register the handler of an operation of the table.
+
+    ``shows_book`` is for one that only reads: what it read is on disk before anybody is shown it, and what the disk
+    refused meanwhile is read again.
+    """
 
     def register(handler: Handler) -> Handler:
         if name not in BY_NAME:
             raise LookupError(f"{name!r} is not in the table of operations")
         if name in HANDLERS:
             raise LookupError(f"{name!r} has two handlers")
-        HANDLERS[name] = handler
+        HANDLERS[name] = _durable(handler) if shows_book else handler
         return handler
 
     return register
+
+
+def _durable(handler: Handler) -> Handler:
+    async def read(call: Call) -> Any:
+        while True:
+            result = await handler(call)
+            if await call.parts.ledger.durable():
+                return result
+
+    return read
 
 
 def check_complete() -> None:

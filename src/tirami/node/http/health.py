@@ -56,10 +56,9 @@ async def readyz(call: Call) -> Response:
     return json_reply(ReadyReply(ready=ready, components=components, warnings=warnings), 200 if ready else 503)
 
 
-@handles("status")
+@handles("status", shows_book=True)
 async def status(call: Call) -> StatusReply:
     parts = call.parts
-    await parts.ledger.durable()
     return StatusReply(
         version=VERSION,
         node_id=parts.key.public_key.hex(),

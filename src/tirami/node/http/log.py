@@ -21,18 +21,16 @@ from tirami.node.http.trades import trade_entries, trade_entry
 from tirami.proto import Trade
 
 
-@handles("trades")
+@handles("trades", shows_book=True)
 async def trades(call: Call) -> TradesReply:
     query: TradesQuery = call.query
-    await call.parts.ledger.durable()
     party = call.caller.account if query.node is None else visible_account(call, query.node)
     page = trade_entries(call.parts, query, party)
     return await _proved(call, page) if query.proofs else page
 
 
-@handles("trade")
+@handles("trade", shows_book=True)
 async def trade(call: Call) -> TradeEntry:
-    await call.parts.ledger.durable()
     stored, body = _visible_trade(call)
     return trade_entry(call.parts, stored, body, signatures=True)
 
@@ -71,10 +69,9 @@ async def log_consistency(call: Call) -> ConsistencyReply:
     return ConsistencyReply(first=query.first, second=query.second, proof=[node.hex() for node in proof])
 
 
-@handles("log_state")
+@handles("log_state", shows_book=True)
 async def log_state(call: Call) -> StateReply:
     ledger = call.parts.ledger
-    await ledger.durable()
     book = ledger.state.book
     return StateReply(
         network_hash=ledger.network.hash.hex(),

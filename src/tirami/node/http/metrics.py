@@ -11,9 +11,8 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
 
 
-@handles("metrics")
+@handles("metrics", shows_book=True)
 async def metrics(call: Call) -> Response:
-    await call.parts.ledger.durable()
     families = NodeCollector(call.parts, call.caller.account)
     wanted = [media.partition(";")[0].strip() for media in call.request.headers.get("accept", "").split(",")]
     if OPENMETRICS in wanted:

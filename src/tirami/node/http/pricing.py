@@ -29,7 +29,7 @@ DEFLATION = 1.0
 """R-08."""
 
 
-@handles("pricing")
+@handles("pricing", shows_book=True)
 async def pricing(call: Call) -> PricingReply:
     parts = call.parts
     engines, room, state = served(parts), parts.engines.room, parts.ledger.state
@@ -55,7 +55,7 @@ async def pricing(call: Call) -> PricingReply:
     )
 
 
-@handles("quote")
+@handles("quote", shows_book=True)
 async def quote(call: Call) -> QuoteReply:
     body: QuoteRequest = call.body
     parts, payer = call.parts, payer_of(call.request, call.caller, call.parts)

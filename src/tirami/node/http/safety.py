@@ -21,11 +21,10 @@ from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
 
 
-@handles("safety")
+@handles("safety", shows_book=True)
 async def safety(call: Call) -> SafetyReply:
     query: SafetyQuery = call.query
     ledger, account = call.parts.ledger, visible_account(call, query.node)
-    await ledger.durable()
     kill, books = ledger.gate.kill, ledger.books(account)
     active = kill is not None and kill.active
     policy = ledger.gate.policy(account) if account != call.parts.payers.owner.key else None
@@ -76,10 +75,9 @@ async def set_policy(call: Call) -> PolicyReply:
     return PolicyReply(node_id=body.node_id, policy=_entry(policy))
 
 
-@handles("approvals")
+@handles("approvals", shows_book=True)
 async def approvals(call: Call) -> ApprovalList:
     ledger = call.parts.ledger
-    await ledger.durable()
     live = ledger.state.settings.approvals.live(ledger.now())
     return ApprovalList(approvals=[_approval(call, approval) for approval in live])
 

@@ -29,16 +29,16 @@ _ANCHOR_NAMES = {
 }
 
 
-@handles("settlement")
+@handles("settlement", shows_book=True)
 async def settlement(call: Call) -> Response:
     query: SettlementQuery = call.query
     ledger = call.parts.ledger
     account = call.caller.account if query.node is None else visible_account(call, query.node)
-    until = UnixMs(ledger.now() + 1 if query.until is None else query.until)
+    now = ledger.now()  # a window that is still going on would be signed for before its last trade
+    until = now if query.until is None else min(UnixMs(query.until), now)
     since = UnixMs(max(0, until - query.hours * HOUR_MS) if query.since is None else query.since)
     if since > until:
         raise InvalidField("the window ends before it begins", param="since")
-    await ledger.durable()
     window = StatementWindow.of(ledger.state, since, until, query.cursor or 0)
     run = StatementRun(ledger, window, account, query.limit)
     if query.format == "csv":

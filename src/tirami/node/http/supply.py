@@ -11,9 +11,8 @@ WORK_SUBSIDY = False
 """Q-01: nobody is paid for having been asked by himself."""
 
 
-@handles("su_supply")
+@handles("su_supply", shows_book=True)
 async def su_supply(call: Call) -> SupplyReply:
-    await call.parts.ledger.durable()
     book = call.parts.ledger.state.book
     minted = Trm(book.minted)
     rate = float(yield_rate(minted))

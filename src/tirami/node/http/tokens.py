@@ -21,7 +21,7 @@ from tirami.node.http.caller import token_hash
 from tirami.node.http.handlers import Call, handles
 
 
-@handles("tokens")
+@handles("tokens", shows_book=True)
 async def tokens(call: Call) -> TokenList:
     now = call.parts.ledger.now()
     live = [token for token in call.parts.ledger.state.settings.tokens.values() if not token.expired(now)]

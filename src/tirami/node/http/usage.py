@@ -10,11 +10,10 @@ from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
 
 
-@handles("usage")
+@handles("usage", shows_book=True)
 async def usage(call: Call) -> UsageReply:
     query: UsageQuery = call.query
     ledger, account = call.parts.ledger, visible_account(call, query.node)
-    await ledger.durable()
     since = ledger.now() // DAY_MS - query.days + 1
     days = ledger.state.usage.of(account, since)
     return UsageReply(
