@@ -1,11 +1,13 @@
 """Heads, proofs and receipts: shown when they are durable, and never over leaves the disk has lost."""
 
 import asyncio
+import shutil
 from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 
+from tests.ledger.crash import copied
 from tests.ledger.disk import Disk
 from tests.market.conftest import House, opened_house
 from tests.market.test_inference import serve
@@ -147,3 +149,24 @@ async def test_a_head_outlives_a_restart(tmp_path: Path) -> None:
         head = await house.heads.current()
     async with opened_house(tmp_path, node=house.node) as again:
         assert again.heads.published == head
+
+
+async def test_a_head_of_a_log_given_up_is_served_no_more(tmp_path: Path) -> None:
+    """After a rollback the old head is not a head of this log: not shown, not quoted, proven against nothing."""
+    home = tmp_path / "home"
+    async with opened_house(home) as house:
+        await a_trade(house)
+        given_up = await house.heads.current()
+    old = copied(home, tmp_path / "old")
+    async with opened_house(home, node=house.node) as house:
+        await a_leaf(house)
+    for file in old.glob("journal.db*"):
+        shutil.copy(file, home / file.name)
+    async with opened_house(home, node=house.node, accept_rollback=True) as house:
+        assert house.heads.published is None
+        with pytest.raises(InvalidProof):
+            house.heads.consistency(given_up.head.size, given_up.head.size)
+        head = await house.heads.current()
+        assert head.head.size == given_up.head.size
+        assert head.head.log_id != given_up.head.log_id
+        assert house.heads.published == head

@@ -171,6 +171,24 @@ async def test_the_network_file_says_how_many_tokens_run_ahead(
         assert vouchers(house) == expected
 
 
+async def test_a_voucher_lost_on_the_way_to_the_disk_is_signed_again_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk refuses one group and is well again: what was delivered is billed, to the last token."""
+    async with opened_house(tmp_path, voucher_tokens=4) as house:
+        house.engine.length = 17
+        disk = Disk(house.ledger, monkeypatch)
+        ticket = await house.market.begin_inference(await order(house, max_tokens=17))
+        disk.refuse = disk.groups + 2
+        with pytest.raises(StorageUnavailable):
+            async with house.market.execute(ticket, ticket.payer.key, streamed=True) as session:
+                async for chunk in session:
+                    got = chunk.count
+        assert vouchers(house) == [4, got]
+        assert -house.ledger.balance(house.agent.key).net == got == 8
+        assert nothing_is_held(house)
+
+
 @pytest.mark.parametrize(("lost", "billed"), [(3, 0), (4, 0), (5, 4), (9, 8), (13, 12), (17, 16)])
 async def test_a_voucher_the_disk_refuses_bills_nothing_and_locks_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, billed: int

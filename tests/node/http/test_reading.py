@@ -3,14 +3,18 @@
 import asyncio
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.ledger.disk import Disk
 from tests.node.conftest import Door, door, opened_door
 from tirami.api import OPERATIONS
 from tirami.api.legacy import FIELDS, SUNSET, legacy_path, one_name
-from tirami.ledger import statements
+from tirami.core.errors import StorageUnavailable
+from tirami.core.keys import SigningKey
+from tirami.ledger import grant_line, statements
 from tirami.verify import verify_statement
 
 __all__ = ["door"]
@@ -185,3 +189,42 @@ async def test_only_who_may_spend_may_reserve(door: Door) -> None:
     node = door.parts.key.public_key.hex()
     status, reply = await door.call("POST", f"{T}/schedule", {**body, "consumer": node})
     assert (status, reply["error"]["param"]) == (422, "consumer")
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["written", "refused"])
+@pytest.mark.parametrize("shown", ["log/state", "balance?node="])
+async def test_a_reader_waits_for_the_disk_and_sees_what_it_kept(
+    door: Door, monkeypatch: pytest.MonkeyPatch, shown: str, refused: bool
+) -> None:
+    """A record is on its way to the disk when somebody reads: shown once written, never when it was refused."""
+    parts, stranger = door.parts, SigningKey.generate().public_key
+    path = f"{T}/{shown}{stranger.hex() if shown.endswith('=') else ''}"
+    before = await door.call("GET", path, token=parts.admin_token)
+    disk = Disk(parts.ledger, monkeypatch)
+    disk.hold()
+    written = grant_line(parts.ledger, parts.key, stranger)
+    assert written is not None
+    await disk.writing.wait()
+    asked = asyncio.create_task(door.call("GET", path, token=parts.admin_token))
+    await asyncio.sleep(0.05)
+    assert not asked.done()
+    disk.full = refused
+    disk.release()
+    with suppress(StorageUnavailable):
+        await written
+    assert (await asked == before) is refused
+
+
+async def test_a_statement_does_not_sign_for_the_present_moment(door: Door) -> None:
+    """A trade of this very millisecond may come after it: the window ends before now, whatever was asked for."""
+    for asked in ("", f"?until={2**53 - 1}"):
+        async with door.http.get(f"{door.url}/settlement{asked}") as reply:
+            statement = verify_statement(await reply.read()).statement
+        assert statement.until_ms <= statement.at_ms
+
+
+async def test_an_account_and_its_line_are_one_group(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(door.parts.ledger, monkeypatch)
+    account, _ = await door.agent()
+    assert disk.groups == 2, "one for the account with its line, one for its token"
+    assert (await door.admin("GET", f"{T}/balance?node={account}"))["credit_limit"] > 0
