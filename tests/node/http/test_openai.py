@@ -8,6 +8,7 @@ import pytest
 
 from tests.node.conftest import Door
 from tests.waiting import until
+from tirami.core.errors import InvalidRequest
 
 MESSAGES = [{"role": "user", "content": "say hello now"}]
 CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = (
@@ -120,3 +121,45 @@ async def test_completions_of_several_prompts(door: Door) -> None:
     told = await events(door, COMPLETIONS, body | {"stream_options": {"include_usage": True}}, token)
     assert told[-2]["usage"] == reply["usage"]
     assert {choice["index"] for event in told[:-1] for choice in event["choices"]} == {0, 1, 2, 3}
+
+
+LONG = "word " * 4096
+CHAT_BODY = {"messages": [{"role": "user", "content": LONG}]}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (CHAT, CHAT_BODY, "messages"),
+        (CHAT, {"messages": MESSAGES, "max_tokens": 5000}, "max_tokens"),
+        (CHAT, {"messages": MESSAGES, "max_completion_tokens": 5000}, "max_completion_tokens"),
+        (COMPLETIONS, {"prompt": LONG}, "prompt"),
+        (COMPLETIONS, {"prompt": "x", "max_tokens": 5000}, "max_tokens"),
+        (RESPONSES, {"input": LONG}, "input"),
+        (RESPONSES, {"input": "x", "max_output_tokens": 5000}, "max_output_tokens"),
+        ("/chat", {"prompt": LONG}, "prompt"),
+        ("/v1/tirami/quote", CHAT_BODY, "messages"),
+        ("/v1/tirami/quote", {"messages": MESSAGES, "max_completion_tokens": 5000}, "max_completion_tokens"),
+    ],
+)
+async def test_what_is_too_long_is_called_by_its_name(
+    door: Door, path: str, body: dict[str, object], param: str, stream: bool
+) -> None:
+    if path == "/chat" and stream:
+        path = "/chat/stream"
+    elif not path.startswith(("/chat", "/v1/tirami")):
+        body = body | {"stream": stream}
+    status, reply = await door.call("POST", path, body)
+    error: Any = reply["error"]
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+
+
+async def test_an_input_that_the_engine_refuses_is_called_input(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuses(text: object) -> None:
+        raise InvalidRequest("the prompt is empty", param="prompt")
+
+    monkeypatch.setattr(door.engine, "prepare_text", refuses)
+    status, reply = await door.call("POST", EMBEDDINGS, {"input": "x"})
+    error: Any = reply["error"]
+    assert (status, error["param"]) == (400, "input")

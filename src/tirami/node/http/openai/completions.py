@@ -23,6 +23,7 @@ from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.asking import TOP_P, completion_call
 from tirami.node.http.openai.chat import finish_reason
 from tirami.node.http.openai.frame import Frame
+from tirami.node.http.openai.naming import named
 from tirami.node.http.openai.stream import EventStream, while_connected
 
 NEVER = -9999.0
@@ -35,10 +36,12 @@ async def completions(call: Call) -> Completion | Response:
     asked = completion_call(call, payer, body)
     echoes = [prompt if body.echo and isinstance(prompt, str) else "" for prompt in body.prompt]
     if body.stream:
-        stream = await while_connected(call.request, call.parts.chat.stream(asked))
+        with named(messages="prompt"):
+            stream = await while_connected(call.request, call.parts.chat.stream(asked))
         frame = Frame(call, payer, stream.card, "cmpl-")
         return EventStream(CompletionNarrator(frame, stream, echoes, include_usage=body.wants_usage), stream)
-    answer = await while_connected(call.request, call.parts.chat.answer(asked))
+    with named(messages="prompt"):
+        answer = await while_connected(call.request, call.parts.chat.answer(asked))
     frame = Frame(call, payer, answer.card, "cmpl-")
     choices = []
     for index, (chunks, settlement) in enumerate(zip(answer.chunks, answer.settlements, strict=True)):
@@ -106,7 +109,8 @@ class CompletionNarrator:
 @handles("legacy_chat")
 async def legacy_chat(call: Call) -> LegacyChatReply:
     payer = payer_of(call.request, call.caller, call.parts)
-    answer = await while_connected(call.request, call.parts.chat.answer(_legacy(call, payer)))
+    with named(messages="prompt"):
+        answer = await while_connected(call.request, call.parts.chat.answer(_legacy(call, payer)))
     frame = Frame(call, payer, answer.card, "cmpl-")
     written = frame.usage(answer.settlements, answer.prompts).completion_tokens
     return LegacyChatReply(text=answer.text(0), tokens_generated=written, **frame.extensions(answer.settlements))
@@ -115,7 +119,8 @@ async def legacy_chat(call: Call) -> LegacyChatReply:
 @handles("legacy_chat_stream")
 async def legacy_chat_stream(call: Call) -> Response:
     payer = payer_of(call.request, call.caller, call.parts)
-    stream = await while_connected(call.request, call.parts.chat.stream(_legacy(call, payer)))
+    with named(messages="prompt"):
+        stream = await while_connected(call.request, call.parts.chat.stream(_legacy(call, payer)))
     return EventStream(LegacyNarrator(Frame(call, payer, stream.card, "cmpl-")), stream)
 
 

@@ -8,6 +8,7 @@ from tirami.node.chat import EmbeddingCall
 from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.frame import Frame
+from tirami.node.http.openai.naming import named
 from tirami.node.http.openai.stream import while_connected
 
 FLOAT_BYTES = 4
@@ -25,7 +26,8 @@ async def embeddings(call: Call) -> EmbeddingList:
         request_id=call.request_id,
         dimensions=body.dimensions,
     )
-    answer = await while_connected(call.request, call.parts.chat.embed(asked))
+    with named(messages="input", prompt="input"):
+        answer = await while_connected(call.request, call.parts.chat.embed(asked))
     in_text = body.encoding_format == "base64"
     frame = Frame(call, payer, answer.card, "embd-")
     read = frame.usage(answer.settlements, answer.prompts).prompt_tokens
