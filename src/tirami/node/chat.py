@@ -69,6 +69,8 @@ class EmbeddingCall:
     any_name: bool = False
     dimensions: int | None = None
     """Only the model's own are to be had."""
+    ticket: bytes | None = None
+    """Id of a reservation to use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +107,22 @@ class Chat:
     async def embed(self, call: EmbeddingCall) -> Answer:
         """The vectors at once, as the only choice. Raises what :meth:`answer` does."""
         async with AsyncExitStack() as stack:
-            served = await self._served(stack, call.payer, call.model, any_name=call.any_name)
+            served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
             hidden = served.engine.card.hidden
             if call.dimensions not in (None, hidden):
                 raise InvalidRequest(f"vectors of this model have {hidden} dimensions", param="dimensions")
             inputs = [await served.engine.prepare_text(text) for text in call.inputs]
             how = Sampling(max_tokens=0, seed=0, temperature=0.0)
-            order = Order(call.payer, served.engine, _joined(inputs), how, None, call.request_id, vectors=inputs)
+            order = Order(
+                call.payer,
+                served.engine,
+                _joined(inputs),
+                how,
+                None,
+                call.request_id,
+                vectors=inputs,
+                ticket=call.ticket,
+            )
             return await (await self._opened(stack, served, [order], [0], streamed=False)).whole()
 
     async def stream(self, call: ChatCall) -> "ChatStream":
@@ -127,7 +138,7 @@ class Chat:
 
     async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> "ChatStream":
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
-            raise InvalidRequest("a ticket is good for one choice", param="n")
+            raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
         served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
         engine = served.engine
         if call.prompts:

@@ -163,3 +163,45 @@ async def test_an_input_that_the_engine_refuses_is_called_input(door: Door, monk
     status, reply = await door.call("POST", EMBEDDINGS, {"input": "x"})
     error: Any = reply["error"]
     assert (status, error["param"]) == (400, "input")
+
+
+async def reserved(door: Door, token: str, tokens: int) -> str:
+    wanted = {"model_id": "scripted", "max_tokens": tokens, "reserve": True}
+    scheduled: Any = (await door.call("POST", "/v1/tirami/schedule", wanted, token=token))[1]
+    return str(scheduled["ticket"]["id"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": MESSAGES, "max_tokens": 3}),
+        (COMPLETIONS, {"prompt": "x", "max_tokens": 3}),
+        (RESPONSES, {"input": "x", "max_output_tokens": 3}),
+        (EMBEDDINGS, {"input": "x"}),
+        ("/chat", {"prompt": "x", "max_tokens": 3}),
+        ("/chat/stream", {"prompt": "x", "max_tokens": 3}),
+    ],
+)
+async def test_a_ticket_is_used_up_by_any_call_that_spends(door: Door, path: str, body: dict[str, object]) -> None:
+    """All of an account's money is reserved: only the call that shows the ticket can spend any of it."""
+    _, token = await door.agent()
+    ticket, *_ = [await reserved(door, token, part) for part in (450, 450, 100)]
+    assert (await door.call("POST", path, body, token=token))[0] == 402
+    headers = {"authorization": f"Bearer {token}", "x-tirami-ticket": ticket}
+    async with door.http.post(door.url + path, json=body, headers=headers) as reply:
+        assert reply.status == 200, await reply.text()
+        await reply.read()
+    after = await balance(door, token)
+    assert (after["reserved"], after["consumed"] > 0) == (550, True)
+    status, refused = await door.call("POST", path, body, token=token, x_tirami_ticket=ticket)
+    error: Any = refused["error"]
+    assert (status, error["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize(("body", "param"), [({"prompt": "x", "n": 2}, "n"), ({"prompt": ["x", "y"]}, "prompt")])
+async def test_a_ticket_is_good_for_one_choice(door: Door, body: dict[str, object], param: str) -> None:
+    _, token = await door.agent()
+    ticket = await reserved(door, token, 10)
+    status, refused = await door.call("POST", COMPLETIONS, body, token=token, x_tirami_ticket=ticket)
+    error: Any = refused["error"]
+    assert (status, error["param"], (await balance(door, token))["reserved"]) == (400, param, 10)

@@ -18,7 +18,7 @@ from tirami.infer import Chunk, TokenLogprob
 from tirami.ledger import Payer
 from tirami.market import Settlement
 from tirami.node.chat import ChatCall, ChatStream
-from tirami.node.http.caller import payer_of
+from tirami.node.http.caller import payer_of, ticket_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.asking import TOP_P, completion_call
 from tirami.node.http.openai.chat import finish_reason
@@ -157,6 +157,7 @@ def _legacy(call: Call, payer: Payer) -> ChatCall:
         top_k=0,
         seed=None,
         request_id=call.request_id,
+        ticket=ticket_of(call.request),
     )
 
 
