@@ -9,6 +9,7 @@ import pytest
 from tests.node.conftest import Door
 from tests.waiting import until
 from tirami.core.errors import InvalidRequest
+from tirami.ledger import AccountDisabled
 
 MESSAGES = [{"role": "user", "content": "say hello now"}]
 CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = (
@@ -111,6 +112,35 @@ async def test_the_routes_of_the_original(door: Door) -> None:
     async with door.http.post(door.url + "/chat/stream", json=body, headers=headers) as stream:
         assert await stream.text() == "data: 0 \n\ndata: 1 \n\ndata: 2 \n\n"
     assert (await balance(door, token))["consumed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"), [("kill", "kill_switch_active"), ("stop", "engine_failed"), ("disable", "account_disabled")]
+)
+async def test_the_originals_stream_says_that_it_was_cut(door: Door, ends: str, code: str) -> None:
+    account, token = await door.agent()
+    door.engine.length, door.engine.stall_after = 100, 70
+    headers, body = {"authorization": f"Bearer {token}"}, {"prompt": "x", "max_tokens": 90}
+
+    async def read() -> str:
+        async with door.http.post(door.url + "/chat/stream", json=body, headers=headers) as reply:
+            return await reply.text()
+
+    reading = asyncio.create_task(read())
+    await door.engine.stalled.wait()
+    if ends == "kill":
+        await door.admin("POST", "/v1/tirami/kill", {"activate": True, "reason": "r", "operator": "o"})
+    elif ends == "stop":
+        await door.parts.market.stop()
+    else:
+        await door.parts.ledger.record_facts(AccountDisabled(bytes.fromhex(account)))
+        door.engine.resume.set()
+    *pieces, last = (await reading).removesuffix("\n\n").split("\n\n")
+    assert pieces[0] == "data: 0 "
+    assert last.startswith("event: error\ndata: ")
+    error = json.loads(last.partition("data: ")[2])["error"]
+    assert error["code"] == code
+    assert "not billed" not in error["message"], "what was vouched for is"
 
 
 async def test_completions_of_several_prompts(door: Door) -> None:

@@ -13,10 +13,10 @@ from tirami.api.schemas import (
     LegacyChatReply,
     LegacyChatRequest,
 )
-from tirami.core.errors import TiramiError
-from tirami.infer import Chunk, TokenLogprob
+from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
+from tirami.infer import Chunk, FinishReason, TokenLogprob
 from tirami.ledger import Payer
-from tirami.market import Settlement
+from tirami.market import STOPPING_S, Settlement
 from tirami.node.chat import ChatCall, ChatStream
 from tirami.node.http.caller import payer_of, ticket_of
 from tirami.node.http.handlers import Call, handles
@@ -125,7 +125,7 @@ async def legacy_chat_stream(call: Call) -> Response:
 
 
 class LegacyNarrator:
-    """One event a piece, its text as it is; no JSON and no end mark."""
+    """One event a piece, its text as it is; no JSON, no end mark and no reason: what was cut ends in an error."""
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
@@ -141,7 +141,19 @@ class LegacyNarrator:
         return b""
 
     def ending(self, settlements: Sequence[Settlement | None], failure: TiramiError | None) -> bytes:
+        failure = failure or next((_cut(settlement) for settlement in settlements if settlement is not None), None)
         return b"" if failure is None else b"event: error\n" + self._frame.error(failure)
+
+
+def _cut(settlement: Settlement) -> TiramiError | None:
+    """Why an answer ended before its end, if it did."""
+    if settlement.denied is not None:
+        return settlement.denied
+    if settlement.reason is FinishReason.KILLED:
+        return KillSwitchActive("all TRM transactions are frozen; the answer ends here")
+    if settlement.reason is FinishReason.STOPPED:
+        return EngineFailed("this node is stopping; the answer ends here", retry_after=STOPPING_S)
+    return None
 
 
 def _legacy(call: Call, payer: Payer) -> ChatCall:
