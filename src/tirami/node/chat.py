@@ -75,11 +75,14 @@ class EmbeddingCall:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything a request got at once: chunks and settlement of each choice, and which prompt each answers."""
+    """Everything a request got at once: chunks and settlement of each choice, and which prompt each answers.
+
+    A choice without a settlement could not be booked; like one its payer could not sign for, it has no chunks.
+    """
 
     card: ModelCard
     chunks: list[list[Chunk]]
-    settlements: list[Settlement]
+    settlements: list[Settlement | None]
     prompts: list[int]
 
     def text(self, index: int) -> str:
@@ -244,7 +247,7 @@ class ChatStream:
             await _side_by_side([work() for _ in range(1 + spare)])
 
     async def whole(self) -> Answer:
-        """Run, deliver and settle everything. Nothing is owed when it raises."""
+        """Run, deliver and settle everything. Nothing is owed when it raises: what was booked is handed over."""
         chunks: list[list[Chunk]] = [[] for _ in self.choices]
 
         async def collect(choice: Choice) -> None:
@@ -256,13 +259,15 @@ class ChatStream:
                 raise interruption(choice.interrupted)
         for choice in self.choices:
             choice.deliver()
-        settled = [settlement for settlement in await self.settle_all() if settlement is not None]
-        denied = next((settlement.denied for settlement in settled if settlement.denied is not None), None)
-        if denied is not None and not any(settlement.trade for settlement in settled):
-            raise denied
-        for index, settlement in enumerate(settled):
-            if settlement.denied is not None and settlement.trade is None:
-                chunks[index] = []  # not paid, not given
+        outcomes = await asyncio.gather(*(choice.settle() for choice in self.choices), return_exceptions=True)
+        settled = [None if isinstance(outcome, BaseException) else outcome for outcome in outcomes]
+        for index, outcome in enumerate(outcomes):
+            unpaid = _unpaid(outcome)
+            if unpaid is None:
+                continue
+            if not any(settlement.trade for settlement in settled if settlement is not None):
+                raise unpaid
+            chunks[index] = []  # not paid, not given
         return Answer(self.card, chunks, settled, [choice.prompt for choice in self.choices])
 
     async def settle(self) -> Settlement:
@@ -277,6 +282,13 @@ class ChatStream:
 
     async def aclose(self) -> None:
         await self._stack.aclose()
+
+
+def _unpaid(outcome: Settlement | BaseException | None) -> BaseException | None:
+    """Why nothing was booked for what was delivered, where something should have been."""
+    if outcome is None or isinstance(outcome, BaseException):
+        return outcome
+    return outcome.denied if outcome.trade is None else None
 
 
 def _joined(inputs: Sequence[Prompt]) -> Prompt:

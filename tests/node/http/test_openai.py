@@ -8,7 +8,7 @@ import pytest
 
 from tests.node.conftest import Door
 from tests.waiting import until
-from tirami.core.errors import InvalidRequest
+from tirami.core.errors import InvalidRequest, StorageUnavailable
 from tirami.ledger import AccountDisabled
 
 MESSAGES = [{"role": "user", "content": "say hello now"}]
@@ -61,6 +61,32 @@ async def test_a_kill_ends_every_choice(door: Door) -> None:
     assert ends == ["killed"] * 3
     assert not door.parts.ledger.state.holds.open
     assert door.parts.engines.room.running == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [(CHAT, {"messages": MESSAGES}), (COMPLETIONS, {"prompt": "x"})], ids=["chat", "completions"]
+)
+async def test_only_choices_that_were_booked_are_charged_and_given(
+    door: Door, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, object]
+) -> None:
+    _, token = await door.agent()
+    ledger, ended = door.parts.ledger, list[bytes]()
+    end = ledger.end_session
+
+    async def second_fails(hold_id: bytes, reason: str) -> object:
+        ended.append(hold_id)
+        if len(ended) == 2:
+            raise StorageUnavailable("scripted")
+        return await end(hold_id, reason)
+
+    monkeypatch.setattr(ledger, "end_session", second_fails)
+    status, reply = await door.call("POST", path, body | {"n": 3, "max_tokens": 4}, token=token)
+    choices: Any = reply["choices"]
+    ours: Any = reply["x_tirami"]
+    texts = [choice["message"]["content"] if path == CHAT else choice["text"] for choice in choices]
+    assert (status, texts) == (200, ["0 1 2 3 ", "", "0 1 2 3 "])
+    assert [choice["finish_reason"] for choice in choices] == ["length", "cancelled", "length"]
+    assert ours["trm_cost"] == (await balance(door, token))["consumed"] == 8
 
 
 @pytest.mark.parametrize("stream", [True, False])
