@@ -1,12 +1,14 @@
 """The journal: chain, group commit, damage found and named."""
 
+import asyncio
 import errno
 import os
 import random
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -282,6 +284,57 @@ async def test_a_recovery_that_fails_leaves_a_journal_that_says_so(tmp_path: Pat
     await journal.barrier()
     await journal.close()
     assert len(read(tmp_path / "journal.db")) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), MemoryError(), ValueError("zlib")], ids=repr)
+async def test_what_cannot_be_sealed_stays_where_it_is_and_writing_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    journal = await written(tmp_path / "journal.db", 2)
+
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(journal, "_oldest", fails)
+    journal._seal_at = 0
+    async with asyncio.timeout(5):
+        for number in (2, 3):
+            await journal.append([fact(number)], 1)
+        await journal.close()
+    assert [entry.content for entry in read(tmp_path / "journal.db")] == [fact(number) for number in range(4)]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["waiting", "being written"])
+async def test_a_writer_that_dies_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    journal = await written(tmp_path / "journal.db", 2)
+    writing, free, write = asyncio.Event(), threading.Event(), journal._write
+    loop = asyncio.get_running_loop()
+
+    def slow(rows: list[Any]) -> None:
+        loop.call_soon_threadsafe(writing.set)
+        free.wait(5)
+        write(rows)
+
+    monkeypatch.setattr(journal, "_write", slow)
+    doomed = [journal.append([fact(2)], 1)]
+    if begun:
+        await writing.wait()
+        doomed.append(journal.append([fact(3)], 1))
+    assert journal._writer is not None
+    journal._writer.cancel()
+    free.set()
+    async with asyncio.timeout(5):
+        for future in doomed:
+            with pytest.raises(StorageUnavailable, match="writer has ended"):
+                await future
+        assert not journal.accepting
+        with pytest.raises(StorageUnavailable):
+            journal.append([fact(4)], 1)
+        await journal.barrier()
+        await journal.close()
+    assert len(read(tmp_path / "journal.db")) == (3 if begun else 2)
 
 
 async def test_two_processes_never_share_a_journal(tmp_path: Path) -> None:

@@ -163,3 +163,23 @@ async def test_a_network_file_that_no_longer_admits_a_record_refuses_the_start(t
     larger = msgspec.structs.replace(regtest.parameters, welcome_limit=1001)
     ledger = reopened(tmp_path, node, msgspec.structs.replace(regtest, parameters=larger))
     await ledger.close()
+
+
+async def test_a_clock_set_back_stands_still_until_it_has_caught_up(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened_house(tmp_path, clock=clock) as house:
+        clock.advance(60)
+        before = house.ledger.now()
+        assert before == clock.now_ms()
+        clock.wall_ms -= 3_600_000
+        assert house.ledger.now() == before
+        await house.hosted()
+        assert house.ledger._journal.last_ms == before
+        clock.advance(3_599)
+        assert house.ledger.now() == before
+        clock.advance(2)
+        assert house.ledger.now() == before + 1_000
+    clock.wall_ms -= 3_600_000
+    async with opened_house(tmp_path, clock=clock, node=house.node) as again:
+        assert before <= again.ledger.now() == again.ledger._journal.last_ms, "no restart makes it older than its book"
+        assert again.ledger.now() > clock.now_ms()

@@ -1,5 +1,6 @@
 """Several choices of one request: one decision, one bill for the prompt, all or none."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -7,10 +8,11 @@ import pytest
 
 from tests.market.conftest import House, house
 from tests.market.test_inference import order as order_of
-from tirami.core.errors import BudgetExceeded, Conflict, QueueFull, SpendDenied
+from tirami.core.errors import BudgetExceeded, Conflict, QueueFull, SpendDenied, StorageUnavailable
 from tirami.core.units import TokenCount
 from tirami.infer import FinishReason, Prompt
 from tirami.ledger import AccountDisabled, Payer
+from tirami.ledger.admission import Admitted
 from tirami.market import Order, WaitingRoom
 from tirami.node.chat import ChatStream
 from tirami.node.choice import Choice
@@ -96,7 +98,7 @@ async def test_a_full_house_serves_choices_in_turn(house: House, slots: int) -> 
         assert [whole.text(index) for index in range(MORE)] == ["0 1 2 3 4 5 "] * MORE
     assert together == 1, "further places are given back when the answers are there"
     assert room.running == 0
-    assert len({settlement.record_id for settlement in whole.settlements}) == MORE
+    assert len({settlement.record_id for settlement in whole.settlements if settlement is not None}) == MORE
     assert not house.ledger.state.holds.open
 
 
@@ -128,15 +130,45 @@ async def test_choices_that_never_began_are_not_settled(house: House) -> None:
 async def test_an_account_disabled_at_the_end_pays_and_gets_nothing(house: House) -> None:
     with pytest.raises(SpendDenied):
         async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
-            settle = stream.settle_all
+            run = stream.run
 
-            async def disabled_first() -> list[object]:
+            async def disabled_at_the_end(consume: Callable[[Choice], Awaitable[None]]) -> None:
+                await run(consume)
                 await house.ledger.record_facts(AccountDisabled(house.agent.key))
-                return list(await settle())
 
-            stream.settle_all = disabled_first  # type: ignore[method-assign,assignment]
+            stream.run = disabled_at_the_end  # type: ignore[method-assign]
             await stream.whole()
     assert house.ledger.state.holds.books(house.agent.key).settled == 0
+
+
+async def test_a_choice_that_cannot_be_booked_is_not_given_and_the_others_are(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = house.ledger.end_session
+
+    async def failing(hold_id: bytes, reason: str) -> Admitted | None:
+        if hold_id == stream.choices[1]._ticket.hold_id:
+            raise StorageUnavailable("scripted")
+        return await end(hold_id, reason)
+
+    async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
+        monkeypatch.setattr(house.ledger, "end_session", failing)
+        whole = await stream.whole()
+    assert [whole.text(index) for index in range(MORE)] == ["0 1 2 3 4 5 ", "", "0 1 2 3 4 5 "]
+    assert [settlement is not None for settlement in whole.settlements] == [True, False, True]
+    assert house.ledger.balance(house.agent.key).spent == 12
+
+
+async def test_where_no_choice_can_be_booked_there_is_no_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(hold_id: bytes, reason: str) -> None:
+        raise StorageUnavailable("scripted")
+
+    with pytest.raises(StorageUnavailable):
+        async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
+            monkeypatch.setattr(house.ledger, "end_session", failing)
+            await stream.whole()
+    assert not house.market.live
+    assert house.ledger.balance(house.agent.key).spent == 0
 
 
 async def test_vectors_are_billed_by_the_tokens_read(house: House) -> None:

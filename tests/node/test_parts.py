@@ -8,8 +8,10 @@ import pytest
 from tirami.core.clock import SystemClock
 from tirami.core.config import Config, load_config
 from tirami.core.errors import NetworkFileError
+from tirami.ledger import UNITY, PriceObserved
 from tirami.node.parts import open_parts
 from tirami.proto import NetworkFile
+from tirami.testing import ManualClock
 
 
 def configured(home: Path, network: NetworkFile | None = None) -> Config:
@@ -78,3 +80,21 @@ async def test_a_network_file_that_forbids_what_was_granted_refuses_the_start(tm
             pytest.fail("the node started")
     async with open_parts(configured(home), SystemClock()) as parts:
         assert parts.ledger.state.log.size == 1
+
+
+async def test_the_price_goes_on_from_where_it_was_before_a_restart(tmp_path: Path) -> None:
+    """The average and the time it is of: a node that was down for a half-life has gone half of the way back."""
+    config = configured(tmp_path / "home").with_flags({"pricing.half_life_s": 600})
+    clock = ManualClock()
+    async with open_parts(config, clock) as parts:
+        assert parts.load.demand == UNITY
+        parts.load.observe(8, 16, 8, parts.ledger.now())
+        clock.advance(600)
+        parts.load.observe(8, 16, 8, parts.ledger.now())
+        assert parts.load.demand == 2_000_000, "half of the way from 1 to 3"
+        await parts.ledger.record_facts(PriceObserved(parts.load.demand))
+    clock.advance(600)
+    async with open_parts(config, clock) as parts:
+        assert parts.load.factor == parts.load.demand == 2_000_000
+        parts.load.observe(8, 0, 8, parts.ledger.now())
+        assert parts.load.demand == 1_500_000, "half of the way from 2 to 1"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import uvicorn
+from starlette.applications import Starlette
 
 from tests.market.scripted import ScriptedEngine
 from tests.waiting import until
@@ -18,6 +20,7 @@ from tirami.infer import FinishReason
 from tirami.ledger import Ledger
 from tirami.market import Settlement
 from tirami.node.chat import ChatCall
+from tirami.node.http import HttpServer
 from tirami.node.node import Node
 from tirami.proto import NetworkFile
 
@@ -120,3 +123,47 @@ async def test_a_consumer_that_never_comes_back_does_not_keep_a_node_open(
     with pytest.raises(Exception, match="journal"):
         await stream.aclose()
     assert engine.running == 0
+
+
+async def test_a_node_whose_server_dies_ends_instead_of_running_unheard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, dies, tick = tmp_path / "home", asyncio.Event(), uvicorn.Server.on_tick
+
+    async def dying(server: uvicorn.Server, counter: int) -> bool:
+        if dies.is_set():
+            raise OSError("scripted")
+        return await tick(server, counter)
+
+    monkeypatch.setattr(uvicorn.Server, "on_tick", dying)
+    config = load_config(None, {}, {"data_dir": str(home), "api.port": 0, "infer.model": ""})
+    async with asyncio.timeout(10), Node.open(config) as node:
+        running = asyncio.create_task(node.run_until(asyncio.Event()))
+        done, _ = await asyncio.wait([running], timeout=0.3)
+        assert not done
+        dies.set()
+        with pytest.raises(OSError, match="scripted"):
+            await running
+    assert left_open(home) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("serve", [True, False])
+async def test_a_node_runs_until_it_is_stopped(tmp_path: Path, serve: bool) -> None:
+    config = load_config(None, {}, {"data_dir": str(tmp_path / "home"), "api.port": 0, "infer.model": ""})
+    stop = asyncio.Event()
+    async with asyncio.timeout(10), Node.open(config, serve=serve) as node:
+        running = asyncio.create_task(node.run_until(stop))
+        done, _ = await asyncio.wait([running], timeout=0.1)
+        assert not done
+        stop.set()
+        await running
+
+
+async def test_a_server_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise OSError("scripted")
+
+    monkeypatch.setattr(uvicorn.Server, "startup", fails)
+    with pytest.raises(OSError, match="scripted"):
+        async with HttpServer(Starlette(), "127.0.0.1", 0):
+            pytest.fail("it serves")

@@ -38,8 +38,12 @@ def test_a_head_is_its_nodes(book: Book) -> None:
     body, signature = encode(head), sign(head, book.key)
     assert verify_head(body, signature) == head
     assert verify_head(body, signature, book.key.public_key) == head
-    with pytest.raises(InvalidProof, match="not by"):
+    with pytest.raises(InvalidProof, match="not by") as caught:
         verify_head(body, signature, SigningKey.generate().public_key)
+    assert caught.value.param == "node"
+    with pytest.raises(InvalidProof, match="head's signature") as caught:
+        verify_head(body, sign(head, SigningKey.generate()))
+    assert caught.value.param == "signature"
 
 
 def test_every_changed_byte_is_refused(book: Book) -> None:
@@ -66,16 +70,18 @@ def test_growth_is_proved(book: Book, first: int, second: int) -> None:
 def test_what_is_no_growth(book: Book) -> None:
     older, newer, proof = book.head(7), book.head(20), book.log.consistency(7, 20)
     other = SigningKey.generate().public_key
-    for changed, words in (
-        ({"node": other}, "two nodes"),
-        ({"log_id": bytes(15) + b"x"}, "another log"),
-        ({"network": "m"}, "another log"),
-        ({"root": bytes(32)}, "both roots"),
+    for changed, words, param in (
+        ({"node": other}, "two nodes", "node"),
+        ({"log_id": bytes(15) + b"x"}, "another log", "log_id"),
+        ({"network": "m"}, "another log", "log_id"),
+        ({"root": bytes(32)}, "both roots", "proof"),
     ):
-        with pytest.raises(InvalidProof, match=words):
+        with pytest.raises(InvalidProof, match=words) as caught:
             verify_growth(older, msgspec.structs.replace(newer, **changed), proof)
-    with pytest.raises(InvalidProof, match="shrunk from 20 to 7"):
+        assert caught.value.param == param
+    with pytest.raises(InvalidProof, match="shrunk from 20 to 7") as caught:
         verify_growth(newer, older, proof)
+    assert caught.value.param == "size"
     with pytest.raises(InvalidProof):
         verify_growth(older, newer, proof[:-1])
     with pytest.raises(InvalidProof, match="one root"):

@@ -162,6 +162,7 @@ class Journal:
         """
         self._on_failure = on_failure
         self._writer = asyncio.create_task(self._write_groups(), name="journal-writer")
+        self._writer.add_done_callback(self._ended)
         self._wake.set()  # there may be entries to seal
 
     def append(self, contents: Sequence[Content], at_ms: int) -> "asyncio.Future[None]":
@@ -184,7 +185,7 @@ class Journal:
 
     async def barrier(self) -> None:
         """Return when everything appended so far is on disk. Raises ``StorageUnavailable`` when it is not."""
-        if self._closing or self._idle or (self.failed and not self._writing):
+        if self._closing or self._idle or self._gone or (self.failed and not self._writing):
             return
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._group.written.append(written)
@@ -194,7 +195,11 @@ class Journal:
     @property
     def accepting(self) -> bool:
         """Whether entries can be appended: the writer runs, and what it wrote last is what is known."""
-        return self._writer is not None and not (self.failed or self._recovering or self._closing)
+        return self._writer is not None and not (self._gone or self.failed or self._recovering or self._closing)
+
+    @property
+    def _gone(self) -> bool:
+        return self._writer is not None and self._writer.done()
 
     @property
     def _idle(self) -> bool:
@@ -247,7 +252,7 @@ class Journal:
         self._closing = True
         self._wake.set()
         if self._writer is not None:
-            await self._writer
+            await asyncio.wait([self._writer])
         self.abandon()
 
     async def _write_groups(self) -> None:
@@ -266,6 +271,9 @@ class Journal:
             await self._in_thread(self._write, group.rows)
         except Exception as error:
             await self._fail(group, error)
+        except BaseException:
+            _resolve(group, _abandoned())  # it may be on disk all the same: the next start will tell
+            raise
         else:
             self._unsealed += sum(len(row[3]) for row in group.rows)
             _resolve(group, None)
@@ -286,6 +294,15 @@ class Journal:
         unavailable = StorageUnavailable(f"the journal cannot be written: {error}", retry_after=5)
         for unwritten in (group, lost, asked_meanwhile):
             _resolve(unwritten, unavailable)
+
+    def _ended(self, writer: "asyncio.Task[None]") -> None:
+        """Nothing is accepted any more, and nobody waits for a writer that is gone."""
+        if self._closing and not writer.cancelled() and writer.exception() is None:
+            return
+        self.failed = True
+        _log.critical("journal_writer_ended", reason="cancelled" if writer.cancelled() else repr(writer.exception()))
+        group, self._group = self._group, _Group([], [])
+        _resolve(group, _abandoned())
 
     async def _in_thread(self, work: Callable[..., None], *values: object) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, work, *values)
@@ -319,7 +336,7 @@ class Journal:
                 columns = segment.first, segment.last, segment.chain, segment.seal, segment.data
                 self._database.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?)", columns)
                 self._database.execute("DELETE FROM entries WHERE seq <= ?", (segment.last,))
-        except (sqlite3.Error, OSError, TiramiError) as error:
+        except Exception as error:
             _log.warning("journal_not_sealed", reason=str(error))
             self._seal_at = self._unsealed + SEGMENT_BYTES
         else:
@@ -352,6 +369,10 @@ class Journal:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
+
+
+def _abandoned() -> StorageUnavailable:
+    return StorageUnavailable("the journal's writer has ended; the node has to be started again")
 
 
 def _resolve(group: _Group, error: StorageUnavailable | None) -> None:

@@ -69,15 +69,20 @@ class EmbeddingCall:
     any_name: bool = False
     dimensions: int | None = None
     """Only the model's own are to be had."""
+    ticket: bytes | None = None
+    """Id of a reservation to use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything a request got at once: chunks and settlement of each choice, and which prompt each answers."""
+    """Everything a request got at once: chunks and settlement of each choice, and which prompt each answers.
+
+    A choice without a settlement could not be booked; like one its payer could not sign for, it has no chunks.
+    """
 
     card: ModelCard
     chunks: list[list[Chunk]]
-    settlements: list[Settlement]
+    settlements: list[Settlement | None]
     prompts: list[int]
 
     def text(self, index: int) -> str:
@@ -105,13 +110,22 @@ class Chat:
     async def embed(self, call: EmbeddingCall) -> Answer:
         """The vectors at once, as the only choice. Raises what :meth:`answer` does."""
         async with AsyncExitStack() as stack:
-            served = await self._served(stack, call.payer, call.model, any_name=call.any_name)
+            served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
             hidden = served.engine.card.hidden
             if call.dimensions not in (None, hidden):
                 raise InvalidRequest(f"vectors of this model have {hidden} dimensions", param="dimensions")
             inputs = [await served.engine.prepare_text(text) for text in call.inputs]
             how = Sampling(max_tokens=0, seed=0, temperature=0.0)
-            order = Order(call.payer, served.engine, _joined(inputs), how, None, call.request_id, vectors=inputs)
+            order = Order(
+                call.payer,
+                served.engine,
+                _joined(inputs),
+                how,
+                None,
+                call.request_id,
+                vectors=inputs,
+                ticket=call.ticket,
+            )
             return await (await self._opened(stack, served, [order], [0], streamed=False)).whole()
 
     async def stream(self, call: ChatCall) -> "ChatStream":
@@ -127,7 +141,7 @@ class Chat:
 
     async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> "ChatStream":
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
-            raise InvalidRequest("a ticket is good for one choice", param="n")
+            raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
         served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
         engine = served.engine
         if call.prompts:
@@ -233,7 +247,7 @@ class ChatStream:
             await _side_by_side([work() for _ in range(1 + spare)])
 
     async def whole(self) -> Answer:
-        """Run, deliver and settle everything. Nothing is owed when it raises."""
+        """Run, deliver and settle everything. Nothing is owed when it raises: what was booked is handed over."""
         chunks: list[list[Chunk]] = [[] for _ in self.choices]
 
         async def collect(choice: Choice) -> None:
@@ -245,13 +259,15 @@ class ChatStream:
                 raise interruption(choice.interrupted)
         for choice in self.choices:
             choice.deliver()
-        settled = [settlement for settlement in await self.settle_all() if settlement is not None]
-        denied = next((settlement.denied for settlement in settled if settlement.denied is not None), None)
-        if denied is not None and not any(settlement.trade for settlement in settled):
-            raise denied
-        for index, settlement in enumerate(settled):
-            if settlement.denied is not None and settlement.trade is None:
-                chunks[index] = []  # not paid, not given
+        outcomes = await asyncio.gather(*(choice.settle() for choice in self.choices), return_exceptions=True)
+        settled = [None if isinstance(outcome, BaseException) else outcome for outcome in outcomes]
+        for index, outcome in enumerate(outcomes):
+            unpaid = _unpaid(outcome)
+            if unpaid is None:
+                continue
+            if not any(settlement.trade for settlement in settled if settlement is not None):
+                raise unpaid
+            chunks[index] = []  # not paid, not given
         return Answer(self.card, chunks, settled, [choice.prompt for choice in self.choices])
 
     async def settle(self) -> Settlement:
@@ -266,6 +282,13 @@ class ChatStream:
 
     async def aclose(self) -> None:
         await self._stack.aclose()
+
+
+def _unpaid(outcome: Settlement | BaseException | None) -> BaseException | None:
+    """Why nothing was booked for what was delivered, where something should have been."""
+    if outcome is None or isinstance(outcome, BaseException):
+        return outcome
+    return outcome.denied if outcome.trade is None else None
 
 
 def _joined(inputs: Sequence[Prompt]) -> Prompt:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
+from types import TracebackType
 
 from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
 from tirami.infer import Chunk, FinishReason
@@ -24,6 +25,8 @@ class Choice:
         self._streamed = streamed
         self._session: MeteredSession | None = None
         self._first: Chunk | None = None
+        self._unsettled: BaseException | None = None
+        """What :meth:`settle` raised."""
 
     @property
     def interrupted(self) -> FinishReason | None:
@@ -38,10 +41,11 @@ class Choice:
             return
         session = self._session = self._market.execute(self._ticket, self._ticket.payer.key, streamed=self._streamed)
         try:
-            await stack.enter_async_context(session)
+            await session.__aenter__()
         except Interrupted as error:
             assert session.interrupted is not None
             raise interruption(session.interrupted) from error
+        stack.push_async_exit(self._leave)
 
     async def first(self) -> None:
         """Wait for the first chunk; iterating yields it again. Raises what the engine says instead."""
@@ -73,7 +77,24 @@ class Choice:
 
     async def settle(self) -> Settlement | None:
         """Book what was delivered; durable when it returns. ``None`` when the choice never began."""
-        return None if self._session is None else await self._session.settle()
+        if self._session is None:
+            return None
+        try:
+            return await self._session.settle()
+        except BaseException as error:
+            self._unsettled = error
+            raise
+
+    async def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the session. What :meth:`settle` told its caller is not raised again over the answers of others."""
+        assert self._session is not None
+        try:
+            await self._session.__aexit__(kind, error, trace)
+        except Exception as again:
+            if again is not self._unsettled:
+                raise
 
 
 def interruption(reason: FinishReason) -> TiramiError:

@@ -23,10 +23,14 @@ _log = structlog.get_logger()
 class Node:
     """A running node; :meth:`open` is the only way to one."""
 
-    def __init__(self, parts: Parts, url: str | None) -> None:
+    def __init__(self, parts: Parts, server: HttpServer | None) -> None:
         self.parts = parts
-        self.url = url
+        self._server = server
+
+    @property
+    def url(self) -> str | None:
         """Where the API answers; ``None`` for a private node without HTTP."""
+        return self._server.url if self._server is not None else None
 
     @classmethod
     @asynccontextmanager
@@ -49,15 +53,13 @@ class Node:
             watching = asyncio.create_task(upkeep.run(), name="upkeep")
             stack.push_async_callback(_ended, watching)
             stack.push_async_callback(parts.engines.close)
-            url = None
-            if serve:
-                url, trust = await stack.enter_async_context(_served(parts))
-                parts.home.announce(url, trust)
+            server = await stack.enter_async_context(_served(parts)) if serve else None
             stack.push_async_callback(parts.market.stop)
             stack.push_async_callback(parts.engines.stop)
             await parts.engines.start(progress)
-            _log.info("node_started", node=parts.key.public_key.hex(), url=url, network=parts.ledger.network.id)
-            yield cls(parts, url)
+            node = cls(parts, server)
+            _log.info("node_started", node=parts.key.public_key.hex(), url=node.url, network=parts.ledger.network.id)
+            yield node
             _log.info("node_stopping")
 
     @property
@@ -74,7 +76,20 @@ class Node:
         return self.parts.engines.problem
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        await stop.wait()
+        """Until ``stop`` is set. Raises what ended the HTTP server: a node nobody can reach is to be started again."""
+        if self._server is None:
+            await stop.wait()
+            return
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        ended = asyncio.create_task(self._server.ended(), name="http-watch")
+        try:
+            await asyncio.wait((stopped, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                await ended
+        finally:
+            stopped.cancel()
+            ended.cancel()
+            await asyncio.gather(stopped, ended, return_exceptions=True)
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:
@@ -84,13 +99,14 @@ async def _ended(task: "asyncio.Task[None]") -> None:
 
 
 @asynccontextmanager
-async def _served(parts: Parts) -> AsyncIterator[tuple[str, dict[str, str]]]:
-    """Where the API answers, and how its certificate is checked."""
+async def _served(parts: Parts) -> AsyncIterator[HttpServer]:
+    """The API, announced in the data directory with how its certificate is checked."""
     _check_bind(parts)
     tls = Tls.of(parts.config.api)
     trust = {} if tls is None else {"ca": str(tls.certificate), "server_name": tls.server_name}
     async with HttpServer(build_app(parts), parts.config.api.bind, parts.config.api.port, tls) as server:
-        yield server.url, trust
+        parts.home.announce(server.url, trust)
+        yield server
 
 
 def _check_bind(parts: Parts) -> None:

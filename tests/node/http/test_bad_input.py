@@ -50,7 +50,7 @@ BAD_CHATS: list[tuple[dict[str, object], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": "hi"}, "messages"),
     ({"messages": [{"role": "king", "content": "x"}]}, "messages.0.role"),
-    ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content.str"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
     ({"messages": [MESSAGE], "max_tokens": -1}, "max_tokens"),
     ({"messages": [MESSAGE], "max_tokens": 0}, "max_tokens"),
     ({"messages": [MESSAGE], "max_tokens": "ten"}, "max_tokens"),
@@ -64,7 +64,8 @@ BAD_CHATS: list[tuple[dict[str, object], str]] = [
     ({"messages": [MESSAGE], "stream": "yes"}, "stream"),
     ({"messages": [MESSAGE], "seed": -1}, "seed"),
     ({"messages": [MESSAGE], "n": 9}, "n"),
-    ({"messages": [MESSAGE], "tools": [{"type": "function"}]}, "tools"),
+    ({"messages": [MESSAGE], "tools": [{"type": "function"}]}, "tools.0.function"),
+    ({"messages": [MESSAGE], "tool_choice": {"type": "function"}}, "tool_choice.function"),
     ({"messages": [MESSAGE], "nonsense": 1}, "nonsense"),
 ]
 
@@ -75,10 +76,52 @@ async def test_a_bad_chat_names_its_field_and_costs_nothing(door: Door, body: di
     status, reply = await door.call("POST", CHAT, body, token=token)
     check_envelope(reply["error"], 400)
     assert status == 400
-    assert str(reply["error"]["param"]).startswith(param)
+    assert reply["error"]["param"] == param
     _, balance = await door.call("GET", "/v1/tirami/balance", token=token)
     assert (balance["consumed"], balance["reserved"]) == (0, 0)
     assert not door.parts.ledger.state.holds.open
+
+
+TOOL = {"type": "function", "function": {"name": "f"}}
+CALL = {"type": "function", "id": "1", "function": {"name": "f", "arguments": "{}"}}
+FLAT = {"type": "function", "name": "f"}
+SCHEMA = {"type": "json_schema"}
+INCONSISTENT: list[tuple[str, dict[str, object], str]] = [
+    ("chat/completions", {"top_logprobs": 2}, "top_logprobs"),
+    ("chat/completions", {"tools": [TOOL], "logprobs": True}, "logprobs"),
+    ("chat/completions", {"tools": [TOOL, TOOL]}, "tools"),
+    ("chat/completions", {"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format"),
+    ("chat/completions", {"tool_choice": "required"}, "tool_choice"),
+    ("chat/completions", {"tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
+    ("chat/completions", {"response_format": SCHEMA}, "response_format.json_schema.schema"),
+    ("chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+    ("chat/completions", {"messages": [MESSAGE, {**MESSAGE, "tool_calls": [CALL]}]}, "messages.1.tool_calls"),
+    ("completions", {"prompt": ["x"] * 3, "n": 4}, "prompt"),
+    ("completions", {"prompt": [1, 2], "echo": True}, "echo"),
+    ("completions", {"prompt": "x", "echo": True, "logprobs": 1}, "echo"),
+    ("responses", {"input": [{"role": "user", "content": "x"}, {"role": "user"}]}, "input.1.content"),
+    ("responses", {"input": [{"type": "function_call", "call_id": "1", "name": "f"}]}, "input.0.arguments"),
+    ("responses", {"input": [{"type": "function_call_output", "output": "1"}]}, "input.0.call_id"),
+    ("responses", {"input": 5}, "input"),
+    ("responses", {"text": {"format": SCHEMA}}, "text.format.schema"),
+    ("responses", {"tools": [FLAT, FLAT]}, "tools"),
+    ("responses", {"tools": [FLAT], "text": {"format": {"type": "json_object"}}}, "text.format"),
+    ("responses", {"tool_choice": "required"}, "tool_choice"),
+    ("responses", {"tool_choice": {"type": "function", "name": "g"}}, "tool_choice"),
+    ("embeddings", {"input": [[1, -2]]}, "input.0.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "param"), INCONSISTENT, ids=range(len(INCONSISTENT)))
+async def test_fields_that_contradict_each_other_are_named(
+    door: Door, path: str, body: dict[str, object], param: str
+) -> None:
+    whole: dict[str, object] = {"messages": [MESSAGE]} if path.startswith("chat") else {"input": "x"}
+    if path == "completions":
+        whole = {}
+    status, reply = await door.call("POST", f"/v1/{path}", whole | body)
+    assert (status, reply["error"]["param"]) == (400, param)
+    assert reply["error"]["message"].startswith(param)
 
 
 BAD_TIRAMI: list[tuple[str, dict[str, object], str]] = [

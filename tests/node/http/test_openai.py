@@ -8,6 +8,8 @@ import pytest
 
 from tests.node.conftest import Door
 from tests.waiting import until
+from tirami.core.errors import InvalidRequest, StorageUnavailable
+from tirami.ledger import AccountDisabled
 
 MESSAGES = [{"role": "user", "content": "say hello now"}]
 CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = (
@@ -61,6 +63,32 @@ async def test_a_kill_ends_every_choice(door: Door) -> None:
     assert door.parts.engines.room.running == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "body"), [(CHAT, {"messages": MESSAGES}), (COMPLETIONS, {"prompt": "x"})], ids=["chat", "completions"]
+)
+async def test_only_choices_that_were_booked_are_charged_and_given(
+    door: Door, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, object]
+) -> None:
+    _, token = await door.agent()
+    ledger, ended = door.parts.ledger, list[bytes]()
+    end = ledger.end_session
+
+    async def second_fails(hold_id: bytes, reason: str) -> object:
+        ended.append(hold_id)
+        if len(ended) == 2:
+            raise StorageUnavailable("scripted")
+        return await end(hold_id, reason)
+
+    monkeypatch.setattr(ledger, "end_session", second_fails)
+    status, reply = await door.call("POST", path, body | {"n": 3, "max_tokens": 4}, token=token)
+    choices: Any = reply["choices"]
+    ours: Any = reply["x_tirami"]
+    texts = [choice["message"]["content"] if path == CHAT else choice["text"] for choice in choices]
+    assert (status, texts) == (200, ["0 1 2 3 ", "", "0 1 2 3 "])
+    assert [choice["finish_reason"] for choice in choices] == ["length", "cancelled", "length"]
+    assert ours["trm_cost"] == (await balance(door, token))["consumed"] == 8
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_engine_that_fails_ends_every_choice(door: Door, stream: bool) -> None:
     _, token = await door.agent()
@@ -112,6 +140,35 @@ async def test_the_routes_of_the_original(door: Door) -> None:
     assert (await balance(door, token))["consumed"] == 7
 
 
+@pytest.mark.parametrize(
+    ("ends", "code"), [("kill", "kill_switch_active"), ("stop", "engine_failed"), ("disable", "account_disabled")]
+)
+async def test_the_originals_stream_says_that_it_was_cut(door: Door, ends: str, code: str) -> None:
+    account, token = await door.agent()
+    door.engine.length, door.engine.stall_after = 100, 70
+    headers, body = {"authorization": f"Bearer {token}"}, {"prompt": "x", "max_tokens": 90}
+
+    async def read() -> str:
+        async with door.http.post(door.url + "/chat/stream", json=body, headers=headers) as reply:
+            return await reply.text()
+
+    reading = asyncio.create_task(read())
+    await door.engine.stalled.wait()
+    if ends == "kill":
+        await door.admin("POST", "/v1/tirami/kill", {"activate": True, "reason": "r", "operator": "o"})
+    elif ends == "stop":
+        await door.parts.market.stop()
+    else:
+        await door.parts.ledger.record_facts(AccountDisabled(bytes.fromhex(account)))
+        door.engine.resume.set()
+    *pieces, last = (await reading).removesuffix("\n\n").split("\n\n")
+    assert pieces[0] == "data: 0 "
+    assert last.startswith("event: error\ndata: ")
+    error = json.loads(last.partition("data: ")[2])["error"]
+    assert error["code"] == code
+    assert "not billed" not in error["message"], "what was vouched for is"
+
+
 async def test_completions_of_several_prompts(door: Door) -> None:
     _, token = await door.agent()
     body = {"prompt": ["one two", [5, 6, 7]], "n": 2, "max_tokens": 2}
@@ -120,3 +177,87 @@ async def test_completions_of_several_prompts(door: Door) -> None:
     told = await events(door, COMPLETIONS, body | {"stream_options": {"include_usage": True}}, token)
     assert told[-2]["usage"] == reply["usage"]
     assert {choice["index"] for event in told[:-1] for choice in event["choices"]} == {0, 1, 2, 3}
+
+
+LONG = "word " * 4096
+CHAT_BODY = {"messages": [{"role": "user", "content": LONG}]}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (CHAT, CHAT_BODY, "messages"),
+        (CHAT, {"messages": MESSAGES, "max_tokens": 5000}, "max_tokens"),
+        (CHAT, {"messages": MESSAGES, "max_completion_tokens": 5000}, "max_completion_tokens"),
+        (COMPLETIONS, {"prompt": LONG}, "prompt"),
+        (COMPLETIONS, {"prompt": "x", "max_tokens": 5000}, "max_tokens"),
+        (RESPONSES, {"input": LONG}, "input"),
+        (RESPONSES, {"input": "x", "max_output_tokens": 5000}, "max_output_tokens"),
+        ("/chat", {"prompt": LONG}, "prompt"),
+        ("/v1/tirami/quote", CHAT_BODY, "messages"),
+        ("/v1/tirami/quote", {"messages": MESSAGES, "max_completion_tokens": 5000}, "max_completion_tokens"),
+    ],
+)
+async def test_what_is_too_long_is_called_by_its_name(
+    door: Door, path: str, body: dict[str, object], param: str, stream: bool
+) -> None:
+    if path == "/chat" and stream:
+        path = "/chat/stream"
+    elif not path.startswith(("/chat", "/v1/tirami")):
+        body = body | {"stream": stream}
+    status, reply = await door.call("POST", path, body)
+    error: Any = reply["error"]
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+
+
+async def test_an_input_that_the_engine_refuses_is_called_input(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuses(text: object) -> None:
+        raise InvalidRequest("the prompt is empty", param="prompt")
+
+    monkeypatch.setattr(door.engine, "prepare_text", refuses)
+    status, reply = await door.call("POST", EMBEDDINGS, {"input": "x"})
+    error: Any = reply["error"]
+    assert (status, error["param"]) == (400, "input")
+
+
+async def reserved(door: Door, token: str, tokens: int) -> str:
+    wanted = {"model_id": "scripted", "max_tokens": tokens, "reserve": True}
+    scheduled: Any = (await door.call("POST", "/v1/tirami/schedule", wanted, token=token))[1]
+    return str(scheduled["ticket"]["id"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": MESSAGES, "max_tokens": 3}),
+        (COMPLETIONS, {"prompt": "x", "max_tokens": 3}),
+        (RESPONSES, {"input": "x", "max_output_tokens": 3}),
+        (EMBEDDINGS, {"input": "x"}),
+        ("/chat", {"prompt": "x", "max_tokens": 3}),
+        ("/chat/stream", {"prompt": "x", "max_tokens": 3}),
+    ],
+)
+async def test_a_ticket_is_used_up_by_any_call_that_spends(door: Door, path: str, body: dict[str, object]) -> None:
+    """All of an account's money is reserved: only the call that shows the ticket can spend any of it."""
+    _, token = await door.agent()
+    ticket, *_ = [await reserved(door, token, part) for part in (450, 450, 100)]
+    assert (await door.call("POST", path, body, token=token))[0] == 402
+    headers = {"authorization": f"Bearer {token}", "x-tirami-ticket": ticket}
+    async with door.http.post(door.url + path, json=body, headers=headers) as reply:
+        assert reply.status == 200, await reply.text()
+        await reply.read()
+    after = await balance(door, token)
+    assert (after["reserved"], after["consumed"] > 0) == (550, True)
+    status, refused = await door.call("POST", path, body, token=token, x_tirami_ticket=ticket)
+    error: Any = refused["error"]
+    assert (status, error["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize(("body", "param"), [({"prompt": "x", "n": 2}, "n"), ({"prompt": ["x", "y"]}, "prompt")])
+async def test_a_ticket_is_good_for_one_choice(door: Door, body: dict[str, object], param: str) -> None:
+    _, token = await door.agent()
+    ticket = await reserved(door, token, 10)
+    status, refused = await door.call("POST", COMPLETIONS, body, token=token, x_tirami_ticket=ticket)
+    error: Any = refused["error"]
+    assert (status, error["param"], (await balance(door, token))["reserved"]) == (400, param, 10)

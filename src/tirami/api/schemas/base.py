@@ -3,6 +3,7 @@
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="32 bytes as 64 lowercase hexadecimal digits")]
 AccountId = Annotated[
@@ -12,6 +13,18 @@ AccountId = Annotated[
 Trm = Annotated[int, Field(description="TRM")]
 UnixMs = Annotated[int, Field(description="Unix milliseconds")]
 MAX_SAFE = 2**53 - 1
+INCONSISTENT = "inconsistent"
+"""Type of a problem of several fields together; ``field`` in its context names the one that is to change."""
+
+
+def inconsistent(field: str, reason: str) -> PydanticCustomError:
+    """What a validator of a whole body raises: pydantic alone would say that the body is wrong, not which field.
+
+    Args:
+        field: dotted, below whatever is validated.
+        reason: for people.
+    """
+    return PydanticCustomError(INCONSISTENT, "{reason}", {"reason": reason, "field": field})
 
 
 class Body(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tirami.api.schemas.base import OpenAiPart, Reply
+from tirami.api.schemas.base import OpenAiPart, Reply, inconsistent
 from tirami.api.schemas.jsonschema import JsonSchema
 from tirami.api.schemas.parts import Content, text_of
 from tirami.api.schemas.sampling import SamplingBody, Tokens
@@ -20,9 +20,9 @@ class ChatMessage(OpenAiPart):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.role == "tool" and self.tool_call_id is None:
-            raise ValueError("a message of role tool needs a tool_call_id")
+            raise inconsistent("tool_call_id", "a message of role tool needs it")
         if self.tool_calls and self.role != "assistant":
-            raise ValueError("only a message of role assistant has tool_calls")
+            raise inconsistent("tool_calls", "only a message of role assistant has them")
         return self
 
     @property
@@ -45,7 +45,7 @@ class ResponseFormat(OpenAiPart):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.type == "json_schema" and (self.json_schema is None or self.json_schema.schema_ is None):
-            raise ValueError("response_format of type json_schema needs json_schema.schema")
+            raise inconsistent("json_schema.schema", "response_format of type json_schema needs it")
         return self
 
 
@@ -74,17 +74,17 @@ class ChatCompletionRequest(SamplingBody):
         names = [tool.function.name for tool in self.tools or ()]
         chosen = self.tool_choice
         if len(set(names)) != len(names):
-            raise ValueError("tools: two have the same name")
+            raise inconsistent("tools", "two have the same name")
         if isinstance(chosen, NamedTool) and chosen.function.name not in names:
-            raise ValueError(f"tool_choice: there is no tool {chosen.function.name[:64]!r}")
+            raise inconsistent("tool_choice", f"there is no tool {chosen.function.name[:64]!r}")
         if chosen == "required" and not names:
-            raise ValueError("tool_choice: required needs tools")
+            raise inconsistent("tool_choice", "required needs tools")
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs")
+            raise inconsistent("top_logprobs", "it needs logprobs")
         if self.offers_tools and self.response_format is not None and self.response_format.type != "text":
-            raise ValueError("response_format cannot be combined with tools; set tool_choice to none")
+            raise inconsistent("response_format", "it cannot be combined with tools; set tool_choice to none")
         if self.offers_tools and self.logprobs:
-            raise ValueError("logprobs cannot be combined with tools; set tool_choice to none")
+            raise inconsistent("logprobs", "they cannot be combined with tools; set tool_choice to none")
         return self
 
     @property
@@ -94,6 +94,11 @@ class ChatCompletionRequest(SamplingBody):
     @property
     def most_tokens(self) -> int | None:
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    @property
+    def limit_name(self) -> str:
+        """The field :attr:`most_tokens` is from."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
 
 
 class Usage(Reply):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tirami.api.schemas.base import Body, Reply
+from tirami.api.schemas.base import Body, Reply, inconsistent
 from tirami.api.schemas.chat import ForgeExtension, Usage, XTirami
 from tirami.api.schemas.sampling import MAX_CHOICES, SamplingBody, Temperature
 
@@ -35,11 +35,11 @@ class CompletionRequest(SamplingBody):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(self.prompt) * (self.n or 1) > MAX_CHOICES:
-            raise ValueError(f"prompt: prompts times n are at most {MAX_CHOICES}")
+            raise inconsistent("prompt", f"prompts times n are at most {MAX_CHOICES}")
         if self.echo and not all(isinstance(prompt, str) for prompt in self.prompt):
-            raise ValueError("echo needs prompts of text")
+            raise inconsistent("echo", "it needs prompts of text")
         if self.echo and self.logprobs is not None:
-            raise ValueError("echo cannot be combined with logprobs: prompts have none here")
+            raise inconsistent("echo", "it cannot be combined with logprobs: prompts have none here")
         return self
 
 

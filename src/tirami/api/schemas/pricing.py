@@ -63,6 +63,11 @@ class QuoteRequest(Body):
     def most_tokens(self) -> int | None:
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
+    @property
+    def limit_name(self) -> str:
+        """The field :attr:`most_tokens` is from."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
 
 class Refusal(Reply):
     code: str

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tirami.api.schemas.base import OpenAiBody, OpenAiPart, Reply
+from tirami.api.schemas.base import OpenAiBody, OpenAiPart, Reply, inconsistent
 from tirami.api.schemas.chat import ForgeExtension, XTirami
 from tirami.api.schemas.jsonschema import JsonSchema
 from tirami.api.schemas.parts import Content
@@ -22,7 +22,7 @@ class ResponseTextFormat(OpenAiPart):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.type == "json_schema" and self.schema_ is None:
-            raise ValueError("text.format of type json_schema needs a schema")
+            raise inconsistent("schema", "text.format of type json_schema needs it")
         return self
 
 
@@ -44,12 +44,13 @@ class ResponseItem(OpenAiPart):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         needed = {
-            "message": (self.role, self.content),
-            "function_call": (self.call_id, self.name, self.arguments),
-            "function_call_output": (self.call_id, self.output),
+            "message": ("role", "content"),
+            "function_call": ("call_id", "name", "arguments"),
+            "function_call_output": ("call_id", "output"),
         }
-        if any(value is None for value in needed[self.type]):
-            raise ValueError(f"an item of type {self.type} is incomplete")
+        for name in needed[self.type]:
+            if getattr(self, name) is None:
+                raise inconsistent(name, f"an item of type {self.type} needs it")
         return self
 
 
@@ -96,14 +97,14 @@ class ResponseRequest(OpenAiBody):
     def _consistent(self) -> Self:
         names = [tool.name for tool in self.tools or ()]
         if len(set(names)) != len(names):
-            raise ValueError("tools: two have the same name")
+            raise inconsistent("tools", "two have the same name")
         if isinstance(self.tool_choice, NamedResponseTool) and self.tool_choice.name not in names:
-            raise ValueError(f"tool_choice: there is no tool {self.tool_choice.name[:64]!r}")
+            raise inconsistent("tool_choice", f"there is no tool {self.tool_choice.name[:64]!r}")
         if self.tool_choice == "required" and not names:
-            raise ValueError("tool_choice: required needs tools")
+            raise inconsistent("tool_choice", "required needs tools")
         shape = self.text.format if self.text else None
         if self.offers_tools and shape is not None and shape.type != "text":
-            raise ValueError("text.format cannot be combined with tools; set tool_choice to none")
+            raise inconsistent("text.format", "it cannot be combined with tools; set tool_choice to none")
         return self
 
     @property

@@ -44,7 +44,7 @@ class ScheduleRequest(Body):
 
 
 class ReservedTicket(Reply):
-    """Send ``id`` as ``X-Tirami-Ticket`` with one chat call of the same payer and model, before it expires."""
+    """Send ``id`` as ``X-Tirami-Ticket`` with one call for inference of the same payer and model, before it expires."""
 
     id: str
     held_trm: int

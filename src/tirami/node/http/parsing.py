@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from tirami.api import Dialect, Operation
+from tirami.api.schemas.base import INCONSISTENT
 from tirami.core.errors import (
     BodyTooLarge,
     CancelledByClient,
@@ -74,23 +75,38 @@ def checked(model: type[M], value: Any, operation: Operation) -> M:
     except ValidationError as error:
         if error.error_count() > MAX_PROBLEMS:  # a list of half a million would take longer than the answer is worth
             problem = {"loc": (), "type": "too_many", "msg": f"{error.error_count()} things are wrong with it"}
-            raise _explained([problem], operation) from None
-        raise _explained(error.errors(include_url=False, include_input=False), operation) from None
+            raise _explained([problem], value, operation) from None
+        raise _explained(error.errors(include_url=False, include_input=False), value, operation) from None
 
 
 def query_of(model: type[M], request: Request, operation: Operation) -> M:
     return checked(model, dict(request.query_params), operation)
 
 
-def _explained(problems: Sequence[Any], operation: Operation) -> RequestError:
-    first = problems[0]
-    field = ".".join(str(part) for part in first["loc"]) or None
-    message = f"{field or 'body'}: {first['msg']}"
+def _explained(problems: Sequence[Any], value: Any, operation: Operation) -> RequestError:
+    """The first field that is wrong; where it may be one thing or another, the one that was meant got furthest."""
+    first = problems[0]["loc"][:1]
+    problem = max((each for each in problems if each["loc"][:1] == first), key=lambda each: len(each["loc"]))
+    field = ".".join(_place(problem, value)) or None
+    message = f"{field or 'body'}: {problem['msg']}"
     if operation.dialect is Dialect.OPENAI:
-        if first["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden":
             return UnsupportedParameter(f"{field} is not supported", param=field)
         return InvalidRequest(message, param=field)
     return InvalidField(message, param=field)
+
+
+def _place(problem: Any, value: Any) -> Iterator[str]:
+    """The way to the field: pydantic also names the branches of a union, which are nowhere in ``value``."""
+    way = problem["loc"]
+    for depth, part in enumerate(way):
+        found = part in value if isinstance(value, dict) else isinstance(value, list) and part in range(len(value))
+        if found:
+            value = value[part]
+        if found or depth == 0 or (problem["type"] == "missing" and depth == len(way) - 1):
+            yield str(part)
+    if problem["type"] == INCONSISTENT:
+        yield problem["ctx"]["field"]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tirami.market import Order
 from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.offers import price_of, served, serving
+from tirami.node.http.openai.naming import named
 from tirami.node.parts import Parts
 from tirami.proto import amount_due
 
@@ -62,7 +63,8 @@ async def quote(call: Call) -> QuoteReply:
     async with serving(parts, body.model, any_name=call.forge) as engine:
         prompt = await engine.prepare([{"role": message.role, "content": message.plain} for message in body.messages])
     sampling = Sampling(max_tokens=body.most_tokens or 0, seed=0)
-    estimate = parts.market.estimate(Order(payer, engine, prompt, sampling, body.most_tokens, call.request_id))
+    with named(max_tokens=body.limit_name):
+        estimate = parts.market.estimate(Order(payer, engine, prompt, sampling, body.most_tokens, call.request_id))
     denied = estimate.denied
     return QuoteReply(
         model=engine.card.name,

@@ -4,7 +4,7 @@ import asyncio
 import resource
 import socket
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -23,7 +23,10 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves ``app`` while the context is open, over TLS when there is one. Raises ``PortTaken`` on entering."""
+    """Serves ``app`` while the context is open, over TLS when there is one.
+
+    Raises ``PortTaken`` on entering, and whatever else keeps it from serving.
+    """
 
     def __init__(self, app: ASGIApp, bind: str, port: int, tls: Tls | None = None) -> None:
         self._app = app
@@ -58,9 +61,20 @@ class HttpServer:
         self._task = asyncio.create_task(self._server._serve([listener]), name="http")
         while not self._server.started and not self._task.done():  # noqa: ASYNC110 (uvicorn has only a flag)
             await asyncio.sleep(0.005)
+        if self._task.done():
+            listener.close()
+            await self.ended()
         if tls is not None:
             self._renewal = asyncio.create_task(tls.follow(), name="tls-renewal")
         return self
+
+    async def ended(self) -> NoReturn:
+        """Wait for as long as it serves; raises what ended it. Leaving the context is no such end."""
+        assert self._task is not None
+        await asyncio.wait([self._task])
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            raise error
+        raise RuntimeError("the HTTP server has ended by itself")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -70,7 +84,7 @@ class HttpServer:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
         self._server.should_exit = True
-        await self._task
+        await asyncio.gather(self._task, return_exceptions=True)
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._bind else socket.AF_INET

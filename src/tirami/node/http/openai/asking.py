@@ -66,6 +66,7 @@ def completion_call(call: Call, payer: Payer, body: CompletionRequest) -> ChatCa
         choices=body.n or 1,
         shaping=_shaping(body, None),
         logprobs=body.logprobs,
+        ticket=ticket_of(call.request),
     )
 
 
@@ -94,6 +95,7 @@ def response_call(call: Call, payer: Payer, body: ResponseRequest) -> ChatCall:
         request_id=call.request_id,
         shaping=Shaping(schema=schema),
         tools=tools,
+        ticket=ticket_of(call.request),
     )
 
 

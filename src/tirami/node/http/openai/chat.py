@@ -22,6 +22,7 @@ from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.asking import chat_call, reader_of
 from tirami.node.http.openai.frame import Frame
+from tirami.node.http.openai.naming import named
 from tirami.node.http.openai.stream import EventStream, while_connected
 
 Delta = dict[str, object]
@@ -33,11 +34,13 @@ async def chat_completions(call: Call) -> ChatCompletion | Response:
     payer = payer_of(call.request, call.caller, call.parts)
     asked = chat_call(call, payer, body)
     if body.stream:
-        stream = await while_connected(call.request, call.parts.chat.stream(asked))
+        with named(max_tokens=body.limit_name):
+            stream = await while_connected(call.request, call.parts.chat.stream(asked))
         frame = Frame(call, payer, stream.card, "chatcmpl-")
         readers = [reader_of(asked) for _ in stream.choices]
         return EventStream(ChatNarrator(frame, stream, readers, include_usage=body.wants_usage), stream)
-    answer = await while_connected(call.request, call.parts.chat.answer(asked))
+    with named(max_tokens=body.limit_name):
+        answer = await while_connected(call.request, call.parts.chat.answer(asked))
     frame = Frame(call, payer, answer.card, "chatcmpl-")
     return ChatCompletion(
         id=frame.id,

@@ -13,16 +13,17 @@ from tirami.api.schemas import (
     LegacyChatReply,
     LegacyChatRequest,
 )
-from tirami.core.errors import TiramiError
-from tirami.infer import Chunk, TokenLogprob
+from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
+from tirami.infer import Chunk, FinishReason, TokenLogprob
 from tirami.ledger import Payer
-from tirami.market import Settlement
+from tirami.market import STOPPING_S, Settlement
 from tirami.node.chat import ChatCall, ChatStream
-from tirami.node.http.caller import payer_of
+from tirami.node.http.caller import payer_of, ticket_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.asking import TOP_P, completion_call
 from tirami.node.http.openai.chat import finish_reason
 from tirami.node.http.openai.frame import Frame
+from tirami.node.http.openai.naming import named
 from tirami.node.http.openai.stream import EventStream, while_connected
 
 NEVER = -9999.0
@@ -35,10 +36,12 @@ async def completions(call: Call) -> Completion | Response:
     asked = completion_call(call, payer, body)
     echoes = [prompt if body.echo and isinstance(prompt, str) else "" for prompt in body.prompt]
     if body.stream:
-        stream = await while_connected(call.request, call.parts.chat.stream(asked))
+        with named(messages="prompt"):
+            stream = await while_connected(call.request, call.parts.chat.stream(asked))
         frame = Frame(call, payer, stream.card, "cmpl-")
         return EventStream(CompletionNarrator(frame, stream, echoes, include_usage=body.wants_usage), stream)
-    answer = await while_connected(call.request, call.parts.chat.answer(asked))
+    with named(messages="prompt"):
+        answer = await while_connected(call.request, call.parts.chat.answer(asked))
     frame = Frame(call, payer, answer.card, "cmpl-")
     choices = []
     for index, (chunks, settlement) in enumerate(zip(answer.chunks, answer.settlements, strict=True)):
@@ -106,7 +109,8 @@ class CompletionNarrator:
 @handles("legacy_chat")
 async def legacy_chat(call: Call) -> LegacyChatReply:
     payer = payer_of(call.request, call.caller, call.parts)
-    answer = await while_connected(call.request, call.parts.chat.answer(_legacy(call, payer)))
+    with named(messages="prompt"):
+        answer = await while_connected(call.request, call.parts.chat.answer(_legacy(call, payer)))
     frame = Frame(call, payer, answer.card, "cmpl-")
     written = frame.usage(answer.settlements, answer.prompts).completion_tokens
     return LegacyChatReply(text=answer.text(0), tokens_generated=written, **frame.extensions(answer.settlements))
@@ -115,12 +119,13 @@ async def legacy_chat(call: Call) -> LegacyChatReply:
 @handles("legacy_chat_stream")
 async def legacy_chat_stream(call: Call) -> Response:
     payer = payer_of(call.request, call.caller, call.parts)
-    stream = await while_connected(call.request, call.parts.chat.stream(_legacy(call, payer)))
+    with named(messages="prompt"):
+        stream = await while_connected(call.request, call.parts.chat.stream(_legacy(call, payer)))
     return EventStream(LegacyNarrator(Frame(call, payer, stream.card, "cmpl-")), stream)
 
 
 class LegacyNarrator:
-    """One event a piece, its text as it is; no JSON and no end mark."""
+    """One event a piece, its text as it is; no JSON, no end mark and no reason: what was cut ends in an error."""
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
@@ -136,7 +141,19 @@ class LegacyNarrator:
         return b""
 
     def ending(self, settlements: Sequence[Settlement | None], failure: TiramiError | None) -> bytes:
+        failure = failure or next((_cut(settlement) for settlement in settlements if settlement is not None), None)
         return b"" if failure is None else b"event: error\n" + self._frame.error(failure)
+
+
+def _cut(settlement: Settlement) -> TiramiError | None:
+    """Why an answer ended before its end, if it did."""
+    if settlement.denied is not None:
+        return settlement.denied
+    if settlement.reason is FinishReason.KILLED:
+        return KillSwitchActive("all TRM transactions are frozen; the answer ends here")
+    if settlement.reason is FinishReason.STOPPED:
+        return EngineFailed("this node is stopping; the answer ends here", retry_after=STOPPING_S)
+    return None
 
 
 def _legacy(call: Call, payer: Payer) -> ChatCall:
@@ -152,6 +169,7 @@ def _legacy(call: Call, payer: Payer) -> ChatCall:
         top_k=0,
         seed=None,
         request_id=call.request_id,
+        ticket=ticket_of(call.request),
     )
 
 

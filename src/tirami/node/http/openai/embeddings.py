@@ -5,9 +5,10 @@ from base64 import b64decode
 
 from tirami.api.schemas import EmbeddingEntry, EmbeddingList, EmbeddingRequest, EmbeddingUsage
 from tirami.node.chat import EmbeddingCall
-from tirami.node.http.caller import payer_of
+from tirami.node.http.caller import payer_of, ticket_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.frame import Frame
+from tirami.node.http.openai.naming import named
 from tirami.node.http.openai.stream import while_connected
 
 FLOAT_BYTES = 4
@@ -24,8 +25,10 @@ async def embeddings(call: Call) -> EmbeddingList:
         inputs=[text if isinstance(text, str) else tuple(text) for text in body.input],
         request_id=call.request_id,
         dimensions=body.dimensions,
+        ticket=ticket_of(call.request),
     )
-    answer = await while_connected(call.request, call.parts.chat.embed(asked))
+    with named(messages="input", prompt="input"):
+        answer = await while_connected(call.request, call.parts.chat.embed(asked))
     in_text = body.encoding_format == "base64"
     frame = Frame(call, payer, answer.card, "embd-")
     read = frame.usage(answer.settlements, answer.prompts).prompt_tokens

@@ -25,7 +25,11 @@ from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.asking import TEMPERATURE, TOP_P, reader_of, response_call
 from tirami.node.http.openai.frame import Frame
+from tirami.node.http.openai.naming import named
 from tirami.node.http.openai.stream import EventStream, while_connected
+
+NAMES = {"messages": "input", "max_tokens": "max_output_tokens", "response_format": "text.format"}
+"""This dialect's words for what a chat says."""
 
 
 @handles("responses")
@@ -34,10 +38,12 @@ async def responses(call: Call) -> ResponseReply | Response:
     payer = payer_of(call.request, call.caller, call.parts)
     asked = response_call(call, payer, body)
     if body.stream:
-        stream = await while_connected(call.request, call.parts.chat.stream(asked))
+        with named(**NAMES):
+            stream = await while_connected(call.request, call.parts.chat.stream(asked))
         frame = Frame(call, payer, stream.card, "resp_")
         return EventStream(ResponseNarrator(frame, body, reader_of(asked)), stream)
-    answer = await while_connected(call.request, call.parts.chat.answer(asked))
+    with named(**NAMES):
+        answer = await while_connected(call.request, call.parts.chat.answer(asked))
     frame, output = Frame(call, payer, answer.card, "resp_"), Output()
     for delta in _deltas(reader_of(asked), answer.text(0), last=True):
         output.add(delta)
