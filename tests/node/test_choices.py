@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -146,10 +147,10 @@ async def test_a_choice_that_cannot_be_booked_is_not_given_and_the_others_are(
 ) -> None:
     end = house.ledger.end_session
 
-    async def failing(hold_id: bytes, reason: str) -> Admitted | None:
+    async def failing(hold_id: bytes, *how: Any) -> Admitted | None:
         if hold_id == stream.choices[1]._ticket.hold_id:
             raise StorageUnavailable("scripted")
-        return await end(hold_id, reason)
+        return await end(hold_id, *how)
 
     async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
         monkeypatch.setattr(house.ledger, "end_session", failing)
@@ -160,7 +161,7 @@ async def test_a_choice_that_cannot_be_booked_is_not_given_and_the_others_are(
 
 
 async def test_where_no_choice_can_be_booked_there_is_no_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def failing(hold_id: bytes, reason: str) -> None:
+    async def failing(*_: object) -> None:
         raise StorageUnavailable("scripted")
 
     with pytest.raises(StorageUnavailable):

@@ -73,11 +73,11 @@ async def test_only_choices_that_were_booked_are_charged_and_given(
     ledger, ended = door.parts.ledger, list[bytes]()
     end = ledger.end_session
 
-    async def second_fails(hold_id: bytes, reason: str) -> object:
+    async def second_fails(hold_id: bytes, *how: Any) -> object:
         ended.append(hold_id)
         if len(ended) == 2:
             raise StorageUnavailable("scripted")
-        return await end(hold_id, reason)
+        return await end(hold_id, *how)
 
     monkeypatch.setattr(ledger, "end_session", second_fails)
     status, reply = await door.call("POST", path, body | {"n": 3, "max_tokens": 4}, token=token)
