@@ -1,7 +1,8 @@
-"""The three kinds of journal entries: records, holds and facts.
+"""The four kinds of journal entries: records, holds, claims and facts.
 
 *Records* are signed statements: leaves of the log, replicated unless local. *Holds* are this node's own promises
-(open, vouch, capture, release); *facts* are its own settings. Holds and facts are journaled, never replicated.
+(open, vouch, capture, release); *claims* are what others have promised to it; *facts* are its own settings. All but
+records are journaled, never replicated.
 Past tense, because an entry says what happened; the state is a fold over them (I-15).
 """
 
@@ -16,6 +17,7 @@ class EntryKind(IntEnum):
     RECORD = 0
     HOLD = 1
     FACT = 2
+    CLAIM = 3
 
 
 class HoldOpened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
@@ -84,7 +86,62 @@ class HoldFailed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     id: bytes
 
 
-Hold = HoldOpened | HoldVouched | HoldCaptured | HoldReleased | HoldFailed
+class HoldOwed(msgspec.Struct, frozen=True, array_like=True, tag="owed"):
+    """A session at another node ended at its last voucher, and its trade has not come: owed for ever (B7)."""
+
+    id: bytes
+    amount: int
+
+
+Hold = HoldOpened | HoldVouched | HoldCaptured | HoldReleased | HoldFailed | HoldOwed
+
+
+class ClaimOpened(msgspec.Struct, frozen=True, array_like=True, tag="claim_opened"):
+    """A payer elsewhere accepted this node's quote.
+
+    Attributes:
+        id: 16 random bytes.
+        payer: key that pays.
+        incarnation, number, ceiling: of the acceptance (B2).
+        acceptance, acceptance_signature: what the payer signed.
+        quote, quote_signature: what this node offered.
+    """
+
+    id: bytes
+    payer: bytes
+    incarnation: int
+    number: int
+    ceiling: int
+    acceptance: bytes
+    acceptance_signature: bytes
+    quote: bytes
+    quote_signature: bytes
+
+
+class ClaimVouched(msgspec.Struct, frozen=True, array_like=True, tag="claim_vouched"):
+    """The payer's voucher arrived, was checked, and is on disk before this node serves past it (B7)."""
+
+    id: bytes
+    amount: int
+    trade_body: bytes
+    payer_signature: bytes
+
+
+class ClaimSettled(msgspec.Struct, frozen=True, array_like=True, tag="claim_settled"):
+    """The claim became the record that stands directly before this entry."""
+
+    id: bytes
+    record_id: bytes
+
+
+class ClaimDropped(msgspec.Struct, frozen=True, array_like=True, tag="claim_dropped"):
+    """The session ended without a voucher: nothing is owed to this node."""
+
+    id: bytes
+    reason: str
+
+
+Claim = ClaimOpened | ClaimVouched | ClaimSettled | ClaimDropped
 
 
 class JournalOpened(msgspec.Struct, frozen=True, array_like=True, tag="journal_opened"):
@@ -229,11 +286,12 @@ Fact = (
     | HeadPublished
     | PriceObserved
 )
-Content = Envelope | Hold | Fact
+Content = Envelope | Hold | Claim | Fact
 
 _encoder = msgspec.msgpack.Encoder()
 _record = msgspec.msgpack.Decoder(Envelope)
 _hold: msgspec.msgpack.Decoder[Hold] = msgspec.msgpack.Decoder(Hold)
+_claim: msgspec.msgpack.Decoder[Claim] = msgspec.msgpack.Decoder(Claim)
 _fact: msgspec.msgpack.Decoder[Fact] = msgspec.msgpack.Decoder(Fact)
 
 
@@ -248,8 +306,10 @@ class Entry(msgspec.Struct, frozen=True):
 def kind_of(content: Content) -> EntryKind:
     if isinstance(content, Envelope):
         return EntryKind.RECORD
-    if isinstance(content, HoldOpened | HoldVouched | HoldCaptured | HoldReleased | HoldFailed):
+    if isinstance(content, HoldOpened | HoldVouched | HoldCaptured | HoldReleased | HoldFailed | HoldOwed):
         return EntryKind.HOLD
+    if isinstance(content, ClaimOpened | ClaimVouched | ClaimSettled | ClaimDropped):
+        return EntryKind.CLAIM
     return EntryKind.FACT
 
 
@@ -264,5 +324,7 @@ def decode_content(kind: int, body: bytes) -> Content:
             return _record.decode(body)
         case EntryKind.HOLD:
             return _hold.decode(body)
+        case EntryKind.CLAIM:
+            return _claim.decode(body)
         case EntryKind.FACT:
             return _fact.decode(body)

@@ -14,12 +14,13 @@ from tirami.ledger.entries import (
     HoldCaptured,
     HoldFailed,
     HoldOpened,
+    HoldOwed,
     HoldReleased,
     HoldVouched,
 )
 from tirami.ledger.spends import SpendWindow
 from tirami.ledger.velocity import Velocity
-from tirami.proto import Open, Voucher
+from tirami.proto import Acceptance, Open, Voucher, decode
 
 MAX_OPEN = 32
 """Open sessions an acceptance may list (B2)."""
@@ -36,6 +37,11 @@ class OpenHold:
     vouched: HoldVouched | None = None
     failed: bool = False
     """An error of this session stands in the breaker's count."""
+
+    @property
+    def provider(self) -> bytes:
+        """Key that serves it; empty for a reservation."""
+        return decode(Acceptance, self.opened.acceptance).provider if self.opened.acceptance else b""
 
     def voucher(self, vouched: HoldVouched) -> Voucher:
         """What ``vouched`` says, with the acceptance it stands under."""
@@ -138,6 +144,10 @@ class Holds:
             case HoldVouched():
                 self.open[hold.id].vouched = hold
             case HoldCaptured():
+                ended = self._ended(hold.id, Trm(hold.amount))
+                if not ended.failed:
+                    self.kept(ended.opened.account).breaker.paid(hold.id)
+            case HoldOwed():
                 ended = self._ended(hold.id, Trm(hold.amount))
                 if not ended.failed:
                     self.kept(ended.opened.account).breaker.paid(hold.id)

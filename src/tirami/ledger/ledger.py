@@ -37,6 +37,7 @@ from tirami.ledger.entries import (
     HoldCaptured,
     HoldFailed,
     HoldOpened,
+    HoldOwed,
     HoldReleased,
     HoldVouched,
     JournalOpened,
@@ -46,6 +47,7 @@ from tirami.ledger.entries import (
 from tirami.ledger.gate import Gate
 from tirami.ledger.holds import OpenHold, PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
+from tirami.ledger.receivables import Receivables
 from tirami.ledger.snapshot import SnapshotFile
 from tirami.ledger.snapshots import Snapshots
 from tirami.ledger.state import State
@@ -108,6 +110,7 @@ class Ledger:
         self.network = network
         self.state = State(network, journal)
         self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user, self._write)
+        self.receivables = Receivables(self, node)
         self.checked_ms = UnixMs(0)
         """When Σ was last added up anew."""
 
@@ -151,6 +154,8 @@ class Ledger:
         await self.append([NodeStarted(now, incarnation, log_id, network_hash)])
         for hold_id in list(self.state.holds.open):
             await self.end_session(hold_id, "restarted")
+        for claim_id in list(self.state.claims.open):
+            await self.receivables.settle(claim_id, "restarted")
         self.check_balance()
 
     async def close(self) -> None:
@@ -368,6 +373,8 @@ class Ledger:
         Raises ``SpendDenied`` (with ``sign`` only), ``StorageUnavailable``.
         """
         hold = self._session(hold_id)
+        if hold.provider not in (b"", self._node.public_key):
+            return await self._owe(hold, reason)
         before = hold.vouched
         last = before if sign is None else self._signed_total(hold_id, sign)
         if last is None:
@@ -380,6 +387,31 @@ class Ledger:
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
         vouched = () if last is before else (last,)
         await self.append([*vouched, admitted.envelope, captured], admitted)
+        return admitted
+
+    async def _owe(self, hold: OpenHold, reason: str) -> None:
+        """A session at another node ends at its last voucher: what is not vouched for is free, the rest is owed (B7)."""
+        hold_id, vouched = hold.opened.id, hold.vouched
+        await self.append([HoldOwed(hold_id, vouched.amount) if vouched else HoldReleased(hold_id, reason)])
+
+    async def capture(self, hold_id: bytes, countersignature: Signature) -> Admitted:
+        """Book the trade of a session at another node, which has signed the last voucher. Durable on return.
+
+        Raises ``InvalidSignature``, ``StorageUnavailable``.
+        """
+        hold = self._session(hold_id)
+        if hold.vouched is None:
+            raise InvalidProof("nothing was vouched for in this session", param="trade")
+        voucher = hold.voucher(hold.vouched)
+        envelope = Envelope(
+            kind="trade",
+            body=voucher.trade_body,
+            signatures=(voucher.payer_signature, countersignature),
+            attachments=(voucher.acceptance_body, voucher.acceptance_signature),
+        )
+        admitted = admit(envelope, self.network, own_acceptance=True)
+        captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
+        await self.append([envelope, captured], admitted)
         return admitted
 
     def fail(self, hold_id: bytes) -> None:

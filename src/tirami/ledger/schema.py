@@ -8,7 +8,7 @@ import structlog
 from tirami.core.errors import DataDirLocked, JournalCorrupt
 from tirami.ledger.migrations import Migration, migrate
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _log = structlog.get_logger()
 _ENTRIES = (
     "CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
@@ -28,7 +28,11 @@ def _add_segments(database: sqlite3.Connection) -> None:
     database.execute(_SEGMENTS)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(2, _add_segments),)
+def _know_claims(_database: sqlite3.Connection) -> None:
+    """Schema 2 knew no claims: an earlier program could not read an entry of that kind. Nothing else differs."""
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(2, _add_segments), Migration(3, _know_claims))
 """Every step from an earlier schema; see :mod:`tirami.ledger.migrations`."""
 
 

@@ -9,13 +9,19 @@ from tirami.core.units import Flop, Trm, UnixMs
 from tirami.ledger.accounts import key_account, local_account
 from tirami.ledger.admission import LOCAL, Admitted, allowance_rule, read
 from tirami.ledger.book import Book
+from tirami.ledger.claims import Claims
 from tirami.ledger.columns import U32, Column
 from tirami.ledger.entries import (
     BreakerTripped,
+    ClaimDropped,
+    ClaimOpened,
+    ClaimSettled,
+    ClaimVouched,
     Entry,
     HoldCaptured,
     HoldFailed,
     HoldOpened,
+    HoldOwed,
     HoldReleased,
     HoldVouched,
 )
@@ -58,6 +64,7 @@ class State:
         self.network = network
         self.book = Book(allowance_rule(network))
         self.holds = Holds()
+        self.claims = Claims()
         self.settings = Settings()
         self.log = MerkleLog()
         self.records = Records(self.log, self.book.ids, source or Nowhere())
@@ -74,8 +81,10 @@ class State:
         match content:
             case Envelope():
                 self._apply_record(entry.seq, at_ms, admitted or read(content, self.network))
-            case HoldOpened() | HoldVouched() | HoldCaptured() | HoldReleased() | HoldFailed():
+            case HoldOpened() | HoldVouched() | HoldCaptured() | HoldReleased() | HoldFailed() | HoldOwed():
                 self.holds.apply(content, at_ms)
+            case ClaimOpened() | ClaimVouched() | ClaimSettled() | ClaimDropped():
+                self.claims.apply(content, at_ms)
             case BreakerTripped():
                 self.holds.kept(content.account).breaker.trip(content.cause, at_ms)
             case _:

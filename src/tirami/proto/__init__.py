@@ -3,6 +3,7 @@
 from tirami.proto.anchor import AnchorNetwork, anchor_payload, anchor_script
 from tirami.proto.codec import Record, Signed, decode, encode, record_id, sign, signed, signing_bytes, verify
 from tirami.proto.envelope import Envelope, Voucher, leaf
+from tirami.proto.messages import MESSAGES, Message, SignedBody
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
@@ -17,6 +18,7 @@ from tirami.proto.statement import (
 )
 
 __all__ = [
+    "MESSAGES",
     "RECORDS",
     "Acceptance",
     "AnchorNetwork",
@@ -24,6 +26,7 @@ __all__ = [
     "Grant",
     "Head",
     "Issuer",
+    "Message",
     "NetworkFile",
     "Open",
     "Parameters",
@@ -33,6 +36,7 @@ __all__ = [
     "Record",
     "RunningHash",
     "Signed",
+    "SignedBody",
     "Statement",
     "StatementFile",
     "StatementNode",

@@ -1,0 +1,165 @@
+"""What this node earns from payers elsewhere: their acceptance checked, their vouchers kept, the last one countersigned.
+
+Each step is checked against what this node itself offered, and is on disk before anything is served on the strength of
+it (PROTOCOL B7). Nothing here is a debit of this node; opening a claim is refused while its kill switch is thrown
+(B13), settling one never is.
+"""
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from tirami.core.errors import InsufficientFunds, InvalidProof, InvalidSignature, LimitReached, StorageUnavailable
+from tirami.core.keys import PublicKey, Signature, Signer, sha256, verify
+from tirami.core.units import Trm, UnixMs
+from tirami.ledger.accounts import key_account
+from tirami.ledger.admission import NETWORK, Admitted, admit
+from tirami.ledger.claims import OpenClaim
+from tirami.ledger.countersigner import countersigned
+from tirami.ledger.entries import ClaimDropped, ClaimOpened, ClaimSettled, ClaimVouched
+from tirami.proto import Acceptance, Quote, SignedBody, Trade, amount_due, decode
+from tirami.verify import check_bill
+
+if TYPE_CHECKING:
+    from tirami.ledger.ledger import Ledger
+
+LATE_MS, EARLY_MS = 3_600_000, 120_000
+"""How far a voucher's time may lie behind and before ours (I-05 as amended: a gate only)."""
+
+
+class Receivables:
+    """The provider's side of one ledger."""
+
+    def __init__(self, ledger: "Ledger", node: Signer) -> None:
+        self._ledger = ledger
+        self._node = node
+
+    def open(
+        self, claim_id: bytes, quote: Quote, offered: SignedBody, accepted: SignedBody, offered_ms: UnixMs
+    ) -> tuple[Acceptance, Awaitable[None]]:
+        """Take a payer's acceptance of a quote this node gave at ``offered_ms``; the awaitable ends when it is durable.
+
+        Raises:
+            InvalidProof, InvalidSignature, NonCanonical: the acceptance is not one of this quote.
+            SpendDenied: this node's own switches.
+            InsufficientFunds: the payer's funding, as this book knows it, does not cover all it says it has promised.
+            LimitReached: more than U a day of one payer without witnesses (B6).
+        """
+        ledger = self._ledger
+        ledger.gate.check_open()
+        acceptance = decode(Acceptance, accepted.body)
+        self._check_acceptance(acceptance, accepted, quote, offered)
+        now = ledger.now()
+        if now > offered_ms + quote.lifetime_ms:
+            raise InvalidProof("the quote has expired", param="quote_hash")
+        self._check_means(acceptance, now)
+        opened = ClaimOpened(
+            id=claim_id,
+            payer=acceptance.payer,
+            incarnation=acceptance.incarnation,
+            number=acceptance.number,
+            ceiling=acceptance.ceiling,
+            acceptance=accepted.body,
+            acceptance_signature=accepted.signature,
+            quote=offered.body,
+            quote_signature=offered.signature,
+        )
+        return acceptance, ledger.append([opened])
+
+    def vouch(self, claim_id: bytes, expected: Trade, paid: SignedBody) -> Awaitable[None]:
+        """Take a voucher; await it before serving past it.
+
+        Args:
+            expected: the trade as this node counts it at the piece whose running hash the voucher names, except for its
+                time; the payer may have counted fewer tokens, never more.
+
+        Raises ``InvalidProof`` naming the field, ``InvalidSignature``, ``NonCanonical``, ``StorageUnavailable``.
+        """
+        claim = self._claim(claim_id)
+        trade = decode(Trade, paid.body)
+        acceptance = decode(Acceptance, claim.opened.acceptance)
+        check_bill(trade, acceptance, sha256(Acceptance.TAG, claim.opened.acceptance))
+        last = decode(Trade, claim.vouched.trade_body) if claim.vouched else None
+        least = last.completion_tokens if last else 1
+        now = self._ledger.now()
+        for good, problem, field in (
+            (trade.model_digest == expected.model_digest, "names another model", "model_digest"),
+            (trade.tokenizer_digest == expected.tokenizer_digest, "names another tokenizer", "tokenizer_digest"),
+            (
+                (trade.price_in, trade.price_out) == (expected.price_in, expected.price_out),
+                "has other prices than the quote",
+                "price_out",
+            ),
+            (trade.prompt_tokens == expected.prompt_tokens, "counts another prompt", "prompt_tokens"),
+            (trade.running_hash == expected.running_hash, "is about other tokens", "running_hash"),
+            (least <= trade.completion_tokens <= expected.completion_tokens, "counts wrongly", "completion_tokens"),
+            (now - LATE_MS <= trade.at_ms <= now + EARLY_MS, "is of another time", "at_ms"),
+        ):
+            if not good:
+                raise InvalidProof(f"the voucher {problem}", param=field)
+        if not verify(PublicKey(acceptance.payer), Signature(paid.signature), Trade.TAG + paid.body):
+            raise InvalidSignature("the signature of the payer does not verify", param="payer")
+        return self._ledger.append([ClaimVouched(claim_id, trade.amount, paid.body, paid.signature)])
+
+    async def settle(self, claim_id: bytes, reason: str) -> Admitted | None:
+        """Countersign the last voucher and book the trade, or drop the claim when there is none. Durable on return."""
+        voucher = self._claim(claim_id).voucher
+        if voucher is None:
+            await self._ledger.append([ClaimDropped(claim_id, reason)])
+            return None
+        envelope = countersigned(voucher, self._node)
+        admitted = admit(envelope, self._ledger.network, own_acceptance=True)
+        await self._ledger.append([envelope, ClaimSettled(claim_id, admitted.record_id)], admitted)
+        return admitted
+
+    def _claim(self, claim_id: bytes) -> OpenClaim:
+        claim = self._ledger.state.claims.open.get(claim_id)
+        if claim is None:
+            raise StorageUnavailable("this claim was lost when the journal could not be written", retry_after=5)
+        return claim
+
+    def _check_acceptance(
+        self, acceptance: Acceptance, accepted: SignedBody, quote: Quote, offered: SignedBody
+    ) -> None:
+        most = amount_due(quote.price_in, quote.price_out, quote.prompt_tokens, quote.max_tokens)
+        for good, problem, field in (
+            (acceptance.network == self._ledger.network.id, "belongs to another network", "network"),
+            (acceptance.scope == NETWORK, "is of a local session", "scope"),
+            (acceptance.provider == self._node.public_key, "is of another provider", "provider"),
+            (acceptance.payer == quote.payer, "is of another payer", "payer"),
+            (acceptance.payer != acceptance.provider, "pays itself", "payer"),
+            (acceptance.quote_hash == sha256(Quote.TAG, offered.body), "cites another quote", "quote_hash"),
+            (0 < acceptance.ceiling <= most, "has a ceiling outside the quote", "ceiling"),
+            (all(session.number < acceptance.number for session in acceptance.open), "lists itself as open", "open"),
+        ):
+            if not good:
+                raise InvalidProof(f"the acceptance {problem}", param=field)
+        message = Acceptance.TAG + accepted.body
+        if not verify(PublicKey(acceptance.payer), Signature(accepted.signature), message):
+            raise InvalidSignature("the signature of the payer does not verify", param="payer")
+
+    def _check_means(self, acceptance: Acceptance, now: UnixMs) -> None:
+        """B2 as far as this book knows the payer, and U."""
+        ledger, payer = self._ledger, acceptance.payer
+        book, claims = ledger.state.book, ledger.state.claims
+        declared = acceptance.settled + sum(session.ceiling for session in acceptance.open)
+        listed = {session.number for session in acceptance.open}
+        unlisted = sum(
+            claim.opened.ceiling
+            for claim in claims.of(payer)
+            if claim.opened.incarnation == acceptance.incarnation and claim.opened.number not in listed
+        )
+        account = key_account(payer)
+        promised = max(declared, book.known(account)) + unlisted
+        cover = book.income(account) + ledger.gate.line(payer)
+        if cover < promised + acceptance.ceiling:
+            available = Trm(max(0, cover - promised))
+            raise InsufficientFunds(
+                f"{acceptance.ceiling} TRM are promised, {available} are covered as far as this node knows",
+                needed=acceptance.ceiling,
+                available=available,
+            )
+        daily = ledger.network.parameters.unwitnessed_daily_limit
+        if claims.within_day(payer, now) + acceptance.ceiling > daily:
+            raise LimitReached(
+                f"one payer and one provider trade at most {daily} TRM a day without witnesses", limit=daily
+            )
