@@ -15,6 +15,7 @@ from tests.infer.hubs import Hub
 from tests.node.conftest import Door, opened_door
 from tests.node.engines.test_pool import LoadingEngine, Plan
 from tests.waiting import until
+from tirami.api import OPERATIONS
 from tirami.core.errors import ModelLoadError
 from tirami.infer import Source
 from tirami.infer.sources import HubFile
@@ -308,6 +309,60 @@ async def test_status_and_health_speak_of_all_models(shop: Door, engines: dict[s
     assert (await change(shop, "mine", "unload"))[0] == 202
     assert (await shop.call("GET", "/health"))[1]["model_loaded"] is True
     assert (await shop.call("GET", "/status"))[1]["engine"]["models"] == ["scripted"]  # type: ignore[index]
+
+
+async def test_asking_who_serves_a_model_loads_none(shop: Door, engines: dict[str, LoadingEngine]) -> None:
+    before = set(shop.parts.engines.pool.places)
+    schedule = {"model_id": "mine", "max_tokens": 5}
+    _, token = await shop.agent("read_only")
+    for method, path, body in (
+        ("GET", "/v1/tirami/route?model=mine", None),
+        ("POST", "/v1/tirami/schedule", schedule),
+    ):
+        status, reply = await shop.call(method, path, body, token=token)
+        assert (status, reply.get("model") or reply.get("model_id")) == (200, "mine"), reply
+    status, reply = await shop.call("GET", "/v1/tirami/route?model=tiny")
+    assert (status, reply["error"]["code"]) == (404, "model_not_found")
+    assert engines == {}
+    assert set(shop.parts.engines.pool.places) == before
+
+
+async def test_a_model_whose_load_has_just_failed_is_not_recommended(
+    shop: Door, engines: dict[str, LoadingEngine]
+) -> None:
+    engines["mine"] = LoadingEngine("mine")
+    engines["mine"].error = ModelLoadError("cannot load mine: out of memory")
+    await ask(shop, "mine")
+    status, reply = await shop.call("GET", "/v1/tirami/route?model=mine")
+    assert (status, reply["error"]["code"]) == (503, "model_load_failed")
+
+
+async def test_no_get_changes_anything(shop: Door, engines: dict[str, LoadingEngine]) -> None:
+    """Over the whole table, by an administrator, who may see everything. A head over what is booked is signed once."""
+    assert (await ask(shop, "scripted"))[0] == 200
+    await shop.agent()
+    admin = shop.parts.admin_token
+    await shop.call("GET", "/v1/tirami/log/head", token=admin)
+    _, trades = await shop.call("GET", "/v1/tirami/trades", token=admin)
+    trade: Any = trades["trades"]
+
+    def state() -> object:
+        ledger, pool = shop.parts.ledger, shop.parts.engines.pool
+        tokens = {hashed: token.expires_ms for hashed, token in ledger.state.settings.tokens.items()}
+        return ledger.seq, set(pool.places), tokens
+
+    before, headers = state(), {"authorization": f"Bearer {admin}"}
+    for operation in OPERATIONS:
+        if operation.method != "GET":
+            continue
+        path = operation.path.format(id=trade[0]["id"], model="mine")
+        queries = {"log_consistency": "first=1&second=1", "route": "model=mine"}
+        for query in {"", queries.get(operation.name, "")}:
+            async with shop.http.get(f"{shop.url}{path}?{query}", headers=headers) as reply:
+                await reply.read()
+                assert reply.status in ((422, 200) if operation.query else (200,)), (operation.name, reply.status)
+        assert state() == before, operation.name
+    assert engines == {}
 
 
 async def test_a_waiting_room_belongs_to_one_model(

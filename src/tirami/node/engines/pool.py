@@ -133,6 +133,12 @@ class Pool:
         failure = self._failures.get(name)
         return failure.error if failure else None
 
+    def check_backoff(self, name: str) -> None:
+        """Raises the error of the last load while it is too early for another."""
+        now, failed = self._clock.monotonic(), self._failures.get(name)
+        if failed is not None and now < failed.until:
+            raise _again(failed.error, max(1, round(failed.until - now)))
+
     def latest(self) -> str | None:
         """The loaded model that was used last."""
         loaded = [(place.last_used, name) for name, place in self._places.items() if place.engine is not None]
@@ -203,10 +209,8 @@ class Pool:
     def _begin(self, name: str) -> Place:
         if self._stopping:
             raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
-        now, failed = self._clock.monotonic(), self._failures.get(name)
-        if failed is not None and now < failed.until:
-            raise _again(failed.error, max(1, round(failed.until - now)))
-        place = Place(WaitingRoom(self._slots, self._queue, self._clock), now)
+        self.check_backoff(name)
+        place = Place(WaitingRoom(self._slots, self._queue, self._clock), self._clock.monotonic())
         self._places[name] = place
         place.loading = asyncio.create_task(self._load(name, place), name=f"load of {name}")
         self._tasks.add(place.loading)

@@ -2,15 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import structlog
 
 from tirami.core.clock import Clock
 from tirami.core.config import Config
-from tirami.core.errors import ModelDigestMismatch, ModelLoadError, ModelNotFound, NoModel, TiramiError
+from tirami.core.errors import EngineFailed, ModelDigestMismatch, ModelLoadError, ModelNotFound, NoModel, TiramiError
 from tirami.infer import CATALOGUE, Engine, ModelCard, Progress
 from tirami.node.engines.budget import budget_bytes
 from tirami.node.engines.loader import Loader
@@ -18,6 +18,7 @@ from tirami.node.engines.pool import Occupancy, Pool, Served
 from tirami.node.engines.pulls import Pulls
 
 RETRY_AFTER_S = 30
+RESTART_S = 5
 NAMED_AT_MOST = 8
 _Stamp = tuple[Path, int, int]
 _log = structlog.get_logger()
@@ -112,13 +113,24 @@ class EngineRoom:
         """
         name = self._chosen(model, any_name=any_name)
         async with AsyncExitStack() as stack:
-            try:
+            with _told_as_asked(model, name):
                 served = await stack.enter_async_context(self.pool.use(name))
-            except (ModelNotFound, ModelLoadError, ModelDigestMismatch) as error:
-                if model == name:
-                    raise
-                raise NoModel(f"this node serves no model: {error.message}", retry_after=error.retry_after) from error
             yield served
+
+    async def card(self, model: str | None, *, any_name: bool = False) -> ModelCard:
+        """What :meth:`use` would serve, as far as that can be known without loading it; nothing changes.
+
+        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, and ``EngineFailed`` while its engine starts again.
+        """
+        name = self._chosen(model, any_name=any_name)
+        place = self.pool.places.get(name)
+        if place is not None and place.engine is not None:
+            if not (status := place.engine.status()).ready:
+                raise EngineFailed(f"{name} is not ready: {status.detail}", retry_after=RESTART_S)
+            return place.engine.card
+        with _told_as_asked(model, name):
+            self.pool.check_backoff(name)
+            return await self._card_of_file(name)
 
     def knows(self, name: str) -> bool:
         """Whether a request may name this model."""
@@ -144,6 +156,16 @@ class EngineRoom:
     async def close(self) -> None:
         await self.stop()
         await self.pool.close()
+
+    async def _card_of_file(self, name: str) -> ModelCard:
+        path = self.loader.installed().get(name)
+        if path is None:
+            raise ModelNotFound(f"the model {name!r} is not installed", param="model")
+        async with self._describing:
+            found = await self._describe(name, path)
+        if isinstance(found, TiramiError):
+            raise found
+        return found
 
     async def _describe(self, name: str, path: Path) -> ModelCard | TiramiError:
         try:
@@ -198,3 +220,14 @@ class EngineRoom:
             raise
         async with self.pool.use(self._primary):
             pass
+
+
+@contextmanager
+def _told_as_asked(model: str | None, name: str) -> Iterator[None]:
+    """Who did not name the model that cannot be had is told that none is served."""
+    try:
+        yield
+    except (ModelNotFound, ModelLoadError, ModelDigestMismatch) as error:
+        if model == name:
+            raise
+        raise NoModel(f"this node serves no model: {error.message}", retry_after=error.retry_after) from error

@@ -29,6 +29,11 @@ async def serving(parts: Parts, model: str | None, *, any_name: bool = False) ->
         yield served.engine
 
 
+async def offered(parts: Parts, model: str | None, *, any_name: bool = False) -> ModelCard:
+    """The card of the model :func:`serving` would serve; loads nothing. Raises what :meth:`EngineRoom.card` raises."""
+    return await parts.engines.card(None if model == ANY_MODEL else model, any_name=any_name)
+
+
 def price_of(parts: Parts, card: ModelCard) -> Price:
     return parts.load.price(card.active_parameters)
 
