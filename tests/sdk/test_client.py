@@ -9,6 +9,7 @@ from tests.node.conftest import Door, door
 from tirami.api import OPERATIONS
 from tirami.api.schemas import AccountRequest, ChatCompletionRequest, KillRequest, TokenRequest, TradesQuery
 from tirami.core.errors import (
+    IdempotencyKeyReused,
     InsufficientScope,
     KillSwitchActive,
     MissingToken,
@@ -55,6 +56,14 @@ async def test_a_round_of_everything(door: Door) -> None:
         with pytest.raises(InsufficientScope):
             await anyone.accounts()
         assert (await admin.network()).sum_of_accounts == 0
+
+
+async def test_an_idempotency_key_goes_along(door: Door) -> None:
+    async with AsyncTirami(door.url, token=door.parts.admin_token) as admin:
+        first = await admin.create_account(AccountRequest(label="a"), idempotency_key="one")
+        assert await admin.create_account(AccountRequest(label="a"), idempotency_key="one") == first
+        with pytest.raises(IdempotencyKeyReused):
+            await admin.create_account(AccountRequest(label="b"), idempotency_key="one")
 
 
 async def test_the_blocking_client(door: Door) -> None:

@@ -27,6 +27,16 @@ _ERROR: dict[str, Any] = {
         }
     },
 }
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "description": (
+        "A name the caller gives this request. Sent again within a day under the same name, it is answered again and "
+        "nothing is done again; with another body it is refused (422 idempotency_key_reused)."
+    ),
+}
 
 
 def openapi(version: str) -> dict[str, Any]:
@@ -59,6 +69,7 @@ def _described(operation: Operation, definitions: dict[str, Any]) -> dict[str, A
         "responses": _responses(operation),
     }
     parameters = [_path_parameter(name) for name in operation.parameters] + _query(operation, definitions)
+    parameters += [_IDEMPOTENCY_KEY] if operation.idempotent else []
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:

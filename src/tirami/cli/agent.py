@@ -69,6 +69,9 @@ def list_accounts(url: Url = None, token: Token = None, data_dir: DataDir = None
 def fund(
     account: Account,
     amount: Annotated[int, typer.Argument(min=1, help="TRM the node owns.")],
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A name for this transfer: sent again under it within a day, it moves nothing.")
+    ] = None,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -76,7 +79,9 @@ def fund(
 ) -> None:
     """Give an account TRM the node has earned. A credit line cannot be given away."""
     with connect(url, token, data_dir, admin=True) as client:
-        given = client.transfer(TransferRequest(to=full_id(account, client), amount=amount))
+        given = client.transfer(
+            TransferRequest(to=full_id(account, client), amount=amount), idempotency_key=idempotency_key
+        )
     shown = {"Given": f"{given.amount} TRM", "To": given.to, "It can spend": f"{given.effective_balance} TRM"}
     Terminal(json_output).show(given.model_dump(), lambda console: fields(console, "", shown))
 

@@ -1,8 +1,9 @@
-"""Settings: a fold over facts: kill switch, policies, approvals, hosted accounts, tokens, price, heads."""
+"""Settings: a fold over facts: kill switch, policies, approvals, hosted accounts, tokens, answers, price, heads."""
 
 from dataclasses import dataclass, field
 
 from tirami.core.units import UnixMs
+from tirami.ledger.answers import Answers
 from tirami.ledger.approvals import Approvals
 from tirami.ledger.entries import (
     AccountCreated,
@@ -17,6 +18,7 @@ from tirami.ledger.entries import (
     NodeStarted,
     PolicySet,
     PriceObserved,
+    RequestAnswered,
     TokenExpirySet,
     TokenIssued,
     TokenRevoked,
@@ -63,6 +65,7 @@ class Settings:
     kill_seq: int = 0
     policies: dict[bytes, Policy] = field(default_factory=dict)
     approvals: Approvals = field(default_factory=Approvals)
+    answers: Answers = field(default_factory=Answers)
     accounts: dict[bytes, HostedAccount] = field(default_factory=dict)
     tokens: dict[bytes, Token] = field(default_factory=dict)
     head: HeadPublished | None = None
@@ -82,6 +85,8 @@ class Settings:
                 self.policies[fact.account] = Policy(*budgets, fact.approval_above, fact.per_minute)
             case ApprovalRequested() | ApprovalDecided() | ApprovalUsed():
                 self.approvals.apply(fact, at_ms)
+            case RequestAnswered():
+                self.answers.apply(fact, at_ms)
             case AccountCreated():
                 self.accounts[fact.account] = HostedAccount(fact.account, fact.label, fact.sealed, at_ms)
             case AccountDisabled():

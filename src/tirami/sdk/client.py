@@ -45,13 +45,17 @@ def _trusting(ca: str) -> ssl.SSLContext:
     return context
 
 
-def _request(name: str, path: dict[str, str], query: BaseModel | None, body: BaseModel | None) -> dict[str, Any]:
+def _request(
+    name: str, path: dict[str, str], query: BaseModel | None, body: BaseModel | None, once: str | None = None
+) -> dict[str, Any]:
     operation = BY_NAME[name]
     request: dict[str, Any] = {"method": operation.method, "url": operation.path.format(**path)}
     if query is not None:
         request["params"] = query.model_dump(exclude_none=True)
     if body is not None:
         request["json"] = body.model_dump(exclude_none=False, exclude_unset=True)
+    if once is not None:
+        request["headers"] = {"idempotency-key": once}
     return request
 
 
@@ -114,8 +118,9 @@ class Tirami(Operations):
     def close(self) -> None:
         self._http.close()
 
-    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
-        return _parsed(self._http.request(extensions=self._extensions, **_request(name, path, query, body)), reply)
+    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None) -> Any:
+        request = _request(name, path, query, body, once)
+        return _parsed(self._http.request(extensions=self._extensions, **request), reply)
 
     def stream_chat(self, body: ChatCompletionRequest) -> Iterator[dict[str, Any]]:
         """Chunks of a streamed answer as they arrive; the last ones carry ``x_tirami``."""
@@ -153,10 +158,11 @@ class AsyncTirami(AsyncOperations):
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
-        return _parsed(
-            await self._http.request(extensions=self._extensions, **_request(name, path, query, body)), reply
-        )
+    async def _call(
+        self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None
+    ) -> Any:
+        request = _request(name, path, query, body, once)
+        return _parsed(await self._http.request(extensions=self._extensions, **request), reply)
 
     async def stream_chat(self, body: ChatCompletionRequest) -> AsyncIterator[dict[str, Any]]:
         """Chunks of a streamed answer as they arrive; the last ones carry ``x_tirami``."""
