@@ -144,6 +144,42 @@ async def test_too_many_who_wait_for_a_load_are_told_so(pool: Pool, shop: Shop) 
     assert sum(isinstance(done, Served) for done in await asyncio.gather(*asked, return_exceptions=True)) == 5
 
 
+async def entered_after_a_load(pool: Pool, shop: Shop, comers: list[str]) -> list[str]:
+    """Who of ``comers`` got a place at the loaded model, in order; ``full`` at the end for each who was told so."""
+    shop.slow.add("a")
+    entered: list[str] = []
+    full: list[str] = []
+
+    async def come(name: str) -> None:
+        payer, owner = name[:1].encode(), name == "owner"
+        try:
+            async with pool.use("a", payer, owner=owner) as served, served.room.place(payer, owner=owner):
+                entered.append(name)
+        except QueueFull:
+            full.append("full")
+
+    tasks = []
+    for name in comers:
+        tasks.append(asyncio.create_task(come(name)))
+        await asyncio.sleep(0)
+    await until(lambda: bool(shop.made("a")))
+    await asyncio.sleep(0.01)
+    shop.made("a")[0].may_start.set()
+    await asyncio.gather(*tasks)
+    return entered + full
+
+
+async def test_the_owner_is_first_when_a_load_is_over(pool: Pool, shop: Shop) -> None:
+    assert (await entered_after_a_load(pool, shop, ["x1", "x2", "x3", "owner"]))[0] == "owner"
+
+
+async def test_a_crowd_that_waits_for_a_load_makes_way(pool: Pool, shop: Shop) -> None:
+    crowd = [f"x{number}" for number in range(9)]
+    assert await entered_after_a_load(pool, shop, [*crowd, "y1", "owner"]) == [
+        "owner", "x0", "y1", "x1", "x2", *["full"] * 6,
+    ]  # fmt: skip
+
+
 async def test_others_are_served_while_one_loads(pool: Pool, shop: Shop) -> None:
     await touched(pool, "a")
     shop.slow.add("b")

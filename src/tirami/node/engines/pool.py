@@ -45,8 +45,14 @@ class Served:
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """A model in memory or on its way there. ``users`` are requests that have it or wait for it."""
+    """A model in memory or on its way there.
 
+    Attributes:
+        lobby: where requests wait for the load; it opens when that is over, in the order of the room.
+        users: requests that have it or wait for it.
+    """
+
+    lobby: WaitingRoom
     room: WaitingRoom
     last_used: float
     engine: Engine | None = None
@@ -146,24 +152,25 @@ class Pool:
 
     def adopt(self, engine: Engine) -> None:
         """Put a started engine to work that takes none of this machine's memory; :meth:`close` will close it."""
-        room = WaitingRoom(self._slots, self._queue, self._clock)
-        self._places[engine.card.name] = Place(room, self._clock.monotonic(), engine)
+        self._places[engine.card.name] = self._place(engine)
 
     @asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[Served]:
-        """Keep a model in use, loading it first when it must be. Requests that come meanwhile wait for the same load.
+    async def use(self, name: str, payer: bytes = b"", *, owner: bool = False) -> AsyncIterator[Served]:
+        """Keep a model in use, loading it first when it must be.
+
+        Requests that come meanwhile wait for the same load, under the rules of the waiting room: bounded, the owner
+        first, and nobody kept out by the crowd of another payer.
 
         Raises:
             ModelNotFound, ModelLoadError: it cannot be loaded; again without a try until its backoff is over.
             QueueFull: too many wait for it already, or other models in use leave it no memory.
         """
         place = self._places.get(name) or self._begin(name)
-        if place.engine is None and place.users >= self._slots + self._queue:
-            raise QueueFull(f"too many requests wait for {name} to load", retry_after=FIRST_BACKOFF_S)
         place.users += 1
         try:
-            if place.loading is not None:
-                await _ended(place.loading)
+            if (loading := place.loading) is not None:
+                async with place.lobby.place(payer, owner=owner):
+                    _raise_failure(loading)
             assert place.engine is not None
             yield Served(place.engine, place.room)
         finally:
@@ -210,17 +217,23 @@ class Pool:
         if self._stopping:
             raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
         self.check_backoff(name)
-        place = Place(WaitingRoom(self._slots, self._queue, self._clock), self._clock.monotonic())
-        self._places[name] = place
+        place = self._places[name] = self._place()
         place.loading = asyncio.create_task(self._load(name, place), name=f"load of {name}")
         self._tasks.add(place.loading)
-        place.loading.add_done_callback(self._loaded)
+        place.loading.add_done_callback(lambda task: self._loaded(place, task))
         return place
 
-    def _loaded(self, task: "asyncio.Task[None]") -> None:
+    def _place(self, engine: Engine | None = None) -> Place:
+        most = self._slots + self._queue
+        lobby = WaitingRoom(most, most, self._clock, is_open=False)
+        return Place(lobby, WaitingRoom(self._slots, self._queue, self._clock), self._clock.monotonic(), engine)
+
+    def _loaded(self, place: Place, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # told to those who waited, and kept in the failures
+        place.loading = None
+        place.lobby.open()
 
     async def _load(self, name: str, place: Place) -> None:
         try:
@@ -234,7 +247,7 @@ class Pool:
                 raise self._failed(name, error) from error
             raise
         self._failures.pop(name, None)
-        place.engine, place.loading = plan.engine, None
+        place.engine = plan.engine
         place.last_used = self._clock.monotonic()
         _log.info("model_loaded", model=name, memory_mib=place.cost >> 20)
 
@@ -300,15 +313,11 @@ async def _start(engine: Engine) -> None:
         raise
 
 
-async def _ended(loading: "asyncio.Task[None]") -> None:
-    """Wait for a load that goes on without us. Raises its error, or ``EngineFailed`` when the node stopped it."""
-    try:
-        await asyncio.shield(loading)
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if loading.cancelled() and not (task and task.cancelling()):
-            raise EngineFailed("this node is stopping", retry_after=STOPPING_S) from None
-        raise
+def _raise_failure(loading: "asyncio.Task[None]") -> None:
+    """Raises the error of a load that is over, or ``EngineFailed`` when the node stopped it."""
+    if loading.cancelled():
+        raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
+    loading.result()
 
 
 def _again(error: TiramiError, retry_after: int) -> TiramiError:

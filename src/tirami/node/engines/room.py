@@ -106,15 +106,19 @@ class EngineRoom:
         self._primary, self._problem = engine.card.name, None
 
     @asynccontextmanager
-    async def use(self, model: str | None, *, any_name: bool = False) -> AsyncIterator[Served]:
+    async def use(
+        self, model: str | None, *, any_name: bool = False, payer: bytes = b"", owner: bool = False
+    ) -> AsyncIterator[Served]:
         """Keep the engine that serves ``model`` in use (any, when not named, or with ``any_name`` and unknown).
+
+        ``payer`` and ``owner`` say who waits, should it have to be loaded.
 
         Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, ``QueueFull``.
         """
         name = self._chosen(model, any_name=any_name)
         async with AsyncExitStack() as stack:
             with _told_as_asked(model, name):
-                served = await stack.enter_async_context(self.pool.use(name))
+                served = await stack.enter_async_context(self.pool.use(name, payer, owner=owner))
             yield served
 
     async def card(self, model: str | None, *, any_name: bool = False) -> ModelCard:
