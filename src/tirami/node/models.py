@@ -6,6 +6,7 @@ from contextlib import suppress
 from tirami.api.schemas import FetchReport, ModelReport, ModelRequest, ModelsReply, RemovedModel
 from tirami.api.schemas.models import ModelState
 from tirami.core.errors import Conflict, ModelLoadError, ModelNotFound, TiramiError
+from tirami.core.uninterrupted import uninterrupted
 from tirami.infer import CATALOGUE, ModelCard, Progress, installed, pinned, remove
 from tirami.node.engines import EngineRoom, Pull, PullState
 
@@ -70,8 +71,8 @@ async def remove_model(engines: EngineRoom, name: str) -> RemovedModel:
         raise ModelNotFound(f"there is no file of {name!r} in the cache", param="model")
     if place is not None and place.in_use:
         raise Conflict(f"the model {name!r} is in use", param="model")
-    await engines.pool.unload(name)
-    freed = await asyncio.to_thread(remove, name, engines.loader.models_dir)
+    async with engines.pool.withdrawn(name):  # or a request could load it again before its file is gone
+        freed = await uninterrupted(asyncio.to_thread(remove, name, engines.loader.models_dir))
     return RemovedModel(model=name, freed_bytes=freed)
 
 

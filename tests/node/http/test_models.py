@@ -239,6 +239,19 @@ async def test_what_is_in_use_is_neither_unloaded_nor_deleted(
     assert (await delete(shop, "mine"))[0] == 404
 
 
+async def test_nobody_loads_a_model_that_is_being_deleted(shop: Door, engines: dict[str, LoadingEngine]) -> None:
+    assert (await ask(shop, "mine"))[0] == 200
+    engines["mine"].may_close.clear()
+    deleting = asyncio.create_task(delete(shop, "mine"))
+    await until(lambda: engines["mine"].closed == 1)
+    (status, reply), (again, _) = await ask(shop, "mine"), await delete(shop, "mine")
+    engines["mine"].may_close.set()
+    assert (status, reply.get("error", {}).get("code"), again) == (404, "model_not_found", 409)
+    assert (await deleting)[0] == 200
+    assert engines["mine"].started == 1
+    assert "mine" not in shop.parts.engines.pool.places
+
+
 async def test_deleting_an_upstreams_or_a_strange_name_deletes_nothing(shop: Door, tmp_path: Path) -> None:
     for name in ("nothing", "..%2Fsource", str(tmp_path / "source.gguf"), "source"):
         assert (await delete(shop, name))[0] == 404

@@ -9,7 +9,15 @@ from typing import Final, Protocol
 import structlog
 
 from tirami.core.clock import Clock
-from tirami.core.errors import Conflict, EngineError, EngineFailed, ModelLoadError, QueueFull, TiramiError
+from tirami.core.errors import (
+    Conflict,
+    EngineError,
+    EngineFailed,
+    ModelLoadError,
+    ModelNotFound,
+    QueueFull,
+    TiramiError,
+)
 from tirami.core.uninterrupted import uninterrupted
 from tirami.infer import Engine
 from tirami.market import STOPPING_S, WaitingRoom
@@ -119,6 +127,7 @@ class Pool:
         self._failures: dict[str, Failure] = {}
         self._making_room = asyncio.Lock()
         self._freed = asyncio.Event()
+        self._withdrawn: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.budget = budget
@@ -198,6 +207,21 @@ class Pool:
             raise Conflict(f"the model {name!r} takes none of this machine's memory and stays", param="model")
         await uninterrupted(self._end(self._taken_out(name)))
 
+    @asynccontextmanager
+    async def withdrawn(self, name: str) -> AsyncIterator[None]:
+        """A model whose engine has ended and that nobody can load while the context is open.
+
+        Raises ``Conflict`` as :meth:`unload`, and while it is withdrawn already.
+        """
+        if name in self._withdrawn:
+            raise Conflict(f"the model {name!r} is being removed", param="model")
+        self._withdrawn.add(name)
+        try:
+            await self.unload(name)
+            yield
+        finally:
+            self._withdrawn.discard(name)
+
     async def stop_loading(self) -> None:
         """End the loads under way; who waits for one is told that the node stops."""
         self._stopping = True
@@ -216,6 +240,8 @@ class Pool:
     def _begin(self, name: str) -> Place:
         if self._stopping:
             raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
+        if name in self._withdrawn:
+            raise ModelNotFound(f"the model {name!r} is being removed", param="model")
         self.check_backoff(name)
         place = self._places[name] = self._place()
         place.loading = asyncio.create_task(self._load(name, place), name=f"load of {name}")
