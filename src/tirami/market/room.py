@@ -45,6 +45,11 @@ class WaitingRoom:
         return len(self._owners) + len(self._others)
 
     @property
+    def full(self) -> bool:
+        """Whether the next to come is turned away, or somebody for them."""
+        return self.running >= self._slots and self.waiting >= self._capacity
+
+    @property
     def slots(self) -> int:
         return self._slots
 

@@ -24,7 +24,8 @@ def state_of(engines: EngineRoom, name: str) -> ModelState:
 async def list_models(engines: EngineRoom) -> ModelsReply:
     """Everything that can be served here, is on its way, or could be fetched."""
     cards = await engines.described()
-    names = dict.fromkeys((*cards, *engines.pool.places, *engines.loader.further, *CATALOGUE))
+    loader = engines.loader
+    names = dict.fromkeys((*cards, *engines.pool.places, *loader.installed(), *loader.further, *CATALOGUE))
     return ModelsReply(
         memory_budget_bytes=engines.pool.budget,
         memory_used_bytes=engines.pool.used,
@@ -49,13 +50,13 @@ async def change_model(engines: EngineRoom, request: ModelRequest) -> ModelRepor
         engines.pool.load(name)
     else:
         await engines.pool.unload(name)
-    return _report(engines, name, (await engines.described()).get(name))
+    return _report(engines, name, await engines.description(name))
 
 
 async def pull_model(engines: EngineRoom, name: str, progress: Progress | None) -> ModelReport:
     """Fetch a model and wait until it is here. Raises as :func:`change_model`, and why it cannot be had."""
     await engines.pulls.wait(_begin_pull(engines, name, progress))
-    return _report(engines, name, (await engines.described()).get(name))
+    return _report(engines, name, await engines.description(name))
 
 
 async def remove_model(engines: EngineRoom, name: str) -> RemovedModel:

@@ -398,6 +398,23 @@ async def test_a_crowd_over_few_models_never_breaks_the_budget(pool: Pool, shop:
     assert max(seen) <= 2
 
 
+async def test_full_is_what_takes_nobody_more(pool: Pool) -> None:
+    assert not pool.occupancy.full
+    one = await touched(pool, "a")
+    waiting = []
+    async with one.room.place(b"x", owner=False), one.room.place(b"y", owner=False):
+        assert not pool.occupancy.full
+        for number in range(3):
+            waiting.append(asyncio.create_task(one.room.place(bytes([number]), owner=False).__aenter__()))
+        await asyncio.sleep(0)
+        assert pool.occupancy.full
+        await touched(pool, "b")
+        assert not pool.occupancy.full, "the other model takes some"
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
 async def test_occupancy_is_the_sum_of_the_rooms(pool: Pool) -> None:
     one, two = await touched(pool, "a"), await touched(pool, "b")
     assert (pool.occupancy.running, pool.occupancy.waiting, pool.occupancy.slots) == (0, 0, 4)

@@ -17,7 +17,7 @@ from tests.node.engines.test_pool import LoadingEngine, Plan
 from tests.waiting import until
 from tirami.api import OPERATIONS
 from tirami.core.errors import ModelLoadError
-from tirami.infer import Source
+from tirami.infer import ModelCard, Source
 from tirami.infer.sources import HubFile
 from tirami.node.engines import Loader
 
@@ -322,6 +322,46 @@ async def test_status_and_health_speak_of_all_models(shop: Door, engines: dict[s
     assert (await change(shop, "mine", "unload"))[0] == 202
     assert (await shop.call("GET", "/health"))[1]["model_loaded"] is True
     assert (await shop.call("GET", "/status"))[1]["engine"]["models"] == ["scripted"]  # type: ignore[index]
+
+
+async def test_a_file_that_is_being_hashed_keeps_nobody_waiting(
+    shop: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tirami.node.engines.room.DESCRIBING_S", 0.05)
+    go, describe = threading.Event(), Loader.describe
+
+    def slowly(loader: Loader, name: str) -> ModelCard:
+        if name == "big":
+            go.wait(10)
+        return describe(loader, name)
+
+    monkeypatch.setattr(Loader, "describe", slowly)
+    write_gguf(tmp_path / "models" / "big.gguf")
+    async with asyncio.timeout(3):
+        _, listed = await shop.call("GET", MODELS)
+        assert [entry["id"] for entry in listed["data"]] == ["scripted", "mine"]  # type: ignore[union-attr,index]
+        assert (await shop.call("GET", f"{MODELS}/mine"))[0] == 200
+        found = await row(shop, "big")
+    assert (found["state"], found["digest"], found["problem"]) == ("installed", None, None)
+    asked = asyncio.create_task(shop.call("GET", f"{MODELS}/big"))
+    go.set()
+    assert (await asked)[0] == 200
+    _, listed = await shop.call("GET", MODELS)
+    assert len(listed["data"]) == 3  # type: ignore[arg-type]
+
+
+async def test_a_node_whose_queue_is_full_is_not_ready(shop: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await shop.call("GET", "/readyz"))[1]["components"]["queue"] is True  # type: ignore[index]
+    shop.engine.stall_after = 0
+    monkeypatch.setattr(shop.parts.engines.pool.places["scripted"].room, "_capacity", 2)
+    crowd = [asyncio.create_task(ask(shop, "scripted")) for _ in range(shop.parts.config.infer.slots + 2)]
+    await until(lambda: shop.parts.engines.room.full)
+    status, ready = await shop.call("GET", "/readyz")
+    assert (status, ready["components"]["queue"]) == (503, False)  # type: ignore[index]
+    assert (await shop.call("GET", "/health"))[0] == 200
+    shop.engine.resume.set()
+    await asyncio.gather(*crowd)
+    assert (await shop.call("GET", "/readyz"))[0] == 200
 
 
 async def test_asking_who_serves_a_model_loads_none(shop: Door, engines: dict[str, LoadingEngine]) -> None:

@@ -102,6 +102,12 @@ class Occupancy:
         return sum(place.room.waiting for place in self._places.values())
 
     @property
+    def full(self) -> bool:
+        """Whether no loaded model takes another request."""
+        rooms = [place.room for place in self._places.values() if place.engine is not None]
+        return bool(rooms) and all(room.full for room in rooms)
+
+    @property
     def slots(self) -> int:
         return sum(place.room.slots for place in self._places.values())
 
