@@ -64,6 +64,7 @@ def test_budgets_are_set_kept_or_switched_off(shell: Shell) -> None:
     shown = shell.run("safety", "show", "--account", account[:24])
     assert "Per request:" in shown.out
     assert "0 of 0 TRM" in shown.out
+    assert "7 TRM" in shown.out, "what was set before and is not named stays"
 
 
 @pytest.mark.parametrize("budget", ["-1", "1.5", "", "ten", "1e3", "0x10", "१", "9" * 17])
