@@ -16,9 +16,7 @@ _BASES = '''
 class SyncCaller:
     """What the methods below need: one call."""
 
-    def _call(
-        self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None
-    ) -> Any:
+    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None) -> Any:
         raise AssertionError(f"{name} needs a client")
 
 
