@@ -142,6 +142,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {409}
     if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "schedule"):
         statuses |= {402, 423, 409}
-    if operation.name in ("change_model", "remove_model"):
+    if operation.name in ("change_model", "remove_model", "issue_token", "rotate_token"):
         statuses |= {409}
     return sorted(statuses)

@@ -45,7 +45,7 @@ def create(
         if given:
             client.set_policy(PolicyRequest.model_validate({"node_id": account.account, **given}))
         issued = client.issue_token(
-            TokenRequest(scope="inference", node_id=account.account, ttl_secs=ttl_days * 86_400, label=label)
+            TokenRequest(scope="inference", node_id=account.account, ttl_secs=ttl_days * 86_400 or None, label=label)
         )
     facts = {**account.model_dump(), "token": issued.token, "token_expires_at_ms": issued.expires_at_ms}
     shown = {

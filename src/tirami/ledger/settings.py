@@ -1,6 +1,7 @@
 """Settings: a fold over facts: kill switch, policies, approvals, hosted accounts, tokens, answers, price, heads."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from tirami.core.units import UnixMs
 from tirami.ledger.answers import Answers
@@ -24,6 +25,8 @@ from tirami.ledger.entries import (
     TokenRevoked,
 )
 from tirami.ledger.safety import Policy
+
+FEW_TOKENS: Final = 64
 
 
 @dataclass(slots=True)
@@ -68,6 +71,8 @@ class Settings:
     answers: Answers = field(default_factory=Answers)
     accounts: dict[bytes, HostedAccount] = field(default_factory=dict)
     tokens: dict[bytes, Token] = field(default_factory=dict)
+    _sweep_at: int = FEW_TOKENS
+    """How many tokens there may be before the expired ones are dropped."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -96,14 +101,18 @@ class Settings:
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():
-                self._apply_token(fact)
+                self._apply_token(fact, at_ms)
 
-    def _apply_token(self, fact: TokenIssued | TokenExpirySet | TokenRevoked) -> None:
+    def _apply_token(self, fact: TokenIssued | TokenExpirySet | TokenRevoked, at_ms: UnixMs) -> None:
         match fact:
             case TokenIssued():
+                if len(self.tokens) >= self._sweep_at:  # now and then, so that issuing n tokens takes n steps
+                    self.tokens = {key: token for key, token in self.tokens.items() if not token.expired(at_ms)}
+                    self._sweep_at = max(FEW_TOKENS, 2 * len(self.tokens))
                 created, expires = UnixMs(fact.created_ms), UnixMs(fact.expires_ms)
                 self.tokens[fact.hash] = Token(fact.hash, fact.account, fact.scope, created, expires, fact.label)
             case TokenExpirySet():
-                self.tokens[fact.hash].expires_ms = UnixMs(fact.expires_ms)
+                if fact.hash in self.tokens:
+                    self.tokens[fact.hash].expires_ms = UnixMs(fact.expires_ms)
             case TokenRevoked():
                 self.tokens.pop(fact.hash, None)

@@ -8,6 +8,16 @@ __all__ = ["door"]
 POLICY = "/v1/tirami/policy"
 
 
+async def test_the_journal_names_who_called_and_their_word_only_as_a_note(door: Door) -> None:
+    issued = await door.admin("POST", "/v1/tirami/tokens/issue", {"scope": "admin"})
+    hashed, token = str(issued["token_hash_hex"]), str(issued["token"])
+    for body, operator in (({}, hashed), ({"operator": "owner"}, f"{hashed}: owner")):
+        status, reply = await door.call("POST", "/v1/tirami/kill", {"activate": True, **body}, token=token)
+        assert (status, reply["operator"]) == (200, operator)
+        assert door.parts.ledger.state.settings.kill.operator == operator  # type: ignore[union-attr]
+    assert (await door.admin("POST", "/v1/tirami/kill", {"activate": False}))["operator"] == "owner"
+
+
 async def test_a_policy_changes_what_it_names_and_nothing_else(door: Door) -> None:
     account, _ = await door.agent()
     first: Any = await door.admin(

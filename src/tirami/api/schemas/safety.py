@@ -91,6 +91,7 @@ class KillRequest(Body):
     activate: bool
     reason: Annotated[str, Field(max_length=512)] = ""
     operator: Annotated[str, Field(max_length=128)] = ""
+    """A note beside who called, which the journal knows from the token."""
 
 
 class KillReply(Reply):
@@ -98,6 +99,7 @@ class KillReply(Reply):
     active: bool
     reason: str
     operator: str
+    """As journaled: the hash of the caller's token or ``owner``, then its note."""
     position: int
 
 

@@ -66,9 +66,10 @@ async def safety(call: Call) -> SafetyReply:
 @handles("kill")
 async def kill(call: Call) -> KillReply:
     body: KillRequest = call.body
-    position = await call.parts.ledger.set_kill(body.activate, body.reason, body.operator)
+    operator = call.caller.noting(body.operator)
+    position = await call.parts.ledger.set_kill(body.activate, body.reason, operator)
     status = "KILL SWITCH ACTIVATED" if body.activate else "kill switch deactivated"
-    return KillReply(status=status, active=body.activate, reason=body.reason, operator=body.operator, position=position)
+    return KillReply(status=status, active=body.activate, reason=body.reason, operator=operator, position=position)
 
 
 @handles("set_policy")
@@ -108,7 +109,8 @@ async def deny(call: Call) -> ApprovalEntry:
 async def _decided(call: Call, *, approved: bool) -> ApprovalEntry:
     body: DecisionRequest = call.body
     ledger, approval_id = call.parts.ledger, call.digest(ApprovalNotFound)
-    decision = ledger.state.settings.approvals.decision(approval_id, approved, body.operator, ledger.now())
+    operator = call.caller.noting(body.operator)
+    decision = ledger.state.settings.approvals.decision(approval_id, approved, operator, ledger.now())
     written = ledger.append([decision])
     entry = _approval(call, ledger.state.settings.approvals.by_id[approval_id])
     await written
