@@ -17,7 +17,7 @@ GOOD: list[tuple[type[BaseModel], dict[str, Any]]] = [
     (s.ResponseRequest, {"input": "hi", "stream": True, "temperature": 0.5}),
     (s.LegacyChatRequest, {"prompt": "hi", "temperature": 0.5}),
     (s.AccountRequest, {"label": "x"}),
-    (s.TokenRequest, {"scope": "admin", "node_id": ID, "ttl_secs": 0, "label": "x"}),
+    (s.TokenRequest, {"scope": "admin", "node_id": ID, "ttl_secs": 5, "label": "x"}),
     (s.RevokeRequest, {"token_hash_hex": ID}),
     (s.RotateRequest, {"token_hash_hex": ID, "grace_secs": 0, "ttl_secs": 5}),
     (s.KillRequest, {"activate": True, "reason": "x", "operator": "y"}),
@@ -27,6 +27,7 @@ GOOD: list[tuple[type[BaseModel], dict[str, Any]]] = [
 NULLABLE = {"temperature", "max_tokens", "stream", "node_id", "max_cu_per_request", "max_cu_per_hour"} | {
     "max_cu_lifetime",
     "dimensions",
+    "ttl_secs",
 }
 WRONG: list[object] = [{}, [], {"a": 1}, 1.5, "true", "5", None, -1, 2**63, float("nan")]
 

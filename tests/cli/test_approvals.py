@@ -25,7 +25,7 @@ def test_a_person_decides(shell: Shell, node: NodeProcess) -> None:
     assert (shown.code, shown.err) == (0, "")
     assert request[:16] in shown.out and "odd [/label]" in shown.out and "pending" in shown.out
     ended = shell.run("approvals", "approve", request[:12], "--json").json
-    assert (ended["id"], ended["status"], ended["operator"]) == (request, "approved", "tester"), "USER says who"
+    assert (ended["id"], ended["status"], ended["operator"]) == (request, "approved", "owner: tester"), "USER says who"
     again = shell.run("approvals", "deny", request, "--json")
     assert (again.code, again.json["error"]["code"]) == (1, "conflict")
     _, other = asked(shell, node, "other")

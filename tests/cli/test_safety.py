@@ -25,7 +25,7 @@ def test_the_kill_switch_freezes_and_releases(shell: Shell) -> None:
     shown = shell.run("safety", "show")
     assert "ACTIVE: odd [/spending]" in shown.out
     state = shell.run("safety", "show", "--json").json
-    assert (state["kill_switch_active"], state["kill_operator"]) == (True, "tester"), "USER says who"
+    assert (state["kill_switch_active"], state["kill_operator"]) == (True, "owner: tester"), "USER says who"
     ended = shell.run("safety", "release")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("→ ")
@@ -35,7 +35,7 @@ def test_the_kill_switch_freezes_and_releases(shell: Shell) -> None:
 
 def test_kill_and_release_as_json(shell: Shell) -> None:
     killed = shell.run("safety", "kill", "--reason", "why", "--operator", "who", "--json").json
-    assert (killed["active"], killed["reason"], killed["operator"]) == (True, "why", "who")
+    assert (killed["active"], killed["reason"], killed["operator"]) == (True, "why", "owner: who")
     released = shell.run("safety", "release", "--json").json
     assert released["active"] is False
     assert released["position"] > killed["position"]
@@ -64,6 +64,7 @@ def test_budgets_are_set_kept_or_switched_off(shell: Shell) -> None:
     shown = shell.run("safety", "show", "--account", account[:24])
     assert "Per request:" in shown.out
     assert "0 of 0 TRM" in shown.out
+    assert "7 TRM" in shown.out, "what was set before and is not named stays"
 
 
 @pytest.mark.parametrize("budget", ["-1", "1.5", "", "ten", "1e3", "0x10", "१", "9" * 17])

@@ -28,6 +28,7 @@ TABLE = {
     "BodyTooLarge": ("body_too_large", 413),
     "UnsupportedMediaType": ("unsupported_media_type", 415),
     "InvalidField": ("invalid_field", 422),
+    "IdempotencyKeyReused": ("idempotency_key_reused", 422),
     "HeadTooLarge": ("headers_too_large", 431),
     "CancelledByClient": ("client_closed_request", 499),
     "AccessError": ("access_denied", 403),

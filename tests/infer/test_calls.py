@@ -77,3 +77,21 @@ def test_a_demanded_call_may_come_bare(marked: bool) -> None:
 
 def test_a_demanded_call_that_is_none_is_text() -> None:
     assert read(["{}"], demanded=True) == ("{}", [], 0)
+
+
+@pytest.mark.parametrize("demanded", [False, True])
+def test_what_is_held_is_what_has_not_come_out(demanded: bool) -> None:
+    reader, told = CallReader(lambda: "1", demanded=demanded), []
+    pieces = [("{", 1), ('"name": "f"', 12), (', "arguments": ', 27), ('{"a": 1', 0), ("}}", 0)]
+    if not demanded:
+        pieces = [
+            ("Well", 0),
+            ("  ", 2),
+            ("<tool", 7),
+            ("_call>", 11),
+            *((text, held and held + 11) for text, held in pieces),
+        ]
+        pieces += [("</tool_call>", 0), (" ", 1)]
+    for text, held in pieces:
+        told += reader.feed(text)
+        assert reader.held == held, text

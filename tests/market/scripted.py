@@ -51,7 +51,8 @@ class ScriptedGeneration:
                 await self._engine.stall()
             await asyncio.sleep(self._engine.delay)
             self._count += 1
-            yield Chunk(f"{i} ", (i,), TokenCount(self._count))
+            pieces = self._engine.pieces
+            yield Chunk(pieces[i] if pieces else f"{i} ", (i,), TokenCount(self._count))
         limit = self._count == self._sampling.max_tokens
         self.finish_reason = FinishReason.LENGTH if limit else FinishReason.STOP
 
@@ -70,13 +71,15 @@ class ScriptedGeneration:
 
 
 class ScriptedEngine:
-    """``length`` tokens an answer; ``fail_after`` raises, ``stall_after`` sets ``stalled`` and waits for ``resume``.
+    """``length`` tokens an answer, numbers or ``pieces``; ``fail_after`` raises, ``stall_after`` sets ``stalled`` and
+    waits for ``resume``.
 
     ``opened`` counts answers begun, ``running`` those not ended, ``waiting`` those that stall.
     """
 
     def __init__(self, length: int = 10) -> None:
         self.length = length
+        self.pieces: Sequence[str] = ()
         self.delay = 0.0
         self.fail_after: int | None = None
         self.stall_after: int | None = None

@@ -117,7 +117,7 @@ def test_a_stream_and_a_transfer_pass_the_same_budgets(node: NodeProcess, agent:
             assert admin.transfer(TransferRequest(to=agent.account, amount=5)).amount == 5
             assert admin.safety(SafetyQuery(node=identity)).lifetime_spend == before + 5
         finally:
-            admin.set_policy(PolicyRequest(node_id=identity))
+            admin.set_policy(PolicyRequest(node_id=identity, max_cu_per_request=4_000))
 
 
 # --- kill switch -------------------------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ async def test_asked_approved_used_once(timed: Timed) -> None:
         "insufficient_scope"
     )
     approved = await timed.door.admin("POST", f"{path}/approve", {"operator": "dana"})
-    assert (approved["status"], approved["operator"]) == ("approved", "dana")
+    assert (approved["status"], approved["operator"]) == ("approved", "owner: dana")
     assert (await timed.door.call("POST", f"{path}/deny", {}, token=timed.door.parts.admin_token))[0] == 409
     replies = [await timed.ask(token, 501, X_Tirami_Approval=request) for _ in range(2)]
     assert replies == [(200, "stop"), (403, "approval_required")], "one use"
@@ -417,7 +417,7 @@ async def test_switch_breaker_and_budgets_in_one_reply(timed: Timed) -> None:
     await timed.door.admin("POST", "/v1/tirami/kill", {"activate": True, "reason": "drill", "operator": "dana"})
     assert await timed.ask(token) == (423, "kill_switch_active")
     state = await timed.safety(token)
-    assert (state["kill_switch_active"], state["kill_operator"]) == (True, "dana")
+    assert (state["kill_switch_active"], state["kill_operator"]) == (True, "owner: dana")
     assert state["denials"][0]["code"] == "kill_switch_active"
 
 

@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
 
+import httpx2
 import pytest
 
 from tests.node.conftest import Door, door
 from tirami.api import OPERATIONS
 from tirami.api.schemas import AccountRequest, ChatCompletionRequest, KillRequest, TokenRequest, TradesQuery
 from tirami.core.errors import (
+    IdempotencyKeyReused,
     InsufficientScope,
     KillSwitchActive,
     MissingToken,
@@ -16,7 +21,7 @@ from tirami.core.errors import (
     TiramiError,
     TradeNotFound,
 )
-from tirami.sdk import AsyncTirami, Tirami
+from tirami.sdk import AsyncTirami, Tirami, UnreadableReply
 from tirami.sdk.errors import error_from
 from tirami.sdk.generate import TARGET, generated
 
@@ -55,6 +60,60 @@ async def test_a_round_of_everything(door: Door) -> None:
         with pytest.raises(InsufficientScope):
             await anyone.accounts()
         assert (await admin.network()).sum_of_accounts == 0
+
+
+async def test_an_idempotency_key_goes_along(door: Door) -> None:
+    async with AsyncTirami(door.url, token=door.parts.admin_token) as admin:
+        first = await admin.create_account(AccountRequest(label="a"), idempotency_key="one")
+        assert await admin.create_account(AccountRequest(label="a"), idempotency_key="one") == first
+        with pytest.raises(IdempotencyKeyReused):
+            await admin.create_account(AccountRequest(label="b"), idempotency_key="one")
+
+
+@pytest.mark.parametrize("name", ["a b", "maker/model", "50%25?x=1#y", "ü", "a&b"])
+def test_a_name_is_escaped_in_a_path(name: str) -> None:
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(404, json={"error": {"code": "model_not_found", "message": "no"}})
+
+    with answered_by(answer) as client, pytest.raises(ModelNotFound):
+        client.model(name)
+    path, _, query = asked[0].url.raw_path.decode().partition("?")
+    assert (path.removeprefix("/v1/models/"), query) == (quote(name, safe=""), "")
+
+
+async def test_an_escaped_name_arrives_whole(door: Door) -> None:
+    async with AsyncTirami(door.url, token=door.parts.admin_token) as admin:
+        with pytest.raises(ModelNotFound, match="'maker/a b%2F'"):
+            await admin.model("maker/a b%2F")
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"", b"[]", b'{"total": "many"}', b"\xff"])
+def test_an_answer_that_is_none_of_a_node_is_an_error_of_the_tree(body: bytes) -> None:
+    with answered_by(lambda _: httpx2.Response(200, content=body)) as client, pytest.raises(UnreadableReply):
+        client.tokens()
+
+
+def test_a_stream_that_is_none_of_a_node_too() -> None:
+    answer = httpx2.Response(200, content=b"data: <html>\n\n")
+    with answered_by(lambda _: answer) as client, pytest.raises(UnreadableReply):
+        list(client.stream_chat(HELLO))
+
+
+@pytest.mark.parametrize(("asked", "connect"), [(600.0, 10.0), (3.0, 3.0)])
+def test_connecting_is_bounded_apart(asked: float, connect: float) -> None:
+    with Tirami("http://127.0.0.1:1", timeout_s=asked) as client:
+        timeout = client._http.timeout
+        assert (timeout.connect, timeout.read, timeout.write) == (connect, asked, asked)
+
+
+@contextmanager
+def answered_by(answer: Callable[[httpx2.Request], httpx2.Response]) -> Iterator[Tirami]:
+    with Tirami("http://127.0.0.1:1") as client:
+        client._http = httpx2.Client(base_url="http://127.0.0.1:1", transport=httpx2.MockTransport(answer))
+        yield client
 
 
 async def test_the_blocking_client(door: Door) -> None:

@@ -104,7 +104,7 @@ def customers(node: NodeProcess) -> list[Customer]:
                     max_spends_per_minute=None,
                 )
             )
-            token = admin.issue_token(TokenRequest(scope="inference", node_id=account, ttl_secs=0)).token
+            token = admin.issue_token(TokenRequest(scope="inference", node_id=account, ttl_secs=None)).token
             result.append(Customer(account, token))
     return result
 

@@ -260,7 +260,7 @@ def people_of(node: NodeProcess) -> list[Person]:
             account = admin.create_account(AccountRequest(label=name)).account
             hourly = HOURLY if name == "poor" else None
             admin.set_policy(PolicyRequest(node_id=account, max_cu_per_hour=hourly, max_cu_lifetime=None))
-            token = admin.issue_token(TokenRequest(scope="inference", node_id=account, ttl_secs=0)).token
+            token = admin.issue_token(TokenRequest(scope="inference", node_id=account, ttl_secs=None)).token
             people.append(Person(account, token))
     return people
 

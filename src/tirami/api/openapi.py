@@ -27,6 +27,16 @@ _ERROR: dict[str, Any] = {
         }
     },
 }
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "description": (
+        "A name the caller gives this request. Sent again within a day under the same name, it is answered again and "
+        "nothing is done again; with another body it is refused (422 idempotency_key_reused)."
+    ),
+}
 
 
 def openapi(version: str) -> dict[str, Any]:
@@ -59,6 +69,7 @@ def _described(operation: Operation, definitions: dict[str, Any]) -> dict[str, A
         "responses": _responses(operation),
     }
     parameters = [_path_parameter(name) for name in operation.parameters] + _query(operation, definitions)
+    parameters += [_IDEMPOTENCY_KEY] if operation.idempotent else []
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
@@ -131,6 +142,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {409}
     if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "schedule"):
         statuses |= {402, 423, 409}
-    if operation.name in ("change_model", "remove_model"):
+    if operation.name in ("change_model", "remove_model", "issue_token", "rotate_token"):
         statuses |= {409}
     return sorted(statuses)

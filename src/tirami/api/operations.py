@@ -27,6 +27,7 @@ class Operation:
         also: other content types it may have.
         limited: counted by the per-caller rate limit.
         streams: may answer with server-sent events.
+        idempotent: takes effect once for each ``Idempotency-Key`` of a caller.
         success: status of an answer that is no error; 202 where the work goes on after it.
     """
 
@@ -43,6 +44,7 @@ class Operation:
     dialect: Dialect = Dialect.TIRAMI
     limited: bool = True
     streams: bool = False
+    idempotent: bool = False
     success: int = 200
 
     @property
@@ -115,10 +117,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("anchor", "GET", f"{_T}/anchor", _R, "OP_RETURN payload over the newest signed head; not broadcast.",
               query=s.AnchorQuery, reply=s.AnchorReply),
     Operation("transfer", "POST", f"{_T}/transfer", _A, "Give owned TRM of the node to one of its accounts.",
-              body=s.TransferRequest, reply=s.TransferReply),
+              body=s.TransferRequest, reply=s.TransferReply, idempotent=True),
     Operation("accounts", "GET", f"{_T}/accounts", _A, "Hosted accounts.", reply=s.AccountList),
     Operation("create_account", "POST", f"{_T}/accounts", _A, "Create a hosted account with a welcome line.",
-              body=s.AccountRequest, reply=s.AccountEntry),
+              body=s.AccountRequest, reply=s.AccountEntry, idempotent=True),
     Operation("disable_account", "POST", f"{_T}/accounts/{{id}}/disable", _A, "Stop an account from spending.",
               reply=s.AccountEntry),
     Operation("safety", "GET", f"{_T}/safety", _R, "Kill switch, limits, breaker and the last denials.",

@@ -45,7 +45,7 @@ def create(
         if given:
             client.set_policy(PolicyRequest.model_validate({"node_id": account.account, **given}))
         issued = client.issue_token(
-            TokenRequest(scope="inference", node_id=account.account, ttl_secs=ttl_days * 86_400, label=label)
+            TokenRequest(scope="inference", node_id=account.account, ttl_secs=ttl_days * 86_400 or None, label=label)
         )
     facts = {**account.model_dump(), "token": issued.token, "token_expires_at_ms": issued.expires_at_ms}
     shown = {
@@ -69,6 +69,9 @@ def list_accounts(url: Url = None, token: Token = None, data_dir: DataDir = None
 def fund(
     account: Account,
     amount: Annotated[int, typer.Argument(min=1, help="TRM the node owns.")],
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A name for this transfer: sent again under it within a day, it moves nothing.")
+    ] = None,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -76,7 +79,9 @@ def fund(
 ) -> None:
     """Give an account TRM the node has earned. A credit line cannot be given away."""
     with connect(url, token, data_dir, admin=True) as client:
-        given = client.transfer(TransferRequest(to=full_id(account, client), amount=amount))
+        given = client.transfer(
+            TransferRequest(to=full_id(account, client), amount=amount), idempotency_key=idempotency_key
+        )
     shown = {"Given": f"{given.amount} TRM", "To": given.to, "It can spend": f"{given.effective_balance} TRM"}
     Terminal(json_output).show(given.model_dump(), lambda console: fields(console, "", shown))
 

@@ -17,7 +17,7 @@ from tirami.cli.terminal import Terminal, fields
 commands = typer.Typer(no_args_is_help=True, help="Kill switch, limits and the last denials.")
 Reason = Annotated[str, typer.Option(help="Why; journaled.")]
 Operator = Annotated[str, typer.Option(envvar="USER", help="Who; journaled.")]
-Budget = Annotated[str | None, typer.Option(help="TRM, or 'none' for no limit.  [the default]")]
+Budget = Annotated[str | None, typer.Option(help="TRM, or 'none' for no limit.")]
 SHOWN = 10
 """Denials in the table; JSON has all that are kept."""
 
@@ -95,15 +95,15 @@ def policy(
     per_hour: Budget = None,
     lifetime: Budget = None,
     approval_above: Annotated[
-        str | None, typer.Option(help="TRM a spend may cost without an approval, or 'none'.  [the default]")
+        str | None, typer.Option(help="TRM a spend may cost without an approval, or 'none'.")
     ] = None,
-    per_minute: Annotated[str | None, typer.Option(help="Spends in a minute, or 'none'.  [the default]")] = None,
+    per_minute: Annotated[str | None, typer.Option(help="Spends in a minute, or 'none'.")] = None,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
-    """Set the limits of an account; those not named take their defaults."""
+    """Set the limits of an account; those not named stay as they are."""
     named = {
         "max_cu_per_request": per_request,
         "max_cu_per_hour": per_hour,

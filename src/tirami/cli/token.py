@@ -38,7 +38,9 @@ def issue(
     """Make a token; it is shown once."""
     with connect(url, token, data_dir, admin=True) as client:
         payer = full_id(account, client) if account is not None else None
-        issued = client.issue_token(TokenRequest(scope=scope, node_id=payer, ttl_secs=ttl_days * DAY_S, label=label))
+        issued = client.issue_token(
+            TokenRequest(scope=scope, node_id=payer, ttl_secs=ttl_days * DAY_S or None, label=label)
+        )
     shown = {"Token": f"{issued.token}  (shown once)", "Scope": issued.scope, "Hash": issued.token_hash_hex}
     Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", shown))
 
@@ -76,7 +78,7 @@ def rotate(
     with connect(url, token, data_dir, admin=True) as client:
         old = _full_hash(token_hash, client)
         issued = client.rotate_token(
-            RotateRequest(token_hash_hex=old, grace_secs=grace_secs, ttl_secs=ttl_days * DAY_S)
+            RotateRequest(token_hash_hex=old, grace_secs=grace_secs, ttl_secs=ttl_days * DAY_S or None)
         )
     shown = {"Token": f"{issued.token}  (shown once)", "Scope": issued.scope, "Hash": issued.token_hash_hex}
     Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", shown))

@@ -14,6 +14,7 @@
      │   ├─ BodyTooLarge             413 body_too_large
      │   ├─ UnsupportedMediaType     415 unsupported_media_type
      │   ├─ InvalidField             422 invalid_field
+     │   ├─ IdempotencyKeyReused     422 idempotency_key_reused
      │   ├─ HeadTooLarge             431 headers_too_large
      │   └─ CancelledByClient        499 client_closed_request
      ├─ AccessError                  the caller may not
@@ -158,6 +159,13 @@ class UnsupportedMediaType(RequestError):
 
 class InvalidField(RequestError):
     code = "invalid_field"
+    status = 422
+
+
+class IdempotencyKeyReused(RequestError):
+    """The key stands for another request of this caller; that one is what was done."""
+
+    code = "idempotency_key_reused"
     status = 422
 
 

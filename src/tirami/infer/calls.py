@@ -58,6 +58,13 @@ class CallReader:
         self.calls = 0
         """Calls begun so far."""
 
+    @property
+    def held(self) -> int:
+        """Characters at the end of what was fed that have not come out yet, and may one way or another."""
+        if self._where is _Where.HEAD:
+            return len(self._rest) + (0 if self._bare else len(OPEN))
+        return len(self._rest) if self._where is _Where.TEXT else 0
+
     def feed(self, text: str) -> list[Delta]:
         self._rest += text
         return list(self._read())

@@ -2,6 +2,7 @@
 
 from tirami.ledger.accounts import BURN, ISSUANCE, LINES, Account, AccountKind, Posting, key_account, local_account
 from tirami.ledger.admission import LOCAL, NETWORK, Admitted, admit, allowance_rule
+from tirami.ledger.answers import Asked
 from tirami.ledger.approvals import Approval, Approvals, Verdict
 from tirami.ledger.book import Book
 from tirami.ledger.breaker import Breaker, Circuit, Trip
@@ -80,6 +81,7 @@ __all__ = [
     "ApprovalRequested",
     "ApprovalUsed",
     "Approvals",
+    "Asked",
     "Balance",
     "Book",
     "Breaker",

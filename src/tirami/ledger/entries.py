@@ -256,6 +256,19 @@ class ApprovalUsed(msgspec.Struct, frozen=True, array_like=True, tag="approval_u
     id: bytes
 
 
+class RequestAnswered(msgspec.Struct, frozen=True, array_like=True, tag="request_answered"):
+    """A request under an idempotency key did what stands in the same group.
+
+    Attributes:
+        key: hash of caller, operation and key; body: hash of what was asked.
+        result: id of the record, or the account.
+    """
+
+    key: bytes
+    body: bytes
+    result: bytes
+
+
 class HeadPublished(msgspec.Struct, frozen=True, array_like=True, tag="head_published"):
     """A tree head this node signed and may have shown to somebody."""
 
@@ -283,6 +296,7 @@ Fact = (
     | ApprovalRequested
     | ApprovalDecided
     | ApprovalUsed
+    | RequestAnswered
     | HeadPublished
     | PriceObserved
 )

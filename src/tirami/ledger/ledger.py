@@ -28,6 +28,7 @@ from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import Admitted, admit
+from tirami.ledger.answers import Asked
 from tirami.ledger.countersigner import Countersigner
 from tirami.ledger.entries import (
     Content,
@@ -459,10 +460,16 @@ class Ledger:
 
     # --- records without a session -----------------------------------------------------------------------------
 
-    def book_record(self, envelope: Envelope, *facts: Fact) -> tuple[Admitted, Awaitable[None]]:
-        """Admit and book a grant, a transfer or a record from elsewhere, in one group with what its gate returned."""
+    def book_record(
+        self, envelope: Envelope, *facts: Fact, asked: Asked | None = None
+    ) -> tuple[Admitted, Awaitable[None]]:
+        """Admit and book a grant, a transfer or a record from elsewhere, in one group with what its gate returned.
+
+        It is what a request that is ``asked`` once led to.
+        """
         admitted = admit(envelope, self.network)
-        return admitted, self.append([*facts, envelope], admitted)
+        answered = () if asked is None else (asked.answered(admitted.record_id),)
+        return admitted, self.append([*facts, *answered, envelope], admitted)
 
     # --- watching ----------------------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
-"""Settings: a fold over facts: kill switch, policies, approvals, hosted accounts, tokens, price, heads."""
+"""Settings: a fold over facts: kill switch, policies, approvals, hosted accounts, tokens, answers, price, heads."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from tirami.core.units import UnixMs
+from tirami.ledger.answers import Answers
 from tirami.ledger.approvals import Approvals
 from tirami.ledger.entries import (
     AccountCreated,
@@ -17,11 +19,14 @@ from tirami.ledger.entries import (
     NodeStarted,
     PolicySet,
     PriceObserved,
+    RequestAnswered,
     TokenExpirySet,
     TokenIssued,
     TokenRevoked,
 )
 from tirami.ledger.safety import Policy
+
+FEW_TOKENS: Final = 64
 
 
 @dataclass(slots=True)
@@ -63,8 +68,11 @@ class Settings:
     kill_seq: int = 0
     policies: dict[bytes, Policy] = field(default_factory=dict)
     approvals: Approvals = field(default_factory=Approvals)
+    answers: Answers = field(default_factory=Answers)
     accounts: dict[bytes, HostedAccount] = field(default_factory=dict)
     tokens: dict[bytes, Token] = field(default_factory=dict)
+    _sweep_at: int = FEW_TOKENS
+    """How many tokens there may be before the expired ones are dropped."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -82,6 +90,8 @@ class Settings:
                 self.policies[fact.account] = Policy(*budgets, fact.approval_above, fact.per_minute)
             case ApprovalRequested() | ApprovalDecided() | ApprovalUsed():
                 self.approvals.apply(fact, at_ms)
+            case RequestAnswered():
+                self.answers.apply(fact, at_ms)
             case AccountCreated():
                 self.accounts[fact.account] = HostedAccount(fact.account, fact.label, fact.sealed, at_ms)
             case AccountDisabled():
@@ -91,14 +101,18 @@ class Settings:
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():
-                self._apply_token(fact)
+                self._apply_token(fact, at_ms)
 
-    def _apply_token(self, fact: TokenIssued | TokenExpirySet | TokenRevoked) -> None:
+    def _apply_token(self, fact: TokenIssued | TokenExpirySet | TokenRevoked, at_ms: UnixMs) -> None:
         match fact:
             case TokenIssued():
+                if len(self.tokens) >= self._sweep_at:  # now and then, so that issuing n tokens takes n steps
+                    self.tokens = {key: token for key, token in self.tokens.items() if not token.expired(at_ms)}
+                    self._sweep_at = max(FEW_TOKENS, 2 * len(self.tokens))
                 created, expires = UnixMs(fact.created_ms), UnixMs(fact.expires_ms)
                 self.tokens[fact.hash] = Token(fact.hash, fact.account, fact.scope, created, expires, fact.label)
             case TokenExpirySet():
-                self.tokens[fact.hash].expires_ms = UnixMs(fact.expires_ms)
+                if fact.hash in self.tokens:
+                    self.tokens[fact.hash].expires_ms = UnixMs(fact.expires_ms)
             case TokenRevoked():
                 self.tokens.pop(fact.hash, None)

@@ -7,6 +7,7 @@ from tirami.core.keys import PublicKey, Signer
 from tirami.core.units import Trm
 from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import NETWORK, Admitted
+from tirami.ledger.answers import Asked
 from tirami.ledger.ledger import Ledger
 from tirami.proto import Envelope, Transfer, encode, sign
 
@@ -18,11 +19,11 @@ def transferable(ledger: Ledger, payer: PublicKey) -> Trm:
 
 
 def transfer(
-    ledger: Ledger, payer: Signer, to: PublicKey, amount: Trm, permit: bytes = b""
+    ledger: Ledger, payer: Signer, to: PublicKey, amount: Trm, permit: bytes = b"", asked: Asked | None = None
 ) -> tuple[Admitted, Awaitable[None]]:
     """Move ``amount`` TRM to ``to``: gate, number, signature and record in one step.
 
-    ``permit`` is the id of the approval for an amount above the payer's threshold.
+    ``permit`` is the id of the approval for an amount above the payer's threshold; ``asked`` is noted as answered.
 
     Raises ``SpendDenied`` with the first reason; ``InsufficientFunds`` when the key does not own that much.
     """
@@ -48,4 +49,4 @@ def transfer(
         amount=amount,
         at_ms=ledger.now(),
     )
-    return ledger.book_record(Envelope("transfer", encode(body), (sign(body, payer),), ()), *used)
+    return ledger.book_record(Envelope("transfer", encode(body), (sign(body, payer),), ()), *used, asked=asked)

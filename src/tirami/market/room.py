@@ -22,12 +22,14 @@ class WaitingRoom:
 
     A free place goes to the waiting payer who holds the fewest, in order of arrival among equals. In a full room the
     payer with the most waiting requests gives way to one with fewer, so that nobody is kept out by somebody's crowd.
+    A room that is not ``is_open`` yet lets people wait and calls nobody before :meth:`open`.
     """
 
-    def __init__(self, slots: int, capacity: int, clock: Clock) -> None:
+    def __init__(self, slots: int, capacity: int, clock: Clock, *, is_open: bool = True) -> None:
         self._slots = slots
         self._capacity = capacity
         self._clock = clock
+        self._open = is_open
         self._owners: deque[_Waiter] = deque()
         self._others: deque[_Waiter] = deque()
         self._running: Counter[bytes] = Counter()
@@ -43,8 +45,18 @@ class WaitingRoom:
         return len(self._owners) + len(self._others)
 
     @property
+    def full(self) -> bool:
+        """Whether the next to come is turned away, or somebody for them."""
+        return self.running >= self._slots and self.waiting >= self._capacity
+
+    @property
     def slots(self) -> int:
         return self._slots
+
+    def open(self) -> None:
+        """Begin to hand out places, to who waits first."""
+        self._open = True
+        self._call_next()
 
     @asynccontextmanager
     async def place(self, payer: bytes, *, owner: bool) -> AsyncIterator[float]:
@@ -74,7 +86,7 @@ class WaitingRoom:
             self._call_next()
 
     async def _enter(self, payer: bytes, owner: bool) -> None:
-        if self.waiting == 0 and self.running < self._slots:
+        if self._open and self.waiting == 0 and self.running < self._slots:
             self._running[payer] += 1
             return
         if self.waiting >= self._capacity:
@@ -113,7 +125,7 @@ class WaitingRoom:
         return QueueFull("the waiting room is full", retry_after=max(1, seconds))
 
     def _call_next(self) -> None:
-        while self.running < self._slots and self.waiting:
+        while self._open and self.running < self._slots and self.waiting:
             queue = self._owners or self._others
             waiter = min(queue, key=lambda entry: self._running[entry.payer])
             queue.remove(waiter)

@@ -54,8 +54,9 @@ class Settlement:
 class MeteredSession:
     """Use as an async context manager and iterate for chunks; leaving it settles or releases, whatever happened.
 
-    A chunk counts as delivered when the consumer comes back for the next one (streamed), or all at once by
-    :meth:`deliver` (not streamed: nothing is owed before the whole answer can be handed over).
+    A chunk counts as delivered when the consumer comes back for the next one (streamed), unless some of it is
+    ``withheld``, or all at once by :meth:`deliver` (not streamed: nothing is owed before the whole answer can be handed
+    over).
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class MeteredSession:
         self._context: AbstractAsyncContextManager[Generation] | None = None
         self._generation: Generation | None = None
         self._chunks: AsyncIterator[Chunk] | None = None
+        self.withheld = 0
+        """Characters at the end of what was yielded that the consumer keeps back until it knows what they are."""
         self._pending: list[Chunk] = []
         """Yielded, not yet known to be delivered."""
         self._delivered = TokenCount(0)
@@ -146,7 +149,7 @@ class MeteredSession:
 
     async def __anext__(self) -> Chunk:
         if self._streamed:
-            self.deliver()
+            self.deliver(self.withheld)
         chunk = await self._pull()
         if chunk is None:
             raise StopAsyncIteration
@@ -160,12 +163,16 @@ class MeteredSession:
         self._pending.append(chunk)
         return chunk
 
-    def deliver(self) -> None:
-        """Everything yielded so far has reached the consumer."""
+    def deliver(self, withheld: int = 0) -> None:
+        """Everything yielded so far has reached the consumer, but for as many characters at its end."""
+        kept: list[Chunk] = []
+        while self._pending and withheld > 0:
+            kept.insert(0, self._pending.pop())
+            withheld -= len(kept[0].text)
         for chunk in self._pending:
             self._delivered = chunk.count
             self._hash.update(chunk.ids, chunk.text.encode())
-        self._pending.clear()
+        self._pending = kept
 
     async def settle(self) -> Settlement:
         """Sign for what was delivered, countersign, book. Done once, to its end; durable when it returns.

@@ -183,10 +183,12 @@ class Chat:
         """An engine with a place at it, kept until ``stack`` is left."""
         if ticket is None:
             self._market.check(payer)
-        served = await stack.enter_async_context(self._engines.use(model, any_name=any_name))
+        owner = payer.scope == LOCAL
+        used = self._engines.use(model, any_name=any_name, payer=payer.key, owner=owner)
+        served = await stack.enter_async_context(used)
         if ticket is not None:
             self._market.reservations.find(ticket, payer, served.engine.card.digest)
-        place = served.room.place(payer.key, owner=payer.scope == LOCAL)
+        place = served.room.place(payer.key, owner=owner)
         self._meter.queued(served.engine.card.name, await stack.enter_async_context(place))
         return served
 

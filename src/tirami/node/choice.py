@@ -70,6 +70,11 @@ class Choice:
             return False
         return True
 
+    def withhold(self, characters: int) -> None:
+        """So much of the end of the chunks so far has not been sent: it is not delivered until it has."""
+        assert self._session is not None
+        self._session.withheld = characters
+
     def deliver(self) -> None:
         """The whole answer is handed over."""
         assert self._session is not None

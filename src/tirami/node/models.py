@@ -6,6 +6,7 @@ from contextlib import suppress
 from tirami.api.schemas import FetchReport, ModelReport, ModelRequest, ModelsReply, RemovedModel
 from tirami.api.schemas.models import ModelState
 from tirami.core.errors import Conflict, ModelLoadError, ModelNotFound, TiramiError
+from tirami.core.uninterrupted import uninterrupted
 from tirami.infer import CATALOGUE, ModelCard, Progress, installed, pinned, remove
 from tirami.node.engines import EngineRoom, Pull, PullState
 
@@ -23,7 +24,8 @@ def state_of(engines: EngineRoom, name: str) -> ModelState:
 async def list_models(engines: EngineRoom) -> ModelsReply:
     """Everything that can be served here, is on its way, or could be fetched."""
     cards = await engines.described()
-    names = dict.fromkeys((*cards, *engines.pool.places, *engines.loader.further, *CATALOGUE))
+    loader = engines.loader
+    names = dict.fromkeys((*cards, *engines.pool.places, *loader.installed(), *loader.further, *CATALOGUE))
     return ModelsReply(
         memory_budget_bytes=engines.pool.budget,
         memory_used_bytes=engines.pool.used,
@@ -48,13 +50,13 @@ async def change_model(engines: EngineRoom, request: ModelRequest) -> ModelRepor
         engines.pool.load(name)
     else:
         await engines.pool.unload(name)
-    return _report(engines, name, (await engines.described()).get(name))
+    return _report(engines, name, await engines.description(name))
 
 
 async def pull_model(engines: EngineRoom, name: str, progress: Progress | None) -> ModelReport:
     """Fetch a model and wait until it is here. Raises as :func:`change_model`, and why it cannot be had."""
     await engines.pulls.wait(_begin_pull(engines, name, progress))
-    return _report(engines, name, (await engines.described()).get(name))
+    return _report(engines, name, await engines.description(name))
 
 
 async def remove_model(engines: EngineRoom, name: str) -> RemovedModel:
@@ -70,8 +72,8 @@ async def remove_model(engines: EngineRoom, name: str) -> RemovedModel:
         raise ModelNotFound(f"there is no file of {name!r} in the cache", param="model")
     if place is not None and place.in_use:
         raise Conflict(f"the model {name!r} is in use", param="model")
-    await engines.pool.unload(name)
-    freed = await asyncio.to_thread(remove, name, engines.loader.models_dir)
+    async with engines.pool.withdrawn(name):  # or a request could load it again before its file is gone
+        freed = await uninterrupted(asyncio.to_thread(remove, name, engines.loader.models_dir))
     return RemovedModel(model=name, freed_bytes=freed)
 
 

@@ -8,14 +8,16 @@ from tirami.api import schemas as s
 class SyncCaller:
     """What the methods below need: one call."""
 
-    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
+    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None) -> Any:
         raise AssertionError(f"{name} needs a client")
 
 
 class AsyncCaller:
     """The same, awaited."""
 
-    async def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
+    async def _call(
+        self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None
+    ) -> Any:
         raise AssertionError(f"{name} needs a client")
 
 
@@ -167,9 +169,9 @@ class Operations(SyncCaller):
         result: s.AnchorReply = self._call("anchor", {}, query, None, s.AnchorReply)
         return result
 
-    def transfer(self, body: s.TransferRequest) -> s.TransferReply:
+    def transfer(self, body: s.TransferRequest, *, idempotency_key: str | None = None) -> s.TransferReply:
         """Give owned TRM of the node to one of its accounts. ``POST /v1/tirami/transfer``"""
-        result: s.TransferReply = self._call("transfer", {}, None, body, s.TransferReply)
+        result: s.TransferReply = self._call("transfer", {}, None, body, s.TransferReply, idempotency_key)
         return result
 
     def accounts(self) -> s.AccountList:
@@ -177,9 +179,9 @@ class Operations(SyncCaller):
         result: s.AccountList = self._call("accounts", {}, None, None, s.AccountList)
         return result
 
-    def create_account(self, body: s.AccountRequest) -> s.AccountEntry:
+    def create_account(self, body: s.AccountRequest, *, idempotency_key: str | None = None) -> s.AccountEntry:
         """Create a hosted account with a welcome line. ``POST /v1/tirami/accounts``"""
-        result: s.AccountEntry = self._call("create_account", {}, None, body, s.AccountEntry)
+        result: s.AccountEntry = self._call("create_account", {}, None, body, s.AccountEntry, idempotency_key)
         return result
 
     def disable_account(self, id: str) -> s.AccountEntry:
@@ -431,9 +433,9 @@ class AsyncOperations(AsyncCaller):
         result: s.AnchorReply = await self._call("anchor", {}, query, None, s.AnchorReply)
         return result
 
-    async def transfer(self, body: s.TransferRequest) -> s.TransferReply:
+    async def transfer(self, body: s.TransferRequest, *, idempotency_key: str | None = None) -> s.TransferReply:
         """Give owned TRM of the node to one of its accounts. ``POST /v1/tirami/transfer``"""
-        result: s.TransferReply = await self._call("transfer", {}, None, body, s.TransferReply)
+        result: s.TransferReply = await self._call("transfer", {}, None, body, s.TransferReply, idempotency_key)
         return result
 
     async def accounts(self) -> s.AccountList:
@@ -441,9 +443,9 @@ class AsyncOperations(AsyncCaller):
         result: s.AccountList = await self._call("accounts", {}, None, None, s.AccountList)
         return result
 
-    async def create_account(self, body: s.AccountRequest) -> s.AccountEntry:
+    async def create_account(self, body: s.AccountRequest, *, idempotency_key: str | None = None) -> s.AccountEntry:
         """Create a hosted account with a welcome line. ``POST /v1/tirami/accounts``"""
-        result: s.AccountEntry = await self._call("create_account", {}, None, body, s.AccountEntry)
+        result: s.AccountEntry = await self._call("create_account", {}, None, body, s.AccountEntry, idempotency_key)
         return result
 
     async def disable_account(self, id: str) -> s.AccountEntry:

@@ -5,19 +5,22 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from tirami.api import BY_NAME
 from tirami.api.schemas import ChatCompletionRequest
 from tirami.core.errors import ConfigError
 from tirami.sdk._operations import AsyncOperations, Operations
-from tirami.sdk.errors import error_from
+from tirami.sdk.errors import UnreadableReply, error_from
 
 DEFAULT_URL = "http://127.0.0.1:3000"
 TIMEOUT_S = 600.0
 """Answers of small machines take their time."""
+CONNECT_S = 10.0
+"""A node that is there takes a connection at once, however busy it is."""
 
 
 def _settings(
@@ -28,7 +31,8 @@ def _settings(
     if approval:
         headers["x-tirami-approval"] = approval
     base = url or os.environ.get("TIRAMI_URL") or DEFAULT_URL
-    settings: dict[str, Any] = {"base_url": base, "headers": headers, "timeout": timeout_s, "trust_env": False}
+    timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
+    settings: dict[str, Any] = {"base_url": base, "headers": headers, "timeout": timeout, "trust_env": False}
     ca = ca or os.environ.get("SSL_CERT_FILE")
     if ca and base.startswith("https:"):
         settings["verify"] = _trusting(ca)
@@ -45,20 +49,32 @@ def _trusting(ca: str) -> ssl.SSLContext:
     return context
 
 
-def _request(name: str, path: dict[str, str], query: BaseModel | None, body: BaseModel | None) -> dict[str, Any]:
-    operation = BY_NAME[name]
-    request: dict[str, Any] = {"method": operation.method, "url": operation.path.format(**path)}
+def _request(
+    name: str, path: dict[str, str], query: BaseModel | None, body: BaseModel | None, once: str | None = None
+) -> dict[str, Any]:
+    operation, escaped = BY_NAME[name], {part: quote(value, safe="") for part, value in path.items()}
+    request: dict[str, Any] = {"method": operation.method, "url": operation.path.format(**escaped)}
     if query is not None:
         request["params"] = query.model_dump(exclude_none=True)
     if body is not None:
         request["json"] = body.model_dump(exclude_none=False, exclude_unset=True)
+    if once is not None:
+        request["headers"] = {"idempotency-key": once}
     return request
 
 
 def _parsed(response: httpx2.Response, reply: Any) -> Any:
     if response.status_code >= 400 and not (response.status_code == 503 and response.url.path == "/readyz"):
         raise error_from(response.status_code, response.content, response.headers.get("retry-after"))
-    return response.content if reply is bytes else reply.model_validate_json(response.content)
+    if reply is bytes:
+        return response.content
+    try:
+        return reply.model_validate_json(response.content)
+    except ValidationError as error:
+        raise UnreadableReply(
+            f"the server answered {response.status_code} with something else than a {reply.__name__}; is it a node?",
+            status=response.status_code,
+        ) from error
 
 
 def _streamed(body: ChatCompletionRequest) -> dict[str, Any]:
@@ -71,7 +87,10 @@ def _event(line: str) -> dict[str, Any] | None:
     """The chunk of one line of a stream; ``None`` for blank lines and the end mark. Raises what the server raised."""
     if not line.startswith("data: ") or line == "data: [DONE]":
         return None
-    event: dict[str, Any] = json.loads(line[6:])
+    try:
+        event: dict[str, Any] = json.loads(line[6:])
+    except ValueError as error:
+        raise UnreadableReply("the server streams something else than chunks; is it a node?") from error
     if "error" in event:
         raise error_from(int(event["error"].get("status", 500)), line[6:].encode())
     return event
@@ -84,12 +103,12 @@ class Tirami(Operations):
         url: of the node; default ``TIRAMI_URL`` or the local node.
         token: bearer token; default ``TIRAMI_API_TOKEN`` or none.
         approval: id of the approval to show; a spend that needs it uses it up.
-        timeout_s: longest silence of the node.
+        timeout_s: longest silence of the node; to connect it has ``CONNECT_S`` at most.
         ca: PEM file of the only certificates to trust; default ``SSL_CERT_FILE`` or the system's.
         server_name: the name the node's certificate must be for; default the host of the URL.
 
-    Every method raises the error of :mod:`tirami.core.errors` that the node answered with, and
-    ``httpx2.TransportError`` when the node cannot be reached.
+    Every method raises the error of :mod:`tirami.core.errors` that the node answered with, ``UnreadableReply`` for an
+    answer that is none of a node, and ``httpx2.TransportError`` when the node cannot be reached.
     """
 
     def __init__(
@@ -114,8 +133,9 @@ class Tirami(Operations):
     def close(self) -> None:
         self._http.close()
 
-    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
-        return _parsed(self._http.request(extensions=self._extensions, **_request(name, path, query, body)), reply)
+    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None) -> Any:
+        request = _request(name, path, query, body, once)
+        return _parsed(self._http.request(extensions=self._extensions, **request), reply)
 
     def stream_chat(self, body: ChatCompletionRequest) -> Iterator[dict[str, Any]]:
         """Chunks of a streamed answer as they arrive; the last ones carry ``x_tirami``."""
@@ -153,10 +173,11 @@ class AsyncTirami(AsyncOperations):
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
-        return _parsed(
-            await self._http.request(extensions=self._extensions, **_request(name, path, query, body)), reply
-        )
+    async def _call(
+        self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None
+    ) -> Any:
+        request = _request(name, path, query, body, once)
+        return _parsed(await self._http.request(extensions=self._extensions, **request), reply)
 
     async def stream_chat(self, body: ChatCompletionRequest) -> AsyncIterator[dict[str, Any]]:
         """Chunks of a streamed answer as they arrive; the last ones carry ``x_tirami``."""

@@ -5,6 +5,13 @@ from collections.abc import Iterator
 
 from tirami.core.errors import TiramiError
 
+
+class UnreadableReply(TiramiError):
+    """What answered with success is no node of this kind: a proxy's page, or another program on the port."""
+
+    code = "unreadable_reply"
+
+
 _FIXED = frozenset({"message", "type", "code", "param", "request_id", "status"})
 
 

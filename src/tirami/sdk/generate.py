@@ -16,14 +16,16 @@ _BASES = '''
 class SyncCaller:
     """What the methods below need: one call."""
 
-    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
+    def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None) -> Any:
         raise AssertionError(f"{name} needs a client")
 
 
 class AsyncCaller:
     """The same, awaited."""
 
-    async def _call(self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any) -> Any:
+    async def _call(
+        self, name: str, path: dict[str, str], query: Any, body: Any, reply: Any, once: str | None = None
+    ) -> Any:
         raise AssertionError(f"{name} needs a client")
 '''
 
@@ -44,15 +46,18 @@ def _method(operation: Operation, prefix: str) -> str:
         arguments.append(f"body: s.{operation.body.__name__}")
     if operation.query is not None:
         arguments.append(f"query: s.{operation.query.__name__} | None = None")
+    if operation.idempotent:
+        arguments += ["*", "idempotency_key: str | None = None"]
     path = "{" + ", ".join(f'"{name}": {name}' for name in operation.parameters) + "}"
     query = "query" if operation.query is not None else "None"
     body = "body" if operation.body is not None else "None"
     reply = "bytes" if operation.reply is None else f"s.{operation.reply.__name__}"
+    once = ", idempotency_key" if operation.idempotent else ""
     awaited = "await " if prefix else ""
     return f'''
     {prefix}def {operation.name}({", ".join(arguments)}) -> {reply}:
         """{operation.summary} ``{operation.method} {operation.path}``"""
-        result: {reply} = {awaited}self._call("{operation.name}", {path}, {query}, {body}, {reply})
+        result: {reply} = {awaited}self._call("{operation.name}", {path}, {query}, {body}, {reply}{once})
         return result
 '''
 

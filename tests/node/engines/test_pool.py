@@ -144,6 +144,42 @@ async def test_too_many_who_wait_for_a_load_are_told_so(pool: Pool, shop: Shop) 
     assert sum(isinstance(done, Served) for done in await asyncio.gather(*asked, return_exceptions=True)) == 5
 
 
+async def entered_after_a_load(pool: Pool, shop: Shop, comers: list[str]) -> list[str]:
+    """Who of ``comers`` got a place at the loaded model, in order; ``full`` at the end for each who was told so."""
+    shop.slow.add("a")
+    entered: list[str] = []
+    full: list[str] = []
+
+    async def come(name: str) -> None:
+        payer, owner = name[:1].encode(), name == "owner"
+        try:
+            async with pool.use("a", payer, owner=owner) as served, served.room.place(payer, owner=owner):
+                entered.append(name)
+        except QueueFull:
+            full.append("full")
+
+    tasks = []
+    for name in comers:
+        tasks.append(asyncio.create_task(come(name)))
+        await asyncio.sleep(0)
+    await until(lambda: bool(shop.made("a")))
+    await asyncio.sleep(0.01)
+    shop.made("a")[0].may_start.set()
+    await asyncio.gather(*tasks)
+    return entered + full
+
+
+async def test_the_owner_is_first_when_a_load_is_over(pool: Pool, shop: Shop) -> None:
+    assert (await entered_after_a_load(pool, shop, ["x1", "x2", "x3", "owner"]))[0] == "owner"
+
+
+async def test_a_crowd_that_waits_for_a_load_makes_way(pool: Pool, shop: Shop) -> None:
+    crowd = [f"x{number}" for number in range(9)]
+    assert await entered_after_a_load(pool, shop, [*crowd, "y1", "owner"]) == [
+        "owner", "x0", "y1", "x1", "x2", *["full"] * 6,
+    ]  # fmt: skip
+
+
 async def test_others_are_served_while_one_loads(pool: Pool, shop: Shop) -> None:
     await touched(pool, "a")
     shop.slow.add("b")
@@ -360,6 +396,23 @@ async def test_a_crowd_over_few_models_never_breaks_the_budget(pool: Pool, shop:
         await asyncio.gather(*(ask(i) for i in range(12)))
         assert pool.used <= pool.budget
     assert max(seen) <= 2
+
+
+async def test_full_is_what_takes_nobody_more(pool: Pool) -> None:
+    assert not pool.occupancy.full
+    one = await touched(pool, "a")
+    waiting = []
+    async with one.room.place(b"x", owner=False), one.room.place(b"y", owner=False):
+        assert not pool.occupancy.full
+        for number in range(3):
+            waiting.append(asyncio.create_task(one.room.place(bytes([number]), owner=False).__aenter__()))
+        await asyncio.sleep(0)
+        assert pool.occupancy.full
+        await touched(pool, "b")
+        assert not pool.occupancy.full, "the other model takes some"
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
 
 
 async def test_occupancy_is_the_sum_of_the_rooms(pool: Pool) -> None:

@@ -15,8 +15,9 @@ from tests.infer.hubs import Hub
 from tests.node.conftest import Door, opened_door
 from tests.node.engines.test_pool import LoadingEngine, Plan
 from tests.waiting import until
+from tirami.api import OPERATIONS
 from tirami.core.errors import ModelLoadError
-from tirami.infer import Source
+from tirami.infer import ModelCard, Source
 from tirami.infer.sources import HubFile
 from tirami.node.engines import Loader
 
@@ -238,6 +239,19 @@ async def test_what_is_in_use_is_neither_unloaded_nor_deleted(
     assert (await delete(shop, "mine"))[0] == 404
 
 
+async def test_nobody_loads_a_model_that_is_being_deleted(shop: Door, engines: dict[str, LoadingEngine]) -> None:
+    assert (await ask(shop, "mine"))[0] == 200
+    engines["mine"].may_close.clear()
+    deleting = asyncio.create_task(delete(shop, "mine"))
+    await until(lambda: engines["mine"].closed == 1)
+    (status, reply), (again, _) = await ask(shop, "mine"), await delete(shop, "mine")
+    engines["mine"].may_close.set()
+    assert (status, reply.get("error", {}).get("code"), again) == (404, "model_not_found", 409)
+    assert (await deleting)[0] == 200
+    assert engines["mine"].started == 1
+    assert "mine" not in shop.parts.engines.pool.places
+
+
 async def test_deleting_an_upstreams_or_a_strange_name_deletes_nothing(shop: Door, tmp_path: Path) -> None:
     for name in ("nothing", "..%2Fsource", str(tmp_path / "source.gguf"), "source"):
         assert (await delete(shop, name))[0] == 404
@@ -308,6 +322,100 @@ async def test_status_and_health_speak_of_all_models(shop: Door, engines: dict[s
     assert (await change(shop, "mine", "unload"))[0] == 202
     assert (await shop.call("GET", "/health"))[1]["model_loaded"] is True
     assert (await shop.call("GET", "/status"))[1]["engine"]["models"] == ["scripted"]  # type: ignore[index]
+
+
+async def test_a_file_that_is_being_hashed_keeps_nobody_waiting(
+    shop: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tirami.node.engines.room.DESCRIBING_S", 0.05)
+    go, describe = threading.Event(), Loader.describe
+
+    def slowly(loader: Loader, name: str) -> ModelCard:
+        if name == "big":
+            go.wait(10)
+        return describe(loader, name)
+
+    monkeypatch.setattr(Loader, "describe", slowly)
+    write_gguf(tmp_path / "models" / "big.gguf")
+    async with asyncio.timeout(3):
+        _, listed = await shop.call("GET", MODELS)
+        assert [entry["id"] for entry in listed["data"]] == ["scripted", "mine"]  # type: ignore[union-attr,index]
+        assert (await shop.call("GET", f"{MODELS}/mine"))[0] == 200
+        found = await row(shop, "big")
+    assert (found["state"], found["digest"], found["problem"]) == ("installed", None, None)
+    asked = asyncio.create_task(shop.call("GET", f"{MODELS}/big"))
+    go.set()
+    assert (await asked)[0] == 200
+    _, listed = await shop.call("GET", MODELS)
+    assert len(listed["data"]) == 3  # type: ignore[arg-type]
+
+
+async def test_a_node_whose_queue_is_full_is_not_ready(shop: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await shop.call("GET", "/readyz"))[1]["components"]["queue"] is True  # type: ignore[index]
+    shop.engine.stall_after = 0
+    monkeypatch.setattr(shop.parts.engines.pool.places["scripted"].room, "_capacity", 2)
+    crowd = [asyncio.create_task(ask(shop, "scripted")) for _ in range(shop.parts.config.infer.slots + 2)]
+    await until(lambda: shop.parts.engines.room.full)
+    status, ready = await shop.call("GET", "/readyz")
+    assert (status, ready["components"]["queue"]) == (503, False)  # type: ignore[index]
+    assert (await shop.call("GET", "/health"))[0] == 200
+    shop.engine.resume.set()
+    await asyncio.gather(*crowd)
+    assert (await shop.call("GET", "/readyz"))[0] == 200
+
+
+async def test_asking_who_serves_a_model_loads_none(shop: Door, engines: dict[str, LoadingEngine]) -> None:
+    before = set(shop.parts.engines.pool.places)
+    schedule = {"model_id": "mine", "max_tokens": 5}
+    _, token = await shop.agent("read_only")
+    for method, path, body in (
+        ("GET", "/v1/tirami/route?model=mine", None),
+        ("POST", "/v1/tirami/schedule", schedule),
+    ):
+        status, reply = await shop.call(method, path, body, token=token)
+        assert (status, reply.get("model") or reply.get("model_id")) == (200, "mine"), reply
+    status, reply = await shop.call("GET", "/v1/tirami/route?model=tiny")
+    assert (status, reply["error"]["code"]) == (404, "model_not_found")
+    assert engines == {}
+    assert set(shop.parts.engines.pool.places) == before
+
+
+async def test_a_model_whose_load_has_just_failed_is_not_recommended(
+    shop: Door, engines: dict[str, LoadingEngine]
+) -> None:
+    engines["mine"] = LoadingEngine("mine")
+    engines["mine"].error = ModelLoadError("cannot load mine: out of memory")
+    await ask(shop, "mine")
+    status, reply = await shop.call("GET", "/v1/tirami/route?model=mine")
+    assert (status, reply["error"]["code"]) == (503, "model_load_failed")
+
+
+async def test_no_get_changes_anything(shop: Door, engines: dict[str, LoadingEngine]) -> None:
+    """Over the whole table, by an administrator, who may see everything. A head over what is booked is signed once."""
+    assert (await ask(shop, "scripted"))[0] == 200
+    await shop.agent()
+    admin = shop.parts.admin_token
+    await shop.call("GET", "/v1/tirami/log/head", token=admin)
+    _, trades = await shop.call("GET", "/v1/tirami/trades", token=admin)
+    trade: Any = trades["trades"]
+
+    def state() -> object:
+        ledger, pool = shop.parts.ledger, shop.parts.engines.pool
+        tokens = {hashed: token.expires_ms for hashed, token in ledger.state.settings.tokens.items()}
+        return ledger.seq, set(pool.places), tokens
+
+    before, headers = state(), {"authorization": f"Bearer {admin}"}
+    for operation in OPERATIONS:
+        if operation.method != "GET":
+            continue
+        path = operation.path.format(id=trade[0]["id"], model="mine")
+        queries = {"log_consistency": "first=1&second=1", "route": "model=mine"}
+        for query in {"", queries.get(operation.name, "")}:
+            async with shop.http.get(f"{shop.url}{path}?{query}", headers=headers) as reply:
+                await reply.read()
+                assert reply.status in ((422, 200) if operation.query else (200,)), (operation.name, reply.status)
+        assert state() == before, operation.name
+    assert engines == {}
 
 
 async def test_a_waiting_room_belongs_to_one_model(

@@ -261,3 +261,62 @@ async def test_a_ticket_is_good_for_one_choice(door: Door, body: dict[str, objec
     status, refused = await door.call("POST", COMPLETIONS, body, token=token, x_tirami_ticket=ticket)
     error: Any = refused["error"]
     assert (status, error["param"], (await balance(door, token))["reserved"]) == (400, param, 10)
+
+
+HELD = ["Well", "  ", "<tool", "_call>", '{"name": "f", ', '"arguments": ', '{"a"', ": 1", "}}", "</tool_call>"]
+FUNCTION = {"name": "f", "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize("ends", ["fails", "killed"])
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+@pytest.mark.parametrize(
+    ("made", "sent"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 2), (7, 7), (8, 8)], ids=lambda count: str(count)
+)
+async def test_what_is_held_back_when_an_answer_breaks_off_is_not_billed(
+    door: Door, path: str, ends: str, made: int, sent: int
+) -> None:
+    """White space and the head of a call are kept until it is known what they are; space before a call is then done."""
+    _, token = await door.agent()
+    door.engine.pieces, door.engine.length = HELD, len(HELD)
+    if ends == "fails":
+        door.engine.fail_after = made
+    else:
+        door.engine.stall_after = made
+    body: dict[str, Any] = {"messages": MESSAGES, "tools": [{"type": "function", "function": FUNCTION}]}
+    if path == RESPONSES:
+        body = {"input": "x", "tools": [{"type": "function", **FUNCTION}]}
+    reading = asyncio.create_task(events(door, path, body, token))
+    if ends == "killed":
+        await door.engine.stalled.wait()
+        await door.parts.ledger.set_kill(True, "test", "nobody")
+        sent = 0  # nothing was vouched for before
+    await reading
+    assert (await balance(door, token))["consumed"] == sent
+    assert not door.parts.ledger.state.holds.open
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+@pytest.mark.parametrize("pieces", [HELD, [*HELD, "  "], ["Well", "  ", "<tool"]], ids=["call", "space", "no call"])
+async def test_what_was_held_back_and_told_at_the_end_is_billed(door: Door, path: str, pieces: list[str]) -> None:
+    _, token = await door.agent()
+    door.engine.pieces, door.engine.length = pieces, len(pieces)
+    body: dict[str, Any] = {"messages": MESSAGES, "tools": [{"type": "function", "function": FUNCTION}]}
+    if path == RESPONSES:
+        body = {"input": "x", "tools": [{"type": "function", **FUNCTION}]}
+    await events(door, path, body, token)
+    assert (await balance(door, token))["consumed"] == len(pieces)
+
+
+async def test_what_is_held_back_when_the_switch_is_thrown_is_not_billed(door: Door) -> None:
+    """100 tokens told, and vouched for on the way; then the head of a call that never gets on."""
+    _, token = await door.agent()
+    door.engine.pieces = [*("word " for _ in range(100)), "<tool_call>", *("{" for _ in range(200))]
+    door.engine.length, door.engine.stall_after = 301, 300
+    body = {"messages": MESSAGES, "tools": [{"type": "function", "function": FUNCTION}], "max_tokens": 400}
+    reading = asyncio.create_task(events(door, CHAT, body, token))
+    await door.engine.stalled.wait()
+    await door.parts.ledger.set_kill(True, "test", "nobody")
+    told = await reading
+    said = "".join(choice["delta"].get("content") or "" for event in told[:-1] for choice in event["choices"])
+    assert said.count("word") == 100
+    assert (await balance(door, token))["consumed"] == 100

@@ -7,6 +7,10 @@ from pydantic import Field
 from tirami.api.schemas.base import MAX_SAFE, AccountId, Body, Hex32, Reply
 
 Label = Annotated[str, Field(max_length=128)]
+Lifetime = Annotated[
+    Annotated[int, Field(ge=1, le=MAX_SAFE // 1000)] | None,
+    Field(description="seconds; a week when absent, for ever when null"),
+]
 
 
 class AccountRequest(Body):
@@ -32,8 +36,7 @@ class TokenRequest(Body):
     scope: str
     node_id: AccountId | None = None
     """Hosted account the token speaks for; absent for a token of the node itself."""
-    ttl_secs: Annotated[int, Field(ge=0, le=MAX_SAFE // 1000)] = 604_800
-    """0 never expires."""
+    ttl_secs: Lifetime = 604_800
     label: Label = ""
 
 
@@ -70,4 +73,4 @@ class RotateRequest(Body):
     token_hash_hex: Hex32
     grace_secs: Annotated[int, Field(ge=0, le=604_800)] = 60
     """How long the old token goes on; never longer than it would have."""
-    ttl_secs: Annotated[int, Field(ge=0, le=MAX_SAFE // 1000)] = 604_800
+    ttl_secs: Lifetime = 604_800

@@ -20,7 +20,7 @@ class ApprovalEntry(Reply):
     expires_ms: UnixMs
     """Of the request while it waits, of the permit once it is approved; ten minutes each."""
     operator: str
-    """Who decided; empty while it waits."""
+    """Who decided: hash of the token or ``owner``, then the note of the call; empty while it waits."""
 
 
 class ApprovalList(Reply):
@@ -30,3 +30,4 @@ class ApprovalList(Reply):
 
 class DecisionRequest(Body):
     operator: Annotated[str, Field(max_length=128)] = ""
+    """A note beside who called, which the journal knows from the token."""

@@ -160,4 +160,5 @@ class TransferReply(Reply):
     to: str
     amount: int
     effective_balance: int
+    """Of the receiver, now; also where the transfer itself is an earlier one under the same idempotency key."""
     network_hash: str

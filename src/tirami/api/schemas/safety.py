@@ -91,6 +91,7 @@ class KillRequest(Body):
     activate: bool
     reason: Annotated[str, Field(max_length=512)] = ""
     operator: Annotated[str, Field(max_length=128)] = ""
+    """A note beside who called, which the journal knows from the token."""
 
 
 class KillReply(Reply):
@@ -98,19 +99,27 @@ class KillReply(Reply):
     active: bool
     reason: str
     operator: str
+    """As journaled: the hash of the caller's token or ``owner``, then its note."""
     position: int
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+_Change = Annotated[Limit, Field(json_schema_extra=_without_default)]
+"""An absent limit stays as it is; that is no value of it, so the schema shows no default."""
+
+
 class PolicyRequest(Body):
-    """Absent limits take their defaults."""
+    """Limits that are absent stay as they are set."""
 
     node_id: AccountId
-    max_cu_per_request: Limit = 4_000
-    max_cu_per_hour: Limit = 10_000
-    max_cu_lifetime: Limit = 1_000_000
-    human_approval_threshold: Limit = 500
-    """TRM; for the node's own account the default is ``null``."""
-    max_spends_per_minute: Limit = 30
+    max_cu_per_request: _Change = None
+    max_cu_per_hour: _Change = None
+    max_cu_lifetime: _Change = None
+    human_approval_threshold: _Change = None
+    max_spends_per_minute: _Change = None
 
     @model_validator(mode="before")
     @classmethod

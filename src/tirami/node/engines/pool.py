@@ -9,7 +9,15 @@ from typing import Final, Protocol
 import structlog
 
 from tirami.core.clock import Clock
-from tirami.core.errors import Conflict, EngineError, EngineFailed, ModelLoadError, QueueFull, TiramiError
+from tirami.core.errors import (
+    Conflict,
+    EngineError,
+    EngineFailed,
+    ModelLoadError,
+    ModelNotFound,
+    QueueFull,
+    TiramiError,
+)
 from tirami.core.uninterrupted import uninterrupted
 from tirami.infer import Engine
 from tirami.market import STOPPING_S, WaitingRoom
@@ -45,8 +53,14 @@ class Served:
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """A model in memory or on its way there. ``users`` are requests that have it or wait for it."""
+    """A model in memory or on its way there.
 
+    Attributes:
+        lobby: where requests wait for the load; it opens when that is over, in the order of the room.
+        users: requests that have it or wait for it.
+    """
+
+    lobby: WaitingRoom
     room: WaitingRoom
     last_used: float
     engine: Engine | None = None
@@ -88,6 +102,12 @@ class Occupancy:
         return sum(place.room.waiting for place in self._places.values())
 
     @property
+    def full(self) -> bool:
+        """Whether no loaded model takes another request."""
+        rooms = [place.room for place in self._places.values() if place.engine is not None]
+        return bool(rooms) and all(room.full for room in rooms)
+
+    @property
     def slots(self) -> int:
         return sum(place.room.slots for place in self._places.values())
 
@@ -113,6 +133,7 @@ class Pool:
         self._failures: dict[str, Failure] = {}
         self._making_room = asyncio.Lock()
         self._freed = asyncio.Event()
+        self._withdrawn: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.budget = budget
@@ -133,6 +154,12 @@ class Pool:
         failure = self._failures.get(name)
         return failure.error if failure else None
 
+    def check_backoff(self, name: str) -> None:
+        """Raises the error of the last load while it is too early for another."""
+        now, failed = self._clock.monotonic(), self._failures.get(name)
+        if failed is not None and now < failed.until:
+            raise _again(failed.error, max(1, round(failed.until - now)))
+
     def latest(self) -> str | None:
         """The loaded model that was used last."""
         loaded = [(place.last_used, name) for name, place in self._places.items() if place.engine is not None]
@@ -140,24 +167,25 @@ class Pool:
 
     def adopt(self, engine: Engine) -> None:
         """Put a started engine to work that takes none of this machine's memory; :meth:`close` will close it."""
-        room = WaitingRoom(self._slots, self._queue, self._clock)
-        self._places[engine.card.name] = Place(room, self._clock.monotonic(), engine)
+        self._places[engine.card.name] = self._place(engine)
 
     @asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[Served]:
-        """Keep a model in use, loading it first when it must be. Requests that come meanwhile wait for the same load.
+    async def use(self, name: str, payer: bytes = b"", *, owner: bool = False) -> AsyncIterator[Served]:
+        """Keep a model in use, loading it first when it must be.
+
+        Requests that come meanwhile wait for the same load, under the rules of the waiting room: bounded, the owner
+        first, and nobody kept out by the crowd of another payer.
 
         Raises:
             ModelNotFound, ModelLoadError: it cannot be loaded; again without a try until its backoff is over.
             QueueFull: too many wait for it already, or other models in use leave it no memory.
         """
         place = self._places.get(name) or self._begin(name)
-        if place.engine is None and place.users >= self._slots + self._queue:
-            raise QueueFull(f"too many requests wait for {name} to load", retry_after=FIRST_BACKOFF_S)
         place.users += 1
         try:
-            if place.loading is not None:
-                await _ended(place.loading)
+            if (loading := place.loading) is not None:
+                async with place.lobby.place(payer, owner=owner):
+                    _raise_failure(loading)
             assert place.engine is not None
             yield Served(place.engine, place.room)
         finally:
@@ -185,6 +213,21 @@ class Pool:
             raise Conflict(f"the model {name!r} takes none of this machine's memory and stays", param="model")
         await uninterrupted(self._end(self._taken_out(name)))
 
+    @asynccontextmanager
+    async def withdrawn(self, name: str) -> AsyncIterator[None]:
+        """A model whose engine has ended and that nobody can load while the context is open.
+
+        Raises ``Conflict`` as :meth:`unload`, and while it is withdrawn already.
+        """
+        if name in self._withdrawn:
+            raise Conflict(f"the model {name!r} is being removed", param="model")
+        self._withdrawn.add(name)
+        try:
+            await self.unload(name)
+            yield
+        finally:
+            self._withdrawn.discard(name)
+
     async def stop_loading(self) -> None:
         """End the loads under way; who waits for one is told that the node stops."""
         self._stopping = True
@@ -203,20 +246,26 @@ class Pool:
     def _begin(self, name: str) -> Place:
         if self._stopping:
             raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
-        now, failed = self._clock.monotonic(), self._failures.get(name)
-        if failed is not None and now < failed.until:
-            raise _again(failed.error, max(1, round(failed.until - now)))
-        place = Place(WaitingRoom(self._slots, self._queue, self._clock), now)
-        self._places[name] = place
+        if name in self._withdrawn:
+            raise ModelNotFound(f"the model {name!r} is being removed", param="model")
+        self.check_backoff(name)
+        place = self._places[name] = self._place()
         place.loading = asyncio.create_task(self._load(name, place), name=f"load of {name}")
         self._tasks.add(place.loading)
-        place.loading.add_done_callback(self._loaded)
+        place.loading.add_done_callback(lambda task: self._loaded(place, task))
         return place
 
-    def _loaded(self, task: "asyncio.Task[None]") -> None:
+    def _place(self, engine: Engine | None = None) -> Place:
+        most = self._slots + self._queue
+        lobby = WaitingRoom(most, most, self._clock, is_open=False)
+        return Place(lobby, WaitingRoom(self._slots, self._queue, self._clock), self._clock.monotonic(), engine)
+
+    def _loaded(self, place: Place, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # told to those who waited, and kept in the failures
+        place.loading = None
+        place.lobby.open()
 
     async def _load(self, name: str, place: Place) -> None:
         try:
@@ -230,7 +279,7 @@ class Pool:
                 raise self._failed(name, error) from error
             raise
         self._failures.pop(name, None)
-        place.engine, place.loading = plan.engine, None
+        place.engine = plan.engine
         place.last_used = self._clock.monotonic()
         _log.info("model_loaded", model=name, memory_mib=place.cost >> 20)
 
@@ -296,15 +345,11 @@ async def _start(engine: Engine) -> None:
         raise
 
 
-async def _ended(loading: "asyncio.Task[None]") -> None:
-    """Wait for a load that goes on without us. Raises its error, or ``EngineFailed`` when the node stopped it."""
-    try:
-        await asyncio.shield(loading)
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if loading.cancelled() and not (task and task.cancelling()):
-            raise EngineFailed("this node is stopping", retry_after=STOPPING_S) from None
-        raise
+def _raise_failure(loading: "asyncio.Task[None]") -> None:
+    """Raises the error of a load that is over, or ``EngineFailed`` when the node stopped it."""
+    if loading.cancelled():
+        raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
+    loading.result()
 
 
 def _again(error: TiramiError, retry_after: int) -> TiramiError:

@@ -2,15 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import structlog
 
 from tirami.core.clock import Clock
 from tirami.core.config import Config
-from tirami.core.errors import ModelDigestMismatch, ModelLoadError, ModelNotFound, NoModel, TiramiError
+from tirami.core.errors import EngineFailed, ModelDigestMismatch, ModelLoadError, ModelNotFound, NoModel, TiramiError
 from tirami.infer import CATALOGUE, Engine, ModelCard, Progress
 from tirami.node.engines.budget import budget_bytes
 from tirami.node.engines.loader import Loader
@@ -18,7 +18,10 @@ from tirami.node.engines.pool import Occupancy, Pool, Served
 from tirami.node.engines.pulls import Pulls
 
 RETRY_AFTER_S = 30
+RESTART_S = 5
 NAMED_AT_MOST = 8
+DESCRIBING_S = 1.0
+"""How long a list waits for files that are being hashed."""
 _Stamp = tuple[Path, int, int]
 _log = structlog.get_logger()
 
@@ -44,8 +47,7 @@ class EngineRoom:
         )
         self._primary = self.loader.primary
         self._problem: str | None = "no model is configured"
-        self._describing = asyncio.Lock()
-        self._described: dict[str, tuple[_Stamp, ModelCard | TiramiError]] = {}
+        self._described: dict[str, tuple[_Stamp, asyncio.Task[ModelCard | TiramiError]]] = {}
         self.loading = False
         """Whether it is on its way."""
 
@@ -105,36 +107,66 @@ class EngineRoom:
         self._primary, self._problem = engine.card.name, None
 
     @asynccontextmanager
-    async def use(self, model: str | None, *, any_name: bool = False) -> AsyncIterator[Served]:
+    async def use(
+        self, model: str | None, *, any_name: bool = False, payer: bytes = b"", owner: bool = False
+    ) -> AsyncIterator[Served]:
         """Keep the engine that serves ``model`` in use (any, when not named, or with ``any_name`` and unknown).
+
+        ``payer`` and ``owner`` say who waits, should it have to be loaded.
 
         Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, ``QueueFull``.
         """
         name = self._chosen(model, any_name=any_name)
         async with AsyncExitStack() as stack:
-            try:
-                served = await stack.enter_async_context(self.pool.use(name))
-            except (ModelNotFound, ModelLoadError, ModelDigestMismatch) as error:
-                if model == name:
-                    raise
-                raise NoModel(f"this node serves no model: {error.message}", retry_after=error.retry_after) from error
+            with _told_as_asked(model, name):
+                served = await stack.enter_async_context(self.pool.use(name, payer, owner=owner))
             yield served
+
+    async def card(self, model: str | None, *, any_name: bool = False) -> ModelCard:
+        """What :meth:`use` would serve, as far as that can be known without loading it; nothing changes.
+
+        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, and ``EngineFailed`` while its engine starts again.
+        """
+        name = self._chosen(model, any_name=any_name)
+        place = self.pool.places.get(name)
+        if place is not None and place.engine is not None:
+            if not (status := place.engine.status()).ready:
+                raise EngineFailed(f"{name} is not ready: {status.detail}", retry_after=RESTART_S)
+            return place.engine.card
+        with _told_as_asked(model, name):
+            self.pool.check_backoff(name)
+            found = await self.description(name)
+            if found is None:
+                raise ModelNotFound(f"the model {name!r} is not installed", param="model")
+            if isinstance(found, TiramiError):
+                raise found
+            return found
 
     def knows(self, name: str) -> bool:
         """Whether a request may name this model."""
         return name in self.pool.places or name in self.loader.installed()
 
     async def described(self) -> Mapping[str, ModelCard | TiramiError]:
-        """The card of every model that is loaded or installed, or why it has none; loaded ones first."""
+        """The card of every model that is loaded or installed, or why it has none; loaded ones first.
+
+        A file that nobody has hashed yet takes its time, once: what is not known within ``DESCRIBING_S`` is left out.
+        """
         cards: dict[str, ModelCard | TiramiError] = {}
         for name, place in sorted(self.pool.places.items(), key=lambda entry: entry[0] != self._primary):
             if place.engine is not None:
                 cards[name] = place.engine.card
-        async with self._describing:  # a file that nobody has hashed yet takes its time, once
-            for name, path in self.loader.installed().items():
-                if name not in cards:
-                    cards[name] = await self._describe(name, path)
-        return cards
+        found = {name: self._description(name, path) for name, path in self.loader.installed().items()}
+        unknown = [task for name, task in found.items() if name not in cards and not task.done()]
+        if unknown:
+            await asyncio.wait(unknown, timeout=DESCRIBING_S)
+        return cards | {name: task.result() for name, task in found.items() if name not in cards and task.done()}
+
+    async def description(self, name: str) -> ModelCard | TiramiError | None:
+        """As :meth:`described`, of one model, however long its file takes; ``None`` when it is not here."""
+        place, path = self.pool.places.get(name), self.loader.installed().get(name)
+        if place is not None and place.engine is not None:
+            return place.engine.card
+        return None if path is None else await asyncio.shield(self._description(name, path))
 
     async def stop(self) -> None:
         """Fetch and load nothing more; what is loaded goes on."""
@@ -143,22 +175,24 @@ class EngineRoom:
 
     async def close(self) -> None:
         await self.stop()
+        for _, reading in self._described.values():
+            reading.cancel()
         await self.pool.close()
 
-    async def _describe(self, name: str, path: Path) -> ModelCard | TiramiError:
-        try:
-            stat = os.stat(path)
-        except OSError as error:
-            return ModelLoadError(f"cannot read {path.name}: {error.strerror}")
-        stamp = (path, stat.st_size, stat.st_mtime_ns)
+    def _description(self, name: str, path: Path) -> "asyncio.Task[ModelCard | TiramiError]":
+        """The one reading of this file as it is now, under way or done."""
+        stamp = _stamp(path)
         known = self._described.get(name)
-        if known is None or known[0] != stamp:
-            try:
-                found: ModelCard | TiramiError = await asyncio.to_thread(self.loader.describe, name)
-            except TiramiError as error:
-                found = error
-            known = self._described[name] = (stamp, found)
+        if known is None or known[0] != stamp or _broke_off(known[1]):
+            reading = asyncio.create_task(self._read(name), name=f"description of {name}")
+            known = self._described[name] = (stamp, reading)
         return known[1]
+
+    async def _read(self, name: str) -> ModelCard | TiramiError:
+        try:
+            return await asyncio.to_thread(self.loader.describe, name)
+        except TiramiError as error:
+            return error
 
     def _chosen(self, model: str | None, *, any_name: bool) -> str:
         if model is not None and self.knows(model):
@@ -198,3 +232,27 @@ class EngineRoom:
             raise
         async with self.pool.use(self._primary):
             pass
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Which file, and which version of it; zeros for one that cannot be looked at."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return path, 0, 0
+    return path, stat.st_size, stat.st_mtime_ns
+
+
+def _broke_off(task: "asyncio.Task[ModelCard | TiramiError]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+@contextmanager
+def _told_as_asked(model: str | None, name: str) -> Iterator[None]:
+    """Who did not name the model that cannot be had is told that none is served."""
+    try:
+        yield
+    except (ModelNotFound, ModelLoadError, ModelDigestMismatch) as error:
+        if model == name:
+            raise
+        raise NoModel(f"this node serves no model: {error.message}", retry_after=error.retry_after) from error

@@ -7,6 +7,7 @@ from tirami.core.errors import AccountNotFound, QueueFull
 from tirami.core.keys import PublicKey, SigningKey
 from tirami.ledger import AccountCreated, AccountDisabled, HostedAccount, grant_line, is_issuer
 from tirami.node.http.handlers import Call, handles
+from tirami.node.http.idempotency import answer_to, asked_by
 
 
 @handles("accounts", shows_book=True)
@@ -19,14 +20,18 @@ async def accounts(call: Call) -> AccountList:
 async def create_account(call: Call) -> AccountEntry:
     """A new key, sealed, with a welcome line while today's quota lasts. Refused while spending is frozen."""
     body: AccountRequest = call.body
-    parts, key = call.parts, SigningKey.generate()
+    parts, asked = call.parts, asked_by(call)
+    if (account := await answer_to(call, asked)) is not None:
+        return _entry(call, parts.ledger.state.settings.accounts[account])
+    key = SigningKey.generate()
     parts.ledger.gate.check_open()
     created = AccountCreated(key.public_key, body.label, parts.keystore.seal(key))
+    facts = [created] if asked is None else [created, asked.answered(key.public_key)]
     written = None
     if is_issuer(parts.ledger, parts.key.public_key):
         with suppress(QueueFull):
-            written = grant_line(parts.ledger, parts.key, key.public_key, created)
-    await (written or parts.ledger.record_facts(created))
+            written = grant_line(parts.ledger, parts.key, key.public_key, *facts)
+    await (written or parts.ledger.record_facts(*facts))
     return _entry(call, parts.ledger.state.settings.accounts[key.public_key])
 
 

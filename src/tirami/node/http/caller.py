@@ -43,6 +43,15 @@ class Caller:
     account: PublicKey | None
     key: bytes
 
+    @property
+    def id(self) -> str:
+        """The hash of its token; ``owner`` for the person at this machine and the holder of the token file."""
+        return self.key.hex() if self.kind is CallerKind.TOKEN else "owner"
+
+    def noting(self, note: str) -> str:
+        """Who did something, for the journal: who it was, then what they call themselves, which proves nothing."""
+        return f"{self.id}: {note}" if note else self.id
+
     def require(self, scope: Scope) -> None:
         """Raises ``MissingToken`` for nobody, ``InsufficientScope`` for too little."""
         if self.scope >= scope:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _METHODS = b"GET, POST, DELETE"
 _REQUEST_HEADERS = (
     b"authorization, content-type, x-tirami-node-id, x-tirami-approval, x-tirami-ticket, x-tirami-request-id,"
-    b" x-tirami-compat, openai-organization, openai-project"
+    b" x-tirami-compat, idempotency-key, openai-organization, openai-project"
 )
 _SDK_HEADERS = b"x-stainless-"
 _MAX_REQUESTED = 2_048

@@ -14,6 +14,7 @@ from tirami.core.units import Trm
 from tirami.ledger import transfer
 from tirami.node.http.caller import permit_of
 from tirami.node.http.handlers import Call, handles
+from tirami.node.http.idempotency import answer_to, asked_by
 from tirami.node.http.trades import trade_entries
 from tirami.node.parts import Parts
 
@@ -104,10 +105,14 @@ async def give(call: Call) -> TransferReply:
     parts, to = call.parts, parse_node_id(body.to)
     if to not in parts.ledger.state.settings.accounts:
         raise AccountNotFound("transfers go to accounts hosted here", param="to")
-    admitted, booked = transfer(parts.ledger, parts.key, to, Trm(body.amount), permit_of(call.request))
-    await booked
+    asked = asked_by(call)
+    record_id = await answer_to(call, asked)
+    if record_id is None:
+        admitted, booked = transfer(parts.ledger, parts.key, to, Trm(body.amount), permit_of(call.request), asked)
+        await booked
+        record_id = admitted.record_id
     return TransferReply(
-        record_id=admitted.record_id.hex(),
+        record_id=record_id.hex(),
         to=to.hex(),
         amount=body.amount,
         effective_balance=parts.ledger.balance(to).effective,

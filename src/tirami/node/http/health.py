@@ -48,6 +48,7 @@ async def healthz(call: Call) -> Response:
 async def readyz(call: Call) -> Response:
     components = {
         "engine": call.parts.engines.ready,
+        "queue": not call.parts.engines.room.full,
         "ledger": call.parts.ledger.gate.halted is None,
         "storage": call.parts.ledger.writable,
     }

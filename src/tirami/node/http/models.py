@@ -26,7 +26,7 @@ async def models(call: Call) -> ModelList:
 @handles("model")
 async def model(call: Call) -> ModelEntry:
     name = call.request.path_params["model"]
-    card = (await call.parts.engines.described()).get(name)
+    card = await call.parts.engines.description(name)
     if not isinstance(card, ModelCard):
         raise ModelNotFound(f"this node has no model {name!r}", param="model")
     return _entry(call, name, card)

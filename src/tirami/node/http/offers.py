@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from tirami.core.units import MICRO, MicroTrm, Ppm
 from tirami.infer import Engine, ModelCard
-from tirami.ledger import Price, tier_of
+from tirami.ledger import LOCAL, Payer, Price, tier_of
 from tirami.market import Candidate
 from tirami.node.http.economy import REPUTATION
 from tirami.node.parts import Parts
@@ -20,13 +20,19 @@ def served(parts: Parts) -> list[Engine]:
 
 
 @asynccontextmanager
-async def serving(parts: Parts, model: str | None, *, any_name: bool = False) -> AsyncIterator[Engine]:
-    """The engine that serves a model, loaded for it; any, for ``None`` and ``default``.
+async def serving(parts: Parts, payer: Payer, model: str | None, *, any_name: bool = False) -> AsyncIterator[Engine]:
+    """The engine that serves a model, loaded for ``payer``; any, for ``None`` and ``default``.
 
     Raises what :meth:`EngineRoom.use` raises.
     """
-    async with parts.engines.use(None if model == ANY_MODEL else model, any_name=any_name) as served:
+    name, owner = None if model == ANY_MODEL else model, payer.scope == LOCAL
+    async with parts.engines.use(name, any_name=any_name, payer=payer.key, owner=owner) as served:
         yield served.engine
+
+
+async def offered(parts: Parts, model: str | None, *, any_name: bool = False) -> ModelCard:
+    """The card of the model :func:`serving` would serve; loads nothing. Raises what :meth:`EngineRoom.card` raises."""
+    return await parts.engines.card(None if model == ANY_MODEL else model, any_name=any_name)
 
 
 def price_of(parts: Parts, card: ModelCard) -> Price:

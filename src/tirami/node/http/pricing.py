@@ -60,7 +60,7 @@ async def pricing(call: Call) -> PricingReply:
 async def quote(call: Call) -> QuoteReply:
     body: QuoteRequest = call.body
     parts, payer = call.parts, payer_of(call.request, call.caller, call.parts)
-    async with serving(parts, body.model, any_name=call.forge) as engine:
+    async with serving(parts, payer, body.model, any_name=call.forge) as engine:
         prompt = await engine.prepare([{"role": message.role, "content": message.plain} for message in body.messages])
     sampling = Sampling(max_tokens=body.most_tokens or 0, seed=0)
     with named(max_tokens=body.limit_name):

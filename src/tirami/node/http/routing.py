@@ -10,7 +10,7 @@ from tirami.api.schemas import (
     ScheduleReply,
     ScheduleRequest,
 )
-from tirami.core.errors import EngineFailed, InvalidField, ProviderNotFound
+from tirami.core.errors import InvalidField, ProviderNotFound
 from tirami.core.keys import parse_node_id
 from tirami.core.units import MICRO, Trm
 from tirami.infer import ModelCard
@@ -18,7 +18,7 @@ from tirami.market import Candidate, RouteMode, best, route_score, schedule_scor
 from tirami.node.http.caller import payer_of
 from tirami.node.http.economy import REPUTATION
 from tirami.node.http.handlers import Call, handles
-from tirami.node.http.offers import local_candidate, price_of, served, serving
+from tirami.node.http.offers import local_candidate, offered, price_of, served
 from tirami.node.http.pricing import cost
 
 
@@ -48,7 +48,7 @@ async def schedule(call: Call) -> ScheduleReply:
     body: ScheduleRequest = call.body
     if body.consumer is not None and parse_node_id(body.consumer) == call.parts.key.public_key:
         raise InvalidField("a provider does not serve itself for pay; leave consumer out for own use", param="consumer")
-    card = await _ready(call, body.model_id)
+    card = await offered(call.parts, body.model_id, any_name=call.forge)
 
     def cost_of(candidate: Candidate) -> Trm:
         return candidate.cost(body.prompt_tokens, body.max_tokens)
@@ -70,7 +70,7 @@ async def schedule(call: Call) -> ScheduleReply:
 @handles("route")
 async def route(call: Call) -> RouteReply:
     query: RouteQuery = call.query
-    card, mode = await _ready(call, query.model), RouteMode(query.mode)
+    card, mode = await offered(call.parts, query.model, any_name=call.forge), RouteMode(query.mode)
     candidates = [
         candidate
         for candidate in (local_candidate(call.parts, card),)
@@ -89,14 +89,6 @@ async def route(call: Call) -> RouteReply:
         score=round(float(route_score(chosen, mode)), 6),
         mode=mode.value,
     )
-
-
-async def _ready(call: Call, model: str) -> ModelCard:
-    """Raises ``NoModel``, ``ModelNotFound``, and ``EngineFailed`` while the engine is starting again."""
-    async with serving(call.parts, model, any_name=call.forge) as engine:
-        if not engine.status().ready:
-            raise EngineFailed(f"{engine.card.name} is not ready: {engine.status().detail}", retry_after=5)
-        return engine.card
 
 
 async def _reserved(call: Call, card: ModelCard, chosen: Candidate, amount: Trm) -> ReservedTicket:

@@ -1,5 +1,7 @@
 """Kill switch, limits, approvals, denials."""
 
+from dataclasses import replace
+
 from tirami.api.schemas import (
     ApprovalEntry,
     ApprovalList,
@@ -16,9 +18,18 @@ from tirami.api.schemas import (
 )
 from tirami.core.errors import AccountNotFound, ApprovalNotFound
 from tirami.core.keys import parse_node_id
-from tirami.ledger import NODE_POLICY, Approval, Breaker, Circuit, Denial, Policy, PolicySet, Verdict
+from tirami.ledger import Approval, Breaker, Circuit, Denial, Policy, PolicySet, Verdict
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
+
+LIMITS = {
+    "max_cu_per_request": "per_request",
+    "max_cu_per_hour": "per_hour",
+    "max_cu_lifetime": "lifetime",
+    "human_approval_threshold": "approval_above",
+    "max_spends_per_minute": "per_minute",
+}
+"""Names of a policy's limits, over HTTP and in the book."""
 
 
 @handles("safety", shows_book=True)
@@ -54,9 +65,10 @@ async def safety(call: Call) -> SafetyReply:
 @handles("kill")
 async def kill(call: Call) -> KillReply:
     body: KillRequest = call.body
-    position = await call.parts.ledger.set_kill(body.activate, body.reason, body.operator)
+    operator = call.caller.noting(body.operator)
+    position = await call.parts.ledger.set_kill(body.activate, body.reason, operator)
     status = "KILL SWITCH ACTIVATED" if body.activate else "kill switch deactivated"
-    return KillReply(status=status, active=body.activate, reason=body.reason, operator=body.operator, position=position)
+    return KillReply(status=status, active=body.activate, reason=body.reason, operator=operator, position=position)
 
 
 @handles("set_policy")
@@ -66,11 +78,11 @@ async def set_policy(call: Call) -> PolicyReply:
     known = call.parts.ledger.state.settings.accounts
     if account not in known and account != call.parts.key.public_key:
         raise AccountNotFound("budgets bind accounts hosted here and the node itself", param="node_id")
-    threshold = body.human_approval_threshold
-    if account == call.parts.key.public_key and "human_approval_threshold" not in body.model_fields_set:
-        threshold = NODE_POLICY.approval_above
-    budgets = (body.max_cu_per_request, body.max_cu_per_hour, body.max_cu_lifetime)
-    policy = Policy(*budgets, threshold, body.max_spends_per_minute)
+    before = call.parts.ledger.gate.policy(account)
+    assert before is not None, "it is one of those just checked"
+    named = {LIMITS[name]: getattr(body, name) for name in body.model_fields_set if name in LIMITS}
+    policy = replace(before, **named)
+    budgets = (policy.per_request, policy.per_hour, policy.lifetime)
     await call.parts.ledger.record_facts(PolicySet(account, *budgets, policy.approval_above, policy.per_minute))
     return PolicyReply(node_id=body.node_id, policy=_entry(policy))
 
@@ -95,7 +107,8 @@ async def deny(call: Call) -> ApprovalEntry:
 async def _decided(call: Call, *, approved: bool) -> ApprovalEntry:
     body: DecisionRequest = call.body
     ledger, approval_id = call.parts.ledger, call.digest(ApprovalNotFound)
-    decision = ledger.state.settings.approvals.decision(approval_id, approved, body.operator, ledger.now())
+    operator = call.caller.noting(body.operator)
+    decision = ledger.state.settings.approvals.decision(approval_id, approved, operator, ledger.now())
     written = ledger.append([decision])
     entry = _approval(call, ledger.state.settings.approvals.by_id[approval_id])
     await written

@@ -12,7 +12,7 @@ from tirami.api.schemas import (
     TokenList,
     TokenRequest,
 )
-from tirami.core.errors import AccountNotFound, InvalidField, TokenNotFound
+from tirami.core.errors import AccountNotFound, Conflict, InvalidField, TokenNotFound
 from tirami.core.keys import parse_node_id
 from tirami.core.units import UnixMs
 from tirami.ledger import Token, TokenExpirySet, TokenIssued, TokenRevoked
@@ -20,11 +20,13 @@ from tirami.ledger.entries import Fact
 from tirami.node.http.caller import token_hash
 from tirami.node.http.handlers import Call, handles
 
+MOST = 10_000
+"""Tokens that are good at once."""
+
 
 @handles("tokens", shows_book=True)
 async def tokens(call: Call) -> TokenList:
-    now = call.parts.ledger.now()
-    live = [token for token in call.parts.ledger.state.settings.tokens.values() if not token.expired(now)]
+    live = _live(call)
     return TokenList(total=len(live), tokens=[TokenEntry(**_shown(token)) for token in live])
 
 
@@ -71,12 +73,21 @@ async def rotate_token(call: Call) -> IssuedToken:
     return await _issue(call, old.account, Scope.parse(old.scope), body.ttl_secs, label, expiry)
 
 
-async def _issue(call: Call, account: bytes, scope: Scope, ttl_secs: int, label: str, *also: Fact) -> IssuedToken:
+async def _issue(
+    call: Call, account: bytes, scope: Scope, ttl_secs: int | None, label: str, *also: Fact
+) -> IssuedToken:
     raw, now = secrets.token_hex(32), call.parts.ledger.now()
-    expires = UnixMs(now + 1000 * ttl_secs if ttl_secs else 0)
+    if len(_live(call)) >= MOST:
+        raise Conflict(f"there are {MOST} tokens already; revoke some first")
+    expires = UnixMs(0 if ttl_secs is None else now + 1000 * ttl_secs)
     fact = TokenIssued(token_hash(raw), account, scope.wire, now, expires, label)
     await call.parts.ledger.record_facts(*also, fact)
     return IssuedToken(token=raw, **_shown(call.parts.ledger.state.settings.tokens[fact.hash]))
+
+
+def _live(call: Call) -> list[Token]:
+    now = call.parts.ledger.now()
+    return [token for token in call.parts.ledger.state.settings.tokens.values() if not token.expired(now)]
 
 
 def _shown(token: Token) -> dict[str, object]:

@@ -119,6 +119,10 @@ class ChatNarrator:
             return self._before[index] + text + b'},"logprobs":' + told + b',"finish_reason":null}]}\n\n'
         return self._before[index] + text + b'},"logprobs":null,"finish_reason":null}]}\n\n'
 
+    def held(self, index: int) -> int:
+        reader = self._readers[index]
+        return 0 if reader is None else reader.held
+
     def closing(self, index: int) -> bytes:
         reader = self._readers[index]
         return b"" if reader is None else self._told(index, reader.finish())

@@ -82,6 +82,9 @@ class CompletionNarrator:
         self._offsets[index] += len(chunk.text)
         return self._chunk(index, chunk.text, None, logprobs)
 
+    def held(self, index: int) -> int:
+        return 0
+
     def closing(self, index: int) -> bytes:
         return b""
 
@@ -136,6 +139,9 @@ class LegacyNarrator:
     def piece(self, index: int, chunk: Chunk) -> bytes:
         lines = chunk.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         return b"".join(b"data: " + line.encode() + b"\n" for line in lines) + b"\n"
+
+    def held(self, index: int) -> int:
+        return 0
 
     def closing(self, index: int) -> bytes:
         return b""

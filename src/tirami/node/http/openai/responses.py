@@ -168,6 +168,9 @@ class ResponseNarrator:
     def piece(self, index: int, chunk: Chunk) -> bytes:
         return b"".join(self._told(delta) for delta in _deltas(self._reader, chunk.text))
 
+    def held(self, index: int) -> int:
+        return 0 if self._reader is None else self._reader.held
+
     def closing(self, index: int) -> bytes:
         if self._reader is None:
             return b"" if self._output.items else self._told(TextDelta(""))

@@ -26,6 +26,9 @@ class Narrator(Protocol):
 
     def piece(self, index: int, chunk: Chunk) -> bytes: ...
 
+    def held(self, index: int) -> int:
+        """Characters at the end of a choice so far that are kept back, to be told with a later piece or at the end."""
+
     def closing(self, index: int) -> bytes:
         """After the last chunk of a choice, before anything is settled."""
 
@@ -82,8 +85,10 @@ class EventStream(Response):
             event = narrator.piece(index, chunk)
             if event and not await choice.hand_over(put(send, _part(event))):
                 return
-        if closing := narrator.closing(index):
-            await choice.hand_over(put(send, _part(closing)))
+            choice.withhold(narrator.held(index))
+        closing = narrator.closing(index)
+        if choice.interrupted is None and (not closing or await choice.hand_over(put(send, _part(closing)))):
+            choice.deliver()
 
 
 def _part(body: bytes, *, more: bool = True) -> Message:
