@@ -50,6 +50,12 @@
      │   └─ ModelDigestMismatch      503 model_digest_mismatch
      ├─ StorageError
      │   └─ StorageUnavailable       503 storage_unavailable
+     ├─ MeshError                    another node, or the way to it
+     │   ├─ PeerUnreachable          503 peer_unreachable
+     │   ├─ ConnectionLost           503 connection_lost
+     │   ├─ StreamEnded              503 stream_ended
+     │   ├─ WireError                502 wire_error
+     │   └─ NoCommonVersion          502 no_common_version
      ├─ StartError                   the node does not start
      │   ├─ KeyFileError, KeystoreError, ConfigError, NetworkFileError
      │   ├─ DataDirLocked, PortTaken, PublicBindRefused
@@ -338,6 +344,47 @@ class StorageError(TiramiError):
 
 class StorageUnavailable(StorageError):
     code = "storage_unavailable"
+
+
+class MeshError(TiramiError):
+    """Another node, or the way to it, failed this one."""
+
+    code = "mesh_error"
+    status = 503
+
+
+class PeerUnreachable(MeshError):
+    """No connection to this peer came about: nobody answers there, or not with that key."""
+
+    code = "peer_unreachable"
+    default_retry_after = 5
+
+
+class ConnectionLost(MeshError):
+    """A connection, or one stream of it, broke off; what was under way on it did not end."""
+
+    code = "connection_lost"
+    default_retry_after = 5
+
+
+class StreamEnded(MeshError):
+    """The peer finished its side, in order; the regular end of whoever reads a stream to its end."""
+
+    code = "stream_ended"
+
+
+class WireError(MeshError):
+    """A peer spoke nonsense: an unknown or oversized frame, or a body that is not what its type says."""
+
+    code = "wire_error"
+    status = 502
+
+
+class NoCommonVersion(MeshError):
+    """The peer is there and speaks no version of the protocol that this node speaks."""
+
+    code = "no_common_version"
+    status = 502
 
 
 class StartError(TiramiError):

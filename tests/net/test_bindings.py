@@ -1,0 +1,83 @@
+"""The repair of iroh's byte writer: it works, it is needed still, and it keeps off what it does not know."""
+
+import inspect
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+
+import iroh.iroh_ffi as bindings
+import pytest
+
+from tirami.net import bindings as repairs
+from tirami.net import iroh as mesh  # repairs on import
+
+
+def test_upstream_still_writes_byte_by_byte() -> None:
+    """When this fails, upstream has changed its writer: measure it, and drop ``tirami.net.bindings`` if it is fast."""
+    loop = "with self._reserve(len(value)):\n            for i, byte in enumerate(value):"
+    assert f"    def write(self, value):\n        {loop}" in inspect.getsource(bindings)
+    assert repairs.writes_bytewise(fresh())
+
+
+def test_the_writer_is_repaired_once() -> None:
+    assert mesh.READ_CHUNK
+    assert bindings._UniffiRustBufferBuilder.write is repairs._write
+    assert repairs.repair(bindings) is False
+    assert bindings._UniffiRustBufferBuilder.write is repairs._write
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 100_000])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_what_is_written_is_what_arrives(size: int, kind: type) -> None:
+    data = bytes(number % 251 for number in range(size))
+    with bindings._UniffiRustBuffer.alloc_with_builder() as builder:
+        builder.write_u8(7)
+        builder.write(kind(data))
+        builder.write(kind(b"end"))
+        buffer = builder.finalize()
+    with buffer.consume_with_stream() as stream:
+        assert stream.read_u8() == 7
+        assert stream.read(size) == data
+        assert stream.read(3) == b"end"
+
+
+def fresh() -> ModuleType:
+    """The shipped classes, executed anew without the library behind them."""
+    source = inspect.getsource(bindings._UniffiRustBufferBuilder)
+    module = ModuleType("shipped")
+    namespace = {"contextlib": bindings.contextlib, "struct": bindings.struct}
+    exec(source, namespace)
+    module.__dict__.update(
+        _UniffiRustBufferBuilder=namespace["_UniffiRustBufferBuilder"], _UniffiRustBuffer=bindings._UniffiRustBuffer
+    )
+    return module
+
+
+def test_the_shipped_class_is_recognised_and_replaced() -> None:
+    module = fresh()
+    assert repairs.repair(module) is True
+    assert module._UniffiRustBufferBuilder.write is repairs._write
+    assert repairs.repair(module) is False
+
+
+def test_an_unknown_writer_or_layout_is_left_alone() -> None:
+    class Better:
+        def _reserve(self, size: int) -> None: ...
+
+        def write(self, value: bytes) -> None:
+            self.buffer = value
+
+    shipped = fresh()._UniffiRustBufferBuilder
+    other_layout = SimpleNamespace(_fields_=[("data", int), ("len", int), ("capacity", int)])
+    for builder, buffer in ((Better, bindings._UniffiRustBuffer), (shipped, other_layout), (None, None)):
+        module = ModuleType("other")
+        module.__dict__.update(_UniffiRustBufferBuilder=builder, _UniffiRustBuffer=buffer)
+        before = getattr(builder, "write", None)
+        assert repairs.repair(module) is False
+        assert getattr(builder, "write", None) is before
+    assert repairs.repair(ModuleType("empty")) is False
+
+
+def test_a_node_without_a_mesh_does_not_load_the_library() -> None:
+    program = "import sys, tirami.net, tirami.testing, tirami.cli; sys.exit('iroh' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
