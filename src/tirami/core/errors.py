@@ -41,6 +41,7 @@
      │   └─ KillSwitchActive         423 kill_switch_active
      ├─ LimitError                   later, perhaps
      │   ├─ RateLimited              429 rate_limited
+     │   ├─ UnwitnessedLimit         429 unwitnessed_limit
      │   └─ QueueFull                429 queue_full
      ├─ Conflict                     409 conflict
      ├─ EngineError                  inference failed
@@ -55,6 +56,8 @@
      │   ├─ ConnectionLost           503 connection_lost
      │   ├─ StreamEnded              503 stream_ended
      │   ├─ WireError                502 wire_error
+     │   ├─ BadQuote                 502 bad_quote
+     │   ├─ PeerRefused              503 peer_refused
      │   └─ NoCommonVersion          502 no_common_version
      ├─ StartError                   the node does not start
      │   ├─ KeyFileError, KeystoreError, ConfigError, NetworkFileError
@@ -304,6 +307,12 @@ class RateLimited(LimitError):
     pass
 
 
+class UnwitnessedLimit(LimitError):
+    """One payer and one provider trade at most U a day without witnesses (PROTOCOL B6)."""
+
+    code = "unwitnessed_limit"
+
+
 class QueueFull(LimitError):
     code = "queue_full"
 
@@ -378,6 +387,19 @@ class WireError(MeshError):
 
     code = "wire_error"
     status = 502
+
+
+class BadQuote(MeshError):
+    """A provider offered something else than it was asked for; ``param`` is the field."""
+
+    code = "bad_quote"
+    status = 502
+
+
+class PeerRefused(MeshError):
+    """A peer said no; ``refused`` is the code it gave."""
+
+    code = "peer_refused"
 
 
 class NoCommonVersion(MeshError):

@@ -375,7 +375,8 @@ class Ledger:
         """
         hold = self._session(hold_id)
         if hold.provider not in (b"", self._node.public_key):
-            return await self._owe(hold, reason)
+            await self._owe(hold, reason)
+            return None
         before = hold.vouched
         last = before if sign is None else self._signed_total(hold_id, sign)
         if last is None:
@@ -391,7 +392,7 @@ class Ledger:
         return admitted
 
     async def _owe(self, hold: OpenHold, reason: str) -> None:
-        """A session at another node ends at its last voucher: what is not vouched for is free, the rest is owed (B7)."""
+        """A session at another node ends at its last voucher: what has no voucher is free, the rest is owed (B7)."""
         hold_id, vouched = hold.opened.id, hold.vouched
         await self.append([HoldOwed(hold_id, vouched.amount) if vouched else HoldReleased(hold_id, reason)])
 

@@ -1,4 +1,4 @@
-"""What this node earns from payers elsewhere: their acceptance checked, their vouchers kept, the last one countersigned.
+"""What this node earns from payers elsewhere: acceptances checked, vouchers kept, the last one countersigned.
 
 Each step is checked against what this node itself offered, and is on disk before anything is served on the strength of
 it (PROTOCOL B7). Nothing here is a debit of this node; opening a claim is refused while its kill switch is thrown
@@ -8,7 +8,7 @@ it (PROTOCOL B7). Nothing here is a debit of this node; opening a claim is refus
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from tirami.core.errors import InsufficientFunds, InvalidProof, InvalidSignature, LimitReached, StorageUnavailable
+from tirami.core.errors import InsufficientFunds, InvalidProof, InvalidSignature, StorageUnavailable, UnwitnessedLimit
 from tirami.core.keys import PublicKey, Signature, Signer, sha256, verify
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
@@ -42,7 +42,7 @@ class Receivables:
             InvalidProof, InvalidSignature, NonCanonical: the acceptance is not one of this quote.
             SpendDenied: this node's own switches.
             InsufficientFunds: the payer's funding, as this book knows it, does not cover all it says it has promised.
-            LimitReached: more than U a day of one payer without witnesses (B6).
+            UnwitnessedLimit: more than U a day of one payer without witnesses (B6).
         """
         ledger = self._ledger
         ledger.gate.check_open()
@@ -160,6 +160,6 @@ class Receivables:
             )
         daily = ledger.network.parameters.unwitnessed_daily_limit
         if claims.within_day(payer, now) + acceptance.ceiling > daily:
-            raise LimitReached(
+            raise UnwitnessedLimit(
                 f"one payer and one provider trade at most {daily} TRM a day without witnesses", limit=daily
             )

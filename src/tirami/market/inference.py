@@ -6,7 +6,7 @@ loop; ``execute`` streams and vouches; settling turns the last voucher into a tr
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,18 +23,19 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.uninterrupted import uninterrupted
-from tirami.core.units import MICRO, MicroTrm, Trm
-from tirami.infer import Engine, FinishReason, ModelCard, Prompt, Sampling
-from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Price
+from tirami.core.units import MicroTrm, Trm
+from tirami.infer import Engine, FinishReason, Generation, ModelCard, Prompt, Sampling
+from tirami.ledger import Heads, HoldOpened, Ledger, Payer, Price
+from tirami.market.counterparts import Offered
 from tirami.market.load import Load
 from tirami.market.meter import Meter, Unmetered
+from tirami.market.quoting import Parties, accept, hold, quote
 from tirami.market.reservations import Reservation, Reservations
 from tirami.market.session import MeteredSession
-from tirami.market.tickets import Ticket, TicketOffice, Work
-from tirami.proto import Acceptance, Quote, amount_due, prompt_hash, session_secret, signed
+from tirami.market.tickets import Ticket, TicketOffice
+from tirami.proto import Quote, SignedBody, amount_due, prompt_hash, session_secret, signed
 
 DEFAULT_MAX_TOKENS = 1024
-QUOTE_LIFETIME_MS = 30_000
 STOPPING_S = 10
 """Seconds after which a node that is stopping may be back."""
 LEAVING_S = 5
@@ -65,6 +66,13 @@ class Order:
     vectors: Sequence[Prompt] = ()
     ticket: bytes | None = None
     """Id of a reservation to use: its price and its funds."""
+    offered: Offered | None = None
+    """Another node's quote: then it serves, at its price, and ``engine`` is not asked."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The model that answers."""
+        return self.offered.card if self.offered else self.engine.card
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +103,12 @@ class _Offer:
             return msgspec.json.encode({"vectors": [prompt.count for prompt in self.order.vectors]})
         return self.order.sampling.shaping.canonical()
 
-    @property
-    def work(self) -> Work:
-        engine, order = self.order.engine, self.order
-        if order.vectors:
-            return partial(engine.embed, order.vectors)
-        return partial(engine.generate, order.prompt, order.sampling)
+
+def _accepted(order: Order, offered: Quote) -> _Offer:
+    """Another node's quote is taken as it stands: it was checked against what was asked."""
+    price = Price(MicroTrm(offered.price_in), MicroTrm(offered.price_out))
+    ceiling = amount_due(offered.price_in, offered.price_out, offered.prompt_tokens, offered.max_tokens)
+    return _Offer(replace(order, sampling=replace(order.sampling, max_tokens=offered.max_tokens)), price, ceiling, 0)
 
 
 class InferenceMarket:
@@ -130,7 +138,7 @@ class InferenceMarket:
 
         Raises ``ContextLengthExceeded``.
         """
-        price = self.load.price(order.engine.card.active_parameters)
+        price = self.load.price(order.card.active_parameters)
         most, prompt = self._most_tokens(order, price, 1), order.prompt.count
         ceiling = amount_due(price.prompt, price.completion, prompt, most)
         denied = self._ledger.gate.foreseen(order.payer.key, ceiling)
@@ -183,8 +191,10 @@ class InferenceMarket:
         return tickets
 
     def _offer(self, order: Order, among: int) -> "_Offer":
+        if order.offered is not None:
+            return _accepted(order, order.offered.quote)
         kept = self._reservation(order)
-        price = kept.price if kept else self.load.price(order.engine.card.active_parameters)
+        price = kept.price if kept else self.load.price(order.card.active_parameters)
         reserved = kept.held if kept else 0
         if order.vectors:
             price = Price(price.prompt, MicroTrm(0))
@@ -250,12 +260,12 @@ class InferenceMarket:
     def _reservation(self, order: Order) -> Reservation | None:
         if order.ticket is None:
             return None
-        return self.reservations.use(order.ticket, order.payer, order.engine.card.digest)
+        return self.reservations.use(order.ticket, order.payer, order.card.digest)
 
     def _most_tokens(self, order: Order, price: Price, among: int, reserved: int = 0) -> int:
         if order.vectors:
             return len(order.vectors)
-        context, prompt = order.engine.card.context_length, order.prompt
+        context, prompt = order.card.context_length, order.prompt
         room = context - prompt.count if prompt.exact else context
         if room < 1:
             raise ContextLengthExceeded(
@@ -280,79 +290,50 @@ class InferenceMarket:
 
     def _sign(self, offer: _Offer) -> tuple[HoldOpened, Ticket]:
         """Quote by the provider, acceptance by the payer: the same two records a mesh session starts with."""
-        order, price, ceiling = offer.order, offer.price, offer.ceiling
-        ledger, payer, card, now = self._ledger, order.payer, order.engine.card, self._ledger.now()
+        order, ledger, payer = offer.order, self._ledger, offer.order.payer
         drawn = self._random(96)  # one draw: the system call costs more than the bytes
-        secret = session_secret(drawn[:32], drawn[32:64])
-        published = self._heads.published
-        sampling = order.sampling
-        quote = Quote(
-            network=ledger.network.id,
-            scope=payer.scope,
-            provider=self._node.public_key,
-            payer=payer.key,
-            nonce=drawn[64:80],
-            model_digest=card.digest,
-            tokenizer_digest=card.tokenizer_digest,
-            prompt_tokens=order.prompt.count,
-            prompt_hash=prompt_hash(secret, order.prompt.tokens, order.prompt.text, offer.shaping),
-            max_tokens=sampling.max_tokens,
-            seed=sampling.seed,
-            temperature_ppm=round(sampling.temperature * MICRO),
-            top_p_ppm=round(sampling.top_p * MICRO),
-            top_k=sampling.top_k,
-            price_in=price.prompt,
-            price_out=price.completion,
-            lifetime_ms=QUOTE_LIFETIME_MS,
-            log_size=published.head.size if published else 0,
-            log_root=published.head.root if published else bytes(32),
-            at_ms=now,
-        )
-        offered = signed(quote, self._node)
-        books = ledger.books(payer.key)
-        acceptance = Acceptance(
-            network=ledger.network.id,
-            scope=payer.scope,
-            payer=payer.key,
-            provider=self._node.public_key,
-            incarnation=ledger.state.holds.incarnation,
-            number=ledger.state.holds.next_number(payer.key),
-            settled=books.settled,
-            open=books.open_list(),
-            quote_hash=offered.record_id,
-            ceiling=ceiling,
-            at_ms=now,
-        )
-        accepted = signed(acceptance, payer.signer)
-        hold = HoldOpened(
-            id=drawn[80:],
-            account=payer.key,
-            scope=payer.scope,
-            incarnation=acceptance.incarnation,
-            number=acceptance.number,
-            ceiling=ceiling,
-            purpose="inference",
-            expires_ms=now + HOLD_LIFETIME_MS,
-            request_id=order.request_id,
-            acceptance=accepted.body,
-            acceptance_signature=accepted.signature,
-            quote=offered.body,
-            quote_signature=offered.signature,
-        )
+        offered = order.offered or self._own_offer(offer, drawn)
+        acceptance, accepted = accept(ledger, payer, offered.quote.provider, offered.record_id, offer.ceiling)
+        opened = hold(drawn[80:], acceptance, accepted, offered.signed, order.request_id, ledger.now())
         ticket = Ticket(
-            hold_id=hold.id,
+            hold_id=opened.id,
             payer=payer,
-            provider=self._node.public_key,
-            engine=order.engine,
+            provider=PublicKey(offered.quote.provider),
+            card=order.card,
             prompt=order.prompt,
-            sampling=sampling,
-            work=offer.work,
-            price=price,
-            ceiling=ceiling,
+            sampling=order.sampling,
+            work=partial(offered.work, acceptance, accepted),
+            price=offer.price,
+            ceiling=offer.ceiling,
             quote_hash=offered.record_id,
             acceptance_hash=accepted.record_id,
             acceptance=acceptance,
-            secret=secret,
+            secret=offered.secret,
             request_id=order.request_id,
+            counterpart=offered.counterpart,
         )
-        return hold, ticket
+        return opened, ticket
+
+    def _own_offer(self, offer: _Offer, drawn: bytes) -> Offered:
+        """This node's own quote, signed."""
+        order, engine = offer.order, offer.order.engine
+        secret = session_secret(drawn[:32], drawn[32:64])
+        hashed = prompt_hash(secret, order.prompt.tokens, order.prompt.text, offer.shaping)
+        parties = Parties(self._node.public_key, order.payer.key, order.payer.scope)
+        record = quote(
+            self._ledger,
+            self._heads,
+            parties,
+            order.card,
+            order.prompt.count,
+            hashed,
+            order.sampling,
+            offer.price,
+            drawn[64:80],
+        )
+        own = signed(record, self._node)
+
+        def work(*_: object) -> AbstractAsyncContextManager[Generation]:
+            return engine.embed(order.vectors) if order.vectors else engine.generate(order.prompt, order.sampling)
+
+        return Offered(record, SignedBody(own.body, own.signature), own.record_id, secret, order.card, work, None)

@@ -8,19 +8,20 @@ countersigned into a trade.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
 import structlog
 
-from tirami.core.errors import EngineError, KillSwitchActive, SpendDenied, TiramiError
+from tirami.core.errors import EngineError, InvalidSignature, KillSwitchActive, SpendDenied, TiramiError
 from tirami.core.keys import Digest
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
-from tirami.ledger import Ledger
+from tirami.ledger import Admitted, Ledger
+from tirami.market.counterparts import Counterpart
 from tirami.market.meter import Meter
 from tirami.market.tickets import Ticket
 from tirami.proto import RunningHash, Signed, Trade, amount_due, signed
@@ -67,6 +68,7 @@ class MeteredSession:
         self._meter = meter
         self._ticket = ticket
         self._running = running
+        self._counterpart = ticket.counterpart
         self._window = ledger.network.parameters.voucher_tokens
         self._streamed = streamed
         self._context: AbstractAsyncContextManager[Generation] | None = None
@@ -78,6 +80,8 @@ class MeteredSession:
         """Yielded, not yet known to be delivered."""
         self._delivered = TokenCount(0)
         self._vouched = TokenCount(0)
+        self._voucher: Signed | None = None
+        """The last one signed."""
         self._hash = RunningHash(ticket.secret)
         self._waiting: asyncio.Task[object] | None = None
         self._interrupted: FinishReason | None = None
@@ -150,14 +154,13 @@ class MeteredSession:
     async def __anext__(self) -> Chunk:
         if self._streamed:
             self.deliver(self.withheld)
+        if self._counterpart is not None and not await self._pay_ahead(self._counterpart):
+            raise StopAsyncIteration
         chunk = await self._pull()
         if chunk is None:
             raise StopAsyncIteration
         if self._streamed and chunk.count - self._vouched > self._window and self._delivered > self._vouched:
-            try:
-                await self._vouch()
-            except KillSwitchActive:
-                self.interrupt(FinishReason.KILLED)
+            await self._vouch_or_stop()
             if self._interrupted:
                 raise StopAsyncIteration
         self._pending.append(chunk)
@@ -211,9 +214,8 @@ class MeteredSession:
         began = time.perf_counter()
         reason, reading = self._interrupted or self._reason or FinishReason.STOP, self.reading()
         denied: SpendDenied | None = None
-        unsigned = self._sign if self._delivered > self._vouched else None
         try:
-            admitted = await self._ledger.end_session(self.hold_id, reason.value, unsigned)
+            admitted = await self._end(reason)
         except SpendDenied as error:
             denied = error
             reason = FinishReason.KILLED if isinstance(error, KillSwitchActive) else FinishReason.FAILED
@@ -225,8 +227,35 @@ class MeteredSession:
             assert isinstance(trade, Trade)
             settlement = Settlement(reason, reading, trade, admitted.record_id, denied)
         self._log(settlement)
-        self._meter.settled(self._ticket.engine.card.name, reason, reading, time.perf_counter() - began)
+        self._meter.settled(self._ticket.card.name, reason, reading, time.perf_counter() - began)
         return settlement
+
+    async def _end(self, reason: FinishReason) -> Admitted | None:
+        """Sign for the rest and have the trade; of another node, which may be silent, perhaps only what it is owed."""
+        unsigned = self._delivered > self._vouched
+        counterpart, ledger = self._counterpart, self._ledger
+        if counterpart is None:
+            return await ledger.end_session(self.hold_id, reason.value, self._sign if unsigned else None)
+        if unsigned and not counterpart.gone:
+            await self._vouch()
+        if self._voucher is not None and not counterpart.gone:
+            signature = await counterpart.countersigned(self._voucher.record_id)
+            if signature is not None:
+                with suppress(InvalidSignature):  # then it is none, and what was vouched for stays owed
+                    return await ledger.capture(self.hold_id, signature)
+        return await ledger.end_session(self.hold_id, reason.value)
+
+    async def _pay_ahead(self, provider: Counterpart) -> bool:
+        """Keep vouchers half a window behind what arrived, so that the provider never waits; whether to go on."""
+        if not provider.gone and self._delivered - self._vouched >= max(1, provider.window // 2):
+            await self._vouch_or_stop()
+        return self._interrupted is None
+
+    async def _vouch_or_stop(self) -> None:
+        try:
+            await self._vouch()
+        except KillSwitchActive:
+            self.interrupt(FinishReason.KILLED)
 
     async def _pull(self) -> Chunk | None:
         """The engine's next chunk; ``None`` at the end of the answer or when the session was interrupted."""
@@ -252,19 +281,23 @@ class MeteredSession:
 
     async def _vouch(self) -> None:
         """The payer signs the running total of what was delivered; await it before anything more is delivered."""
+        delivered = self._delivered
         await self._ledger.vouch(self.hold_id, self._sign)
-        self._vouched = self._delivered
+        self._vouched = delivered
+        if self._counterpart is not None and self._voucher is not None:
+            await self._counterpart.pay(self._voucher)
 
     def _sign(self) -> tuple[Trm, Signed]:
         trade = self._trade()
-        return Trm(trade.amount), signed(trade, self._ticket.payer.signer)
+        self._voucher = signed(trade, self._ticket.payer.signer)
+        return Trm(trade.amount), self._voucher
 
     def _left(self) -> None:
         self._running.discard(self)
         self.ended.set()
 
     def _trade(self) -> Trade:
-        ticket, card = self._ticket, self._ticket.engine.card
+        ticket, card = self._ticket, self._ticket.card
         prompt_tokens = min(self.reading().prompt_tokens, ticket.prompt.count)
         return Trade(
             network=ticket.acceptance.network,
@@ -293,7 +326,7 @@ class MeteredSession:
         _log.info(
             "generated",
             request_id=request_id,
-            model=self._ticket.engine.card.name,
+            model=self._ticket.card.name,
             reason=settlement.reason.value,
             prompt_tokens=reading.prompt_tokens,
             completion_tokens=reading.completion_tokens,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from tirami.core.errors import Conflict
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
-from tirami.infer import Engine, Generation, Prompt, Sampling
+from tirami.infer import Generation, ModelCard, Prompt, Sampling
 from tirami.ledger import Payer, Price
+from tirami.market.counterparts import Counterpart
 from tirami.proto import Acceptance
 
 Work = Callable[[], AbstractAsyncContextManager[Generation]]
@@ -27,12 +28,13 @@ class Ticket:
         work: what the engine is to do.
         secret: start of the running hash (PROTOCOL B12); never stored.
         request_id: the id that runs through HTTP, engine and journal.
+        counterpart: the provider, where it is another node.
     """
 
     hold_id: bytes
     payer: Payer
     provider: PublicKey
-    engine: Engine
+    card: ModelCard
     prompt: Prompt
     sampling: Sampling
     work: Work
@@ -43,6 +45,7 @@ class Ticket:
     acceptance: Acceptance
     secret: bytes
     request_id: str
+    counterpart: Counterpart | None = None
 
 
 class TicketOffice:

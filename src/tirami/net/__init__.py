@@ -4,7 +4,7 @@
 """
 
 from tirami.net.address import HostPort, PeerAddress
-from tirami.net.frames import FRAME_S, OPTIONAL, OPTIONAL_LIMIT, FrameReader, FrameWriter, Message, Registry, registry
+from tirami.net.frames import FRAME_S, OPTIONAL, OPTIONAL_LIMIT, FrameReader, FrameWriter, Registry, registry
 from tirami.net.transport import ALPN, MAX_REASON, Connection, Endpoint, Stream
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "FrameReader",
     "FrameWriter",
     "HostPort",
-    "Message",
     "PeerAddress",
     "Registry",
     "Stream",

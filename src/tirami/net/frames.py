@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct as Layout
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
 from tirami.core.errors import ConnectionLost, StreamEnded, WireError
 from tirami.net.packed import check_outline
 from tirami.net.transport import Stream
+from tirami.proto import Message
 
 _HEADER = Layout(">HI")
 OPTIONAL = 0x8000
@@ -27,18 +28,6 @@ OPTIONAL_LIMIT = 64 * 1024
 """Bytes of a body that is skipped."""
 FRAME_S = 10.0
 """Seconds from the first byte of a frame to its last."""
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True):
-    """Base of everything said between nodes: fields in order of declaration, later versions only append.
-
-    Attributes:
-        TYPE: number on the wire, 1 … 65535, never reused.
-        LIMIT: greatest body, bytes.
-    """
-
-    TYPE: ClassVar[int]
-    LIMIT: ClassVar[int]
 
 
 Registry = Mapping[int, type[Message]]

@@ -31,7 +31,12 @@ VERSION = 1
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """Base of everything on the wire."""
+    """Base of everything said between nodes: fields in order of declaration, later versions only append.
+
+    Attributes:
+        TYPE: number on the wire, 1 … 65535, never reused.
+        LIMIT: greatest body, bytes.
+    """
 
     TYPE: ClassVar[int] = 0
     LIMIT: ClassVar[int] = 4 * KIB
@@ -44,7 +49,7 @@ class SignedBody(msgspec.Struct, frozen=True, array_like=True):
     signature: Bytes64
 
 
-# --- the connection ------------------------------------------------------------------------------------------------------
+# --- the connection --------------------------------------------------------------------------------------------------
 
 
 class Hello(Message, frozen=True):
@@ -109,7 +114,7 @@ class Leaving(Message, frozen=True):
     reason: Label
 
 
-# --- records everywhere (B16) ----------------------------------------------------------------------------------------------
+# --- records everywhere (B16) ----------------------------------------------------------------------------------------
 
 
 class Records(Message, frozen=True):
@@ -168,7 +173,7 @@ class FraudFound(Message, frozen=True):
     proof: Annotated[bytes, msgspec.Meta(max_length=250 * KIB)]
 
 
-# --- the market --------------------------------------------------------------------------------------------------------------
+# --- the market ------------------------------------------------------------------------------------------------------
 
 
 class SignalSeen(Message, frozen=True):
@@ -204,7 +209,7 @@ class RotationSeen(Message, frozen=True):
     rotation: SignedBody
 
 
-# --- one answer (ARCHITECTURE §5) ----------------------------------------------------------------------------------------------
+# --- one answer (ARCHITECTURE §5) ------------------------------------------------------------------------------------
 
 
 class Ask(Message, frozen=True):
@@ -240,6 +245,18 @@ class Ask(Message, frozen=True):
     max_price_out: U64
 
 
+class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
+    """What the FLOP formula needs, and what people want to read. Money depends on none of it."""
+
+    name: Annotated[str, msgspec.Meta(max_length=256)]
+    context_length: U32
+    parameters: U64
+    active_parameters: U64
+    layers: U32
+    hidden: U32
+    quantization: Label
+
+
 class Offer(Message, frozen=True):
     """The provider's signed quote, with its half of the secret, and the highest debit it has seen of the payer (B9)."""
 
@@ -247,6 +264,7 @@ class Offer(Message, frozen=True):
 
     quote: SignedBody
     nonce: Bytes32
+    model: ModelFacts
     seen_incarnation: U64
     seen_number: U64
 
@@ -323,7 +341,7 @@ class Working(Message, frozen=True):
     prompt_tokens: U64
 
 
-# --- the tokenizer block (B10) ---------------------------------------------------------------------------------------------------
+# --- the tokenizer block (B10) ---------------------------------------------------------------------------------------
 
 
 class BlockWanted(Message, frozen=True):
@@ -353,7 +371,7 @@ class BlockPart(Message, frozen=True):
     data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=BLOCK_PART)]
 
 
-# --- finding each other --------------------------------------------------------------------------------------------------------------
+# --- finding each other ----------------------------------------------------------------------------------------------
 
 
 class PeerSeen(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,7 @@
+"""One answer between two nodes: quote, acceptance, chunks and vouchers, settlement (ARCHITECTURE §5)."""
+
+from tirami.net.session.consumer import Purchase, Wanted, purchase
+from tirami.net.session.provider import Desk, Provider, Terms
+from tirami.net.session.terms import ASKS, IDLE_S, SESSION_S
+
+__all__ = ["ASKS", "IDLE_S", "SESSION_S", "Desk", "Provider", "Purchase", "Terms", "Wanted", "purchase"]

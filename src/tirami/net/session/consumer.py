@@ -1,0 +1,349 @@
+"""The payer's side of one session: ask, check the quote, check every piece, and only then sign (PROTOCOL B10–B12).
+
+The provider is believed in nothing: ids are decoded here and compared with the text that came, the running hash is
+computed here, tokens are counted here. What does not agree ends the session, and what was checked before is paid.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from tirami.core.errors import (
+    BadQuote,
+    ConnectionLost,
+    EngineFailed,
+    MeshError,
+    PeerRefused,
+    StreamEnded,
+    WireError,
+)
+from tirami.core.keys import Digest, PublicKey, Signature, sha256, verify
+from tirami.core.units import MICRO, Flop, TokenCount
+from tirami.infer import Chunk, CountedBy, FinishReason, ModelCard, Prompt, Reading, Sampling, flop
+from tirami.ledger import Price
+from tirami.market.counterparts import Offered
+from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.terms import COUNT_TOLERANCE, IDLE_S, TO_CONSUMER, window
+from tirami.net.transport import Stream
+from tirami.proto import (
+    Accept,
+    Acceptance,
+    Ask,
+    Cancel,
+    Finish,
+    Message,
+    NetworkFile,
+    Offer,
+    Payment,
+    Piece,
+    Quote,
+    Refused,
+    RunningHash,
+    Settled,
+    Signed,
+    SignedBody,
+    Working,
+    decode,
+    prompt_hash,
+    session_secret,
+)
+
+QUOTE_LATE_MS = 120_000
+"""How far a quote's time may lie from ours."""
+
+
+class Checker(Protocol):
+    """What an answer is checked with; made from the tokenizer block the quote names."""
+
+    def decode(self, ids: tuple[int, ...]) -> bytes:
+        """The bytes these tokens stand for. Raises ``TokenizerError``."""
+
+    def feed(self, data: bytes) -> int:
+        """Canonical tokens of all text so far, this included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a payer wants from one provider.
+
+    Attributes:
+        provider: whose key must sign the quote.
+        prompt: rendered and cut by the payer.
+        most: the price above which it is not wanted.
+    """
+
+    network: NetworkFile
+    provider: PublicKey
+    payer: PublicKey
+    model_digest: Digest
+    tokenizer_digest: Digest
+    prompt: Prompt
+    sampling: Sampling
+    most: Price
+    request_id: str
+
+
+async def purchase(
+    stream: Stream, wanted: Wanted, checker: Checker, random: Callable[[int], bytes], now_ms: int
+) -> "Purchase":
+    """Ask for a quote and check it. Nothing is promised yet.
+
+    Raises ``PeerRefused`` with the provider's own reason, ``BadQuote`` naming the field, ``ConnectionLost``.
+    """
+    nonce = random(32)
+    how = wanted.sampling
+    ask = Ask(
+        request_id=wanted.request_id,
+        payer=wanted.payer,
+        model_digest=wanted.model_digest,
+        prompt=wanted.prompt.tokens,
+        max_tokens=how.max_tokens,
+        seed=how.seed,
+        temperature_ppm=round(how.temperature * MICRO),
+        top_p_ppm=round(how.top_p * MICRO),
+        top_k=how.top_k,
+        shaping=how.shaping.canonical(),
+        nonce=nonce,
+        max_price_in=wanted.most.prompt,
+        max_price_out=wanted.most.completion,
+    )
+    reader, writer = FrameReader(stream, TO_CONSUMER), FrameWriter(stream)
+    try:
+        await writer.write(ask)
+        offer = await _next(reader)
+        if not isinstance(offer, Offer):
+            raise WireError(f"an Offer answers an Ask, not a {type(offer).__name__}")
+        secret = session_secret(nonce, offer.nonce)
+        quote = _checked(wanted, ask, offer, secret, now_ms)
+    except BaseException:
+        await stream.reset()
+        raise
+    return Purchase(stream, reader, writer, wanted, offer, quote, secret, checker)
+
+
+class Purchase:
+    """A quote at hand. :attr:`offered` goes into an order; leaving its work, or :meth:`close`, ends the stream."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        reader: FrameReader,
+        writer: FrameWriter,
+        wanted: Wanted,
+        offer: Offer,
+        quote: Quote,
+        secret: bytes,
+        checker: Checker,
+    ) -> None:
+        self._stream, self._reader, self._writer = stream, reader, writer
+        self._wanted = wanted
+        self._window = window(wanted.network.parameters, quote.price_out)
+        self._answer: RemoteAnswer | None = None
+        self._gone = False
+        self.card = _card(quote, offer)
+        self._secret = secret
+        self._checker = checker
+        self._quote = quote
+        self.offered = Offered(
+            quote=quote,
+            signed=offer.quote,
+            record_id=sha256(Quote.TAG, offer.quote.body),
+            secret=secret,
+            card=self.card,
+            work=self._work,
+            counterpart=self,
+        )
+
+    @property
+    def window(self) -> TokenCount:
+        return self._window
+
+    @property
+    def gone(self) -> bool:
+        return self._gone
+
+    async def pay(self, voucher: Signed) -> None:
+        await self._say(Payment(SignedBody(voucher.body, voucher.signature)))
+
+    async def countersigned(self, record_id: Digest) -> Signature | None:
+        """Wait for the signature while what the provider sent before it is passed over."""
+        with suppress(MeshError, TimeoutError):
+            await self._stream.finish()  # no further voucher will come
+            async with asyncio.timeout(IDLE_S):
+                while not isinstance(message := await _next(self._reader), Settled):
+                    pass
+            if message.record_id == record_id:
+                return Signature(message.signature)
+        self._gone = True
+        return None
+
+    async def close(self) -> None:
+        """Done with it, whatever state it is in."""
+        self._gone = True
+        await self._stream.reset()
+
+    @asynccontextmanager
+    async def _work(self, _: Acceptance, accepted: Signed) -> AsyncIterator["RemoteAnswer"]:
+        await self._say(Accept(SignedBody(accepted.body, accepted.signature)))
+        answer = RemoteAnswer(self._reader, self.card, self._quote, RunningHash(self._secret), self._checker)
+        try:
+            yield answer
+        finally:
+            if answer.lost:
+                self._gone = True
+            elif answer.finish_reason is None:
+                await self._say(Cancel("not wanted any more"))
+
+    async def _say(self, message: Message) -> None:
+        if self._gone:
+            return
+        try:
+            async with asyncio.timeout(IDLE_S):
+                await self._writer.write(message)
+        except (MeshError, TimeoutError):
+            self._gone = True
+
+
+class RemoteAnswer:
+    """An answer as it arrives, each piece checked before it is yielded. A :class:`~tirami.infer.Generation`."""
+
+    def __init__(
+        self, reader: FrameReader, card: ModelCard, quote: Quote, running: RunningHash, checker: Checker
+    ) -> None:
+        self._reader = reader
+        self._card = card
+        self._quote = quote
+        self._hash = running
+        self._checker = checker
+        self._ids = 0
+        self._count = TokenCount(0)
+        self._finish: Finish | None = None
+        self._reason: FinishReason | None = None
+        self.lost = False
+        """Whether the provider went away, or said what it may not."""
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        return self._reason
+
+    def reading(self) -> Reading:
+        """Times are the provider's word; counts are ours."""
+        told = self._finish
+        return Reading(
+            prompt_tokens=TokenCount(self._quote.prompt_tokens),
+            completion_tokens=self._count,
+            flop=Flop(flop(self._card, self._quote.prompt_tokens, self._count)),
+            ttft_ms=told.ttft_us / 1000 if told else None,
+            wall_ms=told.wall_us / 1000 if told else 0.0,
+            peak_memory_bytes=0,
+            ids_complete=True,
+            counted_by=CountedBy.ENGINE,
+        )
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """Raises ``EngineFailed`` when the provider goes before the first token; later it is a partial answer."""
+        if self._reason is not None:
+            raise StopAsyncIteration
+        try:
+            while isinstance(message := await _next(self._reader), Working):
+                pass
+            match message:
+                case Piece():
+                    return self._checked(message)
+                case Finish():
+                    self._finish, self._reason = message, _reason(message)
+                case _:
+                    raise WireError(f"a {type(message).__name__} is out of place here")
+        except (MeshError, TimeoutError) as error:
+            self.lost, self._reason = True, FinishReason.FAILED
+            if self._count == 0:
+                raise EngineFailed(f"the provider failed: {error or 'no word from it'}", retry_after=1) from error
+        raise StopAsyncIteration
+
+    def _checked(self, piece: Piece) -> Chunk:
+        """Ids, text, count and hash agree. Raises ``WireError``."""
+        if not piece.ids or self._checker.decode(piece.ids) != piece.text:
+            raise WireError("the text of a piece is not what its tokens say")
+        self._ids += len(piece.ids)
+        self._hash.update(piece.ids, piece.text)
+        if (piece.count, piece.running_hash) != (self._ids, self._hash.digest()):
+            raise WireError("count or running hash of a piece are wrong")
+        if self._ids > self._quote.max_tokens:
+            raise WireError("more tokens than were asked for")
+        counted = min(self._ids, self._checker.feed(piece.text) + COUNT_TOLERANCE)
+        self._count = TokenCount(max(self._count, counted))
+        try:
+            text = piece.text.decode()
+        except UnicodeDecodeError:
+            raise WireError("a piece ends within a character") from None
+        return Chunk(text, piece.ids, self._count)
+
+
+async def _next(reader: FrameReader) -> Message:
+    """The next message, in time. Raises ``PeerRefused`` for a refusal, ``ConnectionLost``, ``WireError``."""
+    try:
+        async with asyncio.timeout(IDLE_S):
+            message = await reader.read()
+    except TimeoutError as error:
+        raise ConnectionLost(f"no word from the provider for {IDLE_S:g} s") from error
+    except StreamEnded as error:
+        raise ConnectionLost("the provider ended the session") from error
+    if isinstance(message, Refused):
+        raise PeerRefused(message.message, refused=message.code, retry_after=message.retry_after_s or None)
+    return message
+
+
+def _checked(wanted: Wanted, ask: Ask, offer: Offer, secret: bytes, now_ms: int) -> Quote:
+    """The quote says what was asked, under the provider's signature. Raises ``BadQuote``, ``NonCanonical``."""
+    quote, prompt = decode(Quote, offer.quote.body), wanted.prompt
+    hashed = prompt_hash(secret, prompt.tokens, "", ask.shaping)
+    for good, field in (
+        (quote.network == wanted.network.id, "network"),
+        (quote.scope == 0, "scope"),
+        (quote.provider == wanted.provider, "provider"),
+        (quote.payer == wanted.payer, "payer"),
+        (quote.model_digest == wanted.model_digest, "model_digest"),
+        (quote.tokenizer_digest == wanted.tokenizer_digest, "tokenizer_digest"),
+        (quote.prompt_tokens == len(prompt.tokens), "prompt_tokens"),
+        (quote.prompt_hash == hashed, "prompt_hash"),
+        (quote.max_tokens == ask.max_tokens, "max_tokens"),
+        (quote.seed == ask.seed, "seed"),
+        (quote.temperature_ppm == ask.temperature_ppm, "temperature_ppm"),
+        (quote.top_p_ppm == ask.top_p_ppm, "top_p_ppm"),
+        (quote.top_k == ask.top_k, "top_k"),
+        (quote.price_in <= ask.max_price_in, "price_in"),
+        (quote.price_out <= ask.max_price_out, "price_out"),
+        (abs(quote.at_ms - now_ms) <= QUOTE_LATE_MS, "at_ms"),
+        (0 < quote.lifetime_ms <= QUOTE_LATE_MS, "lifetime_ms"),
+    ):
+        if not good:
+            raise BadQuote(f"the quote says something else than was asked: {field}", param=field)
+    if not verify(PublicKey(quote.provider), Signature(offer.quote.signature), Quote.TAG + offer.quote.body):
+        raise BadQuote("the provider's signature under its quote does not verify", param="signature")
+    return quote
+
+
+def _card(quote: Quote, offer: Offer) -> ModelCard:
+    facts = offer.model
+    return ModelCard(
+        name=facts.name,
+        digest=Digest(quote.model_digest),
+        tokenizer_digest=Digest(quote.tokenizer_digest),
+        context_length=facts.context_length,
+        parameters=facts.parameters,
+        active_parameters=facts.active_parameters,
+        layers=facts.layers,
+        hidden=facts.hidden,
+        quantization=facts.quantization,
+        size_bytes=0,
+        counted_by=CountedBy.ENGINE,
+    )
+
+
+def _reason(finish: Finish) -> FinishReason:
+    return FinishReason.FAILED if finish.reason == "idle_timeout" else FinishReason(finish.reason)

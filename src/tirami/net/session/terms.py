@@ -1,0 +1,59 @@
+"""What both sides of a session keep to: who may say what, how long they wait, how far an answer runs ahead."""
+
+from typing import Final
+
+from tirami.core.units import MICRO, TokenCount, Trm
+from tirami.net.frames import registry
+from tirami.proto import (
+    Accept,
+    Ask,
+    Cancel,
+    Finish,
+    Offer,
+    Parameters,
+    Payment,
+    Piece,
+    Refused,
+    Settled,
+    Working,
+    amount_due,
+)
+
+IDLE_S: Final = 20.0
+"""Seconds without a word after which the other side counts as gone."""
+SESSION_S: Final = 30 * 60.0
+"""Seconds a session may last."""
+COUNT_TOLERANCE: Final = 2
+"""Tokens by which ids may exceed the canonical tokens of their text (B10)."""
+ASKS: Final = registry(Ask)
+TO_PROVIDER: Final = registry(Accept, Payment, Cancel)
+TO_CONSUMER: Final = registry(Offer, Working, Piece, Finish, Settled, Refused)
+
+
+def window(parameters: Parameters, price_out: int) -> TokenCount:
+    """K: how many tokens may run ahead of the vouchers: 64, or a stranger's credit in TRM, at least one (B11).
+
+    Args:
+        parameters: of the network file.
+        price_out: µTRM a completion token.
+    """
+    trusted = Trm(parameters.voucher_trm)
+    affordable = trusted * MICRO // max(1, price_out)
+    return TokenCount(max(1, min(parameters.voucher_tokens, affordable)))
+
+
+def slack(sent: int) -> TokenCount:
+    """Tokens by which an honest payer's count may lag behind what was sent (B10)."""
+    return TokenCount(COUNT_TOLERANCE + sent // 100)
+
+
+def afforded(price_in: int, price_out: int, prompt_tokens: int, ceiling: Trm, most: int) -> TokenCount:
+    """Completion tokens a ceiling pays for, ``most`` at most: the provider stops there."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if amount_due(price_in, price_out, prompt_tokens, middle) <= ceiling:
+            low = middle
+        else:
+            high = middle - 1
+    return TokenCount(low)
