@@ -1,6 +1,7 @@
 """What every transport promises (``tirami.net.transport``): the same tests over QUIC and in memory."""
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -134,6 +135,26 @@ async def test_nothing_is_nothing(net: Net) -> None:
     assert await theirs.read(1) == b"x"
 
 
+async def test_a_handler_that_fails_does_not_look_finished(net: Net) -> None:
+    dialled, answered = await net.pair()
+    mine = await dialled.open()
+    await mine.write(b"?")
+
+    async def handle() -> None:
+        stream = await answered.accept()
+        await stream.write(await stream.read(1))
+
+    await handle()
+    gc.collect()
+    assert await mine.read(1) == b"?"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await mine.read(1)
+    answered.close("the handler failed")
+    with pytest.raises(ConnectionLost):
+        await mine.read(1)
+
+
 async def test_a_reset_ends_both_directions_for_both(net: Net) -> None:
     mine, theirs = await streams(net)
     reading = asyncio.create_task(theirs.read(10))
@@ -200,10 +221,44 @@ async def test_accept_gives_none_once_the_endpoint_is_closed(net: Net) -> None:
     await b.close()
     assert await asyncio.wait_for(waiting, 5) is None
     assert await b.accept() is None
+    await a.close()  # whatever arrived and was not accepted is closed with it
+    assert await a.accept() is None
     assert await asyncio.wait_for(connection.closed(), 5) == "the endpoint is closed"
     with pytest.raises(PeerUnreachable, match="closed"):
         await b.connect(a.address(), 5)
     await b.close()
+
+
+async def test_a_closed_endpoint_leaves_nothing_running(net: Net) -> None:
+    before = asyncio.all_tasks()
+    a, b = await net.endpoint(), await net.endpoint()
+    waiting = []
+    for _ in range(10):
+        dialled = await a.connect(b.address(), 5)
+        answered = await b.accept()
+        assert answered is not None
+        stream = await dialled.open()
+        await stream.write(b"x")
+        theirs = await answered.accept()
+        await theirs.read(1)
+        calls = (
+            theirs.read(1024 * 1024 * 1024),
+            stream.read(5),
+            stream.write(bytes(64 * 1024 * 1024)),
+            dialled.accept(),
+        )
+        waiting += [asyncio.create_task(call) for call in calls]
+        abandoned = asyncio.create_task(answered.accept())
+        await asyncio.sleep(0)
+        abandoned.cancel()
+    await a.connect(b.address(), 5)
+    await asyncio.sleep(0.05)
+    await a.close()
+    await b.close()
+    ended = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    assert {type(end) for end in ended} == {ConnectionLost}, ended
+    await asyncio.sleep(0.05)
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_cancelled_read_loses_nothing(net: Net) -> None:

@@ -222,10 +222,10 @@ class MemoryEndpoint:
 
     async def accept(self) -> MemoryConnection | None:
         connection = await self._arrived.get()
-        if connection is None:
+        if connection is None or self._closed:
             self._arrived.put_nowait(None)  # for whoever asks next
-        else:
-            self._network.changed()  # a place is free
+            return None
+        self._network.changed()  # a place is free
         return connection
 
     async def close(self) -> None:
