@@ -89,6 +89,7 @@ TABLE = {
     "InvalidProof": ("invalid_proof", 400),
     "InvalidReceipt": ("invalid_receipt", 400),
     "InvalidStatement": ("invalid_statement", 400),
+    "InvalidReconciliation": ("invalid_reconciliation", 400),
     "NonCanonical": ("non_canonical", 400),
 }
 

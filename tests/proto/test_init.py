@@ -8,6 +8,7 @@ Summary Trade Transfer Voucher amount_due build_receipt decode encode leaf parse
 session_secret sign signed signing_bytes summary_of verify
 AnchorNetwork ParsedStatement Statement StatementFile StatementNode StatementTrade anchor_payload anchor_script
 parse_statement statement_trade
+Cited FraudProof FraudRecord build_fraud cited_in parse_fraud
 """
 
 

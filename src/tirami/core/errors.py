@@ -69,6 +69,7 @@
          ├─ InvalidProof             400 invalid_proof
          ├─ InvalidReceipt           400 invalid_receipt
          ├─ InvalidStatement         400 invalid_statement
+         ├─ InvalidReconciliation    400 invalid_reconciliation
          └─ NonCanonical             400 non_canonical
 """
 
@@ -497,6 +498,12 @@ class InvalidReceipt(VerificationError):
 
 class InvalidStatement(VerificationError):
     code = "invalid_statement"
+
+
+class InvalidReconciliation(VerificationError):
+    """The other side of a set reconciliation broke its rules."""
+
+    code = "invalid_reconciliation"
 
 
 class NonCanonical(VerificationError):

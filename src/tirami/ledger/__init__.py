@@ -29,6 +29,7 @@ from tirami.ledger.entries import (
     TokenIssued,
     TokenRevoked,
 )
+from tirami.ledger.evidence import Evidence
 from tirami.ledger.heads import Heads, Inclusion, SignedHead
 from tirami.ledger.holds import MAX_OPEN, Holds, PayerBooks
 from tirami.ledger.journal import Journal
@@ -94,6 +95,7 @@ __all__ = [
     "Denial",
     "Denials",
     "Entry",
+    "Evidence",
     "Heads",
     "HoldCaptured",
     "HoldFailed",

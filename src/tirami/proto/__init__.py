@@ -3,6 +3,7 @@
 from tirami.proto.anchor import AnchorNetwork, anchor_payload, anchor_script
 from tirami.proto.codec import Record, Signed, decode, encode, record_id, sign, signed, signing_bytes, verify
 from tirami.proto.envelope import Envelope, Voucher, leaf
+from tirami.proto.fraud import Cited, FraudProof, FraudRecord, build_fraud, cited_in, parse_fraud
 from tirami.proto.messages import (
     MAX_PIECE,
     MESSAGES,
@@ -61,11 +62,14 @@ __all__ = [
     "BlockPart",
     "BlockWanted",
     "Cancel",
+    "Cited",
     "ConsistencyProof",
     "ConsistencyWanted",
     "Envelope",
     "Finish",
     "FraudFound",
+    "FraudProof",
+    "FraudRecord",
     "Grant",
     "Head",
     "HeadSeen",
@@ -106,10 +110,13 @@ __all__ = [
     "amount_due",
     "anchor_payload",
     "anchor_script",
+    "build_fraud",
     "build_receipt",
+    "cited_in",
     "decode",
     "encode",
     "leaf",
+    "parse_fraud",
     "parse_receipt",
     "parse_statement",
     "prompt_hash",

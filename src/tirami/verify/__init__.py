@@ -1,6 +1,8 @@
-"""Offline checks: RFC 6962 arithmetic, heads and receipts. Needs no node and no network."""
+"""Offline checks: RFC 6962 arithmetic, heads, receipts, statements and fraud proofs. Needs no node and no network."""
 
 from tirami.verify.bill import check_bill
+from tirami.verify.claim import Claim, claim_of
+from tirami.verify.fraud import Verdict, verify_fraud
 from tirami.verify.head import verify_growth, verify_head
 from tirami.verify.merkle import (
     RunningRoot,
@@ -17,17 +19,21 @@ from tirami.verify.statement import NOBODY, Tally, VerifiedStatement, verify_sta
 
 __all__ = [
     "NOBODY",
+    "Claim",
     "RunningRoot",
     "Tally",
+    "Verdict",
     "VerifiedReceipt",
     "VerifiedStatement",
     "check_bill",
+    "claim_of",
     "empty_root",
     "largest_power_of_two_below",
     "leaf_hash",
     "node_hash",
     "root_from_inclusion",
     "verify_consistency",
+    "verify_fraud",
     "verify_growth",
     "verify_head",
     "verify_inclusion",

@@ -1,0 +1,187 @@
+"""Two sides end with the same knowledge of the difference, whatever their sets; a hostile one ends with one error."""
+
+import random
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.net.sets import idset, name, reconciled
+from tirami.core.errors import InvalidReconciliation
+from tirami.ledger.columns import RecordIds
+from tirami.net import reconciliation
+from tirami.net.idset import BUCKET, NOTHING, IdSet
+from tirami.net.reconciliation import Reconciliation
+from tirami.proto.reconciliation import (
+    Difference,
+    Fingerprint,
+    Listing,
+    ReconciliationMessage,
+    decode_message,
+    encode_message,
+)
+
+CLOSE = st.binary(max_size=2).map(lambda tail: tail.ljust(2, b"\0").rjust(32, b"\7"))
+"""Ids that share 30 bytes: bounds are long."""
+SETS = st.frozensets(st.one_of(st.integers(0, 400).map(name), CLOSE), max_size=200)
+
+
+def known(first: set[bytes] | frozenset[bytes], second: set[bytes] | frozenset[bytes]) -> None:
+    ended = reconciled(idset(first), idset(second))
+    for side, (mine, theirs) in enumerate(((first, second), (second, first))):
+        assert sorted(ended.lacking[side]) == sorted(theirs - mine), "each once"
+        assert sorted(ended.surplus[side]) == sorted(mine - theirs), "each once"
+
+
+@given(SETS, SETS)
+@settings(max_examples=300, deadline=None)
+def test_both_learn_exactly_the_difference(first: frozenset[bytes], second: frozenset[bytes]) -> None:
+    known(first, second)
+
+
+@given(st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None)
+def test_large_sets(common: int, first: int, second: int, seed: int) -> None:
+    draw = random.Random(seed)
+    names = [draw.randbytes(32) for _ in range(common + first + second)]
+    known(set(names[: common + first]), set(names[:common] + names[common + first :]))
+
+
+@given(SETS, SETS, st.integers(1, 16), st.integers(32, 80))
+@settings(max_examples=100, deadline=None)
+def test_any_bounds(first: frozenset[bytes], second: frozenset[bytes], extra: int, ids: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconciliation, "MAX_RANGES", reconciliation.PARTS + extra)
+        patch.setattr(reconciliation, "MAX_IDS", ids)
+        known(first, second)
+
+
+@pytest.mark.parametrize("difference", [0, 1, 100, 10_000])
+def test_cost_follows_the_difference(difference: int) -> None:
+    names = [name(number) for number in range(100_000 + difference // 2)]
+    first = idset(names[:100_000])
+    second = idset(names[difference - difference // 2 :])
+    ended = reconciled(first, second)
+    print(f"10^5 ids, {difference} differ: {ended.sent} bytes in {ended.messages} messages, largest {ended.largest}")
+    assert len(ended.lacking[0]) + len(ended.lacking[1]) == difference
+    assert ended.sent <= 100 + 4_000 * min(difference, 1_000) + 400 * difference
+    assert ended.messages <= 8 + ended.sent // 20_000
+
+
+@given(st.lists(st.integers(0, 2_000), max_size=600), st.binary(max_size=2), st.binary(max_size=2), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_the_set_answers_like_a_plain_one(numbers: list[int], lower: bytes, upper: bytes, bulk: bool) -> None:
+    ids, plain = RecordIds(), {name(number) for number in numbers}
+    places = [ids.add(one) for one in {name(number): None for number in numbers}]
+    loaded = len(places) // 2 if bulk else 0
+    held = IdSet(ids, places[:loaded])
+    for position, place in enumerate(places[loaded:]):
+        assert held.add(place)
+        assert not held.add(place)
+        if position % 50 == 0:
+            held.fingerprint()
+    inside = sorted(one for one in plain if one >= lower and (not upper or one < upper))
+    if not upper or lower < upper:
+        assert list(held.between(lower, upper)) == inside
+        assert held.count(lower, upper) == len(inside)
+        assert held.fingerprint(lower, upper) == idset(inside).fingerprint()
+        if len(inside) >= 4:
+            parts = list(held.cut(lower, upper, 4))
+            assert (parts[0][0], parts[-1][1]) == (lower, upper)
+            assert all(held.count(*part) in (len(inside) // 4, len(inside) // 4 + 1) for part in parts)
+    assert len(held) == len(plain)
+    assert all(one in held for one in plain)
+    assert name(9_999) not in held
+
+
+def test_ids_that_were_ground_into_one_place() -> None:
+    ids = RecordIds()
+    held = IdSet(ids)
+    for number in range(20 * BUCKET):
+        held.add(ids.add(bytes(28) + number.to_bytes(4)))
+    assert list(held.between()) == sorted(held.between())
+    assert max(map(len, held._buckets)) <= BUCKET
+
+
+def test_ids_outside_the_set_do_not_count() -> None:
+    """Local records stand in the same columns and are nobody else's business."""
+    ids = RecordIds()
+    held = IdSet(ids, [ids.add(name(1))])
+    ids.add(name(2))
+    assert name(2) not in held
+    assert list(held.between()) == [name(1)]
+
+
+def message(*ranges: Fingerprint | Listing | Difference, more: bool = False) -> bytes:
+    return encode_message(ReconciliationMessage(ranges, more))
+
+
+A, B, C = sorted(map(name, range(3)))
+HOSTILE = {
+    "no message": b"\xc1",
+    "too long": bytes(64 * 1024 + 1),
+    "another shape": msgspec.msgpack.encode([[], False, 1]),
+    "an unknown kind of range": msgspec.msgpack.encode([[[3, b"", b"", ()]], False]),
+    "a fingerprint of 15 bytes": msgspec.msgpack.encode([[[0, b"", b"", bytes(15)]], False]),
+    "a bound of 33 bytes": message(Listing(bytes(33), b"", ())),
+    "an id of 31 bytes": message(Listing(b"", b"", (bytes(31),))),
+    "a range that ends where it begins": message(Listing(b"\1", b"\1", ())),
+    "overlapping ranges": message(Listing(b"", b"\2", ()), Listing(b"\1", b"\3", ())),
+    "ranges out of order": message(Listing(b"\2", b"\3", ()), Listing(b"\1", b"\2", ())),
+    "a range after the end": message(Listing(b"\2", b"", ()), Listing(b"\3", b"\4", ())),
+    "ids out of order": message(Listing(b"", b"", (B, A))),
+    "an id twice": message(Difference(b"", b"", (A, A), ())),
+    "an id below its range": message(Listing(B, b"", (A,))),
+    "an id above its range": message(Difference(b"", B, (), (B,))),
+    "too many ranges": message(*(Listing(i.to_bytes(2), i.to_bytes(2) + b"\1", ()) for i in range(1_025))),
+    "too many ids in one range": message(Listing(b"", b"", tuple(sorted(map(name, range(1_801)))))),
+    "too many ids together": message(
+        *(Listing(b"" if low == 0 else bytes([low]), bytes([low + 128]) if low == 0 else b"",
+                  tuple(sorted(one for one in map(name, range(2_200)) if low <= one[0] < low + 128)))
+          for low in (0, 128))
+    ),
+    "wants what nobody offered": message(Difference(b"", b"", (), (name(77),))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_messages_end_with_one_error(data: bytes) -> None:
+    with pytest.raises(InvalidReconciliation) as caught:
+        Reconciliation(idset([A, B])).step(data)
+    assert caught.value.param
+
+
+def test_a_side_that_never_ends_is_left() -> None:
+    side = Reconciliation(idset(map(name, range(100))), max_messages=50)
+    endless = message(Fingerprint(b"", b"", b"\xee" * 16))
+    for _ in range(50):
+        side.step(endless)
+    with pytest.raises(InvalidReconciliation, match="does not end"):
+        side.step(endless)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_or_answered(data: bytes) -> None:
+    try:
+        step = Reconciliation(idset(map(name, range(50)))).step(data)
+    except InvalidReconciliation:
+        return
+    assert step.reply is None or decode_message(step.reply)
+
+
+def test_the_work_of_a_hostile_side_stays_bounded() -> None:
+    """Unequal fingerprints without end: every message is small and the stack does not grow beyond what came."""
+    side = Reconciliation(idset(map(name, range(20_000))))
+    bounds = [b"", *(bytes([i]) for i in range(1, 256)), b""]
+    full = message(*(Fingerprint(a, b, b"\xee" * 16) for a, b in pairwise(bounds)))
+    for turn in range(1, 20):
+        step = side.step(full)
+        assert step.reply is not None
+        assert len(step.reply) <= 64 * 1024
+        assert len(side._work) <= 256 * turn
+
+
+def test_the_empty_fingerprint() -> None:
+    assert idset([]).fingerprint() == NOTHING
