@@ -61,6 +61,7 @@ TABLE = {
     "EngineFailed": ("engine_failed", 503),
     "ModelLoadError": ("model_load_failed", 503),
     "ModelDigestMismatch": ("model_digest_mismatch", 503),
+    "TokenizerError": ("tokenizer_unusable", 503),
     "StorageError": ("storage_error", 503),
     "StorageUnavailable": ("storage_unavailable", 503),
     "StartError": ("start_failed", 500),
