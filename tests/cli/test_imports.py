@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.running import Shell
 
-HEAVY = ("openai", "mcp", "scipy", "tirami.testing")
+HEAVY = ("openai", "mcp", "scipy", "tokenizers", "jinja2", "tirami.testing")
 
 
 def loaded_by(module: str) -> set[str]:

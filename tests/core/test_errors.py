@@ -62,6 +62,7 @@ TABLE = {
     "EngineFailed": ("engine_failed", 503),
     "ModelLoadError": ("model_load_failed", 503),
     "ModelDigestMismatch": ("model_digest_mismatch", 503),
+    "TokenizerError": ("tokenizer_unusable", 503),
     "StorageError": ("storage_error", 503),
     "StorageUnavailable": ("storage_unavailable", 503),
     "MeshError": ("mesh_error", 503),

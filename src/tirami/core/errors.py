@@ -48,7 +48,8 @@
      │   ├─ NoModel                  503 no_model
      │   ├─ EngineFailed             503 engine_failed
      │   ├─ ModelLoadError           503 model_load_failed
-     │   └─ ModelDigestMismatch      503 model_digest_mismatch
+     │   ├─ ModelDigestMismatch      503 model_digest_mismatch
+     │   └─ TokenizerError           503 tokenizer_unusable
      ├─ StorageError
      │   └─ StorageUnavailable       503 storage_unavailable
      ├─ MeshError                    another node, or the way to it
@@ -345,6 +346,15 @@ class ModelLoadError(EngineError):
 
 class ModelDigestMismatch(EngineError):
     code = "model_digest_mismatch"
+
+
+class TokenizerError(EngineError):
+    """A model's tokenizer cannot be read, does not fit its digest or is of an unknown kind.
+
+    What it counts could not be checked, so nothing of that model is bought.
+    """
+
+    code = "tokenizer_unusable"
 
 
 class StorageError(TiramiError):

@@ -4,6 +4,7 @@ from tirami.infer.calls import CallDelta, CallReader, TextDelta
 from tirami.infer.card import read_card
 from tirami.infer.catalogue import CATALOGUE
 from tirami.infer.child import ChildEngine
+from tirami.infer.counting import Count
 from tirami.infer.digests import DigestBook
 from tirami.infer.download import Progress
 from tirami.infer.engine import (
@@ -25,18 +26,24 @@ from tirami.infer.engine import (
 from tirami.infer.flop import flop
 from tirami.infer.gguf import Header
 from tirami.infer.memory import memory_bytes
+from tirami.infer.metadata_block import MAX_BLOCK_BYTES, BlockCache, MetadataBlock
 from tirami.infer.models import LocalModel, available, default_models_dir, installed, pinned, remove, resolve
+from tirami.infer.prompter import Prompter, Prompters
 from tirami.infer.sources import Source, SourceKind
+from tirami.infer.tokenizer import Tokenizer
 from tirami.infer.tools import Tools
 from tirami.infer.upstream import UpstreamEngine
 
 __all__ = [
     "ANY_OBJECT",
     "CATALOGUE",
+    "MAX_BLOCK_BYTES",
+    "BlockCache",
     "CallDelta",
     "CallReader",
     "ChildEngine",
     "Chunk",
+    "Count",
     "CountedBy",
     "DigestBook",
     "Engine",
@@ -46,9 +53,12 @@ __all__ = [
     "Header",
     "LocalModel",
     "Message",
+    "MetadataBlock",
     "ModelCard",
     "Progress",
     "Prompt",
+    "Prompter",
+    "Prompters",
     "Reading",
     "Sampling",
     "Shaping",
@@ -56,6 +66,7 @@ __all__ = [
     "SourceKind",
     "TextDelta",
     "TokenLogprob",
+    "Tokenizer",
     "Tools",
     "UpstreamEngine",
     "available",

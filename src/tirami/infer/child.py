@@ -17,6 +17,7 @@ from tirami.core.keys import Digest
 from tirami.core.units import TokenCount
 from tirami.infer.answer import ChildGeneration
 from tirami.infer.card import read_card
+from tirami.infer.chat import check, rendered
 from tirami.infer.digests import DigestBook
 from tirami.infer.embedding import EmbeddingGeneration, windowed
 from tirami.infer.engine import (
@@ -34,7 +35,7 @@ from tirami.infer.gguf import Header
 from tirami.infer.ids import IdRecovery
 from tirami.infer.llama import LlamaClient
 from tirami.infer.process import Introduction, WorkerProcess, WorkerSettings
-from tirami.infer.tools import Tools, names_called
+from tirami.infer.tools import Tools
 from tirami.infer.vocabulary import Fragments
 
 FIRST_BACKOFF_S: Final = 0.5
@@ -171,10 +172,7 @@ class ChildEngine:
                 ``schema`` the child cannot hold an answer to.
             EngineFailed: the child is gone.
         """
-        if not messages:
-            raise InvalidRequest("there are no messages", param="messages")
-        if not all(isinstance(message.get("role"), str) for message in messages):
-            raise InvalidRequest("every message needs a role", param="messages")
+        check(messages)
         client = self._live().client
         if schema is not None and schema != ANY_OBJECT:
             try:
@@ -182,7 +180,7 @@ class ChildEngine:
             except InvalidRequest as error:
                 param = "tools" if tools is not None else "response_format"
                 raise InvalidRequest(f"answers cannot be held to this schema: {error.message}", param=param) from error
-        text = await self._rendered(client, messages, tools)
+        text = await rendered(client.apply_template, messages, tools)
         tokens = await client.tokenize(text, whole_prompt=True)
         return Prompt(tokens, TokenCount(len(tokens)), True, text, messages, tools)
 
@@ -193,19 +191,6 @@ class ChildEngine:
         if not tokens:
             raise InvalidRequest("the prompt is empty", param="prompt")
         return Prompt(tokens, TokenCount(len(tokens)), True, text if isinstance(text, str) else "", ())
-
-    async def _rendered(self, client: LlamaClient, messages: Sequence[Message], tools: Tools | None) -> str:
-        """A template that leaves out tools or calls does not know them; then they are told in plain text."""
-        called = names_called(messages)
-        if tools is None and not called:
-            return await client.apply_template(messages)
-        bare = [{key: value for key, value in message.items() if key != "tool_calls"} for message in messages]
-        try:
-            text = await client.apply_template(messages, tools.specs if tools else ())
-            known = text != await client.apply_template(bare) and all(name in text for name in called)
-        except InvalidRequest:
-            known = False
-        return text if known else await client.apply_template((tools or Tools(())).described(messages))
 
     @asynccontextmanager
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Generation]:

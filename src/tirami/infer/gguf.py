@@ -9,6 +9,7 @@ half used.
 import mmap
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -73,11 +74,12 @@ class Header:
     """Everything before the weights.
 
     Attributes:
-        path: the file.
+        path: the file; of a block that came without one, only its name.
         values: scalar metadata by key.
         arrays: array metadata by key.
         tensors: the weights' names and sizes.
         data_offset: bytes before the weights, padding included.
+        block: those bytes, where there is no file.
     """
 
     path: Path
@@ -85,22 +87,35 @@ class Header:
     arrays: Mapping[str, ArraySpan]
     tensors: tuple[Tensor, ...]
     data_offset: int
+    block: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Parse the header of ``path``. Raises ``ModelLoadError`` with the reason."""
         with _mapped(path) as data:
-            try:
-                return cls._parse(path, _Cursor(data))
-            except (struct.error, IndexError, OverflowError):
-                raise _refused(path, "it ends inside its header") from None
-            except UnicodeDecodeError:
-                raise _refused(path, "its header holds text that is not UTF-8") from None
-            except ValueError as error:
-                raise _refused(path, str(error)) from None
+            return cls._parsed(path, data, None)
 
     @classmethod
-    def _parse(cls, path: Path, cursor: "_Cursor") -> Self:
+    def of_block(cls, block: bytes, name: str) -> Self:
+        """The metadata in ``block``, the bytes before the weights of some file called ``name``.
+
+        Its list of tensors is not read: there are no weights to find. Raises ``ModelLoadError``.
+        """
+        return cls._parsed(Path(name), block, block)
+
+    @classmethod
+    def _parsed(cls, path: Path, data: mmap.mmap | bytes, block: bytes | None) -> Self:
+        try:
+            return cls._parse(path, _Cursor(data), block)
+        except (struct.error, IndexError, OverflowError):
+            raise _refused(path, "it ends inside its header") from None
+        except UnicodeDecodeError:
+            raise _refused(path, "its header holds text that is not UTF-8") from None
+        except ValueError as error:
+            raise _refused(path, str(error)) from None
+
+    @classmethod
+    def _parse(cls, path: Path, cursor: "_Cursor", block: bytes | None) -> Self:
         if cursor.take(4) != MAGIC:
             raise ValueError("it does not begin with GGUF")
         version = cursor.number(_U32)
@@ -120,6 +135,8 @@ class Header:
                 arrays[key] = cursor.array()
             else:
                 values[key] = cursor.scalar(kind)
+        if block is not None:
+            return cls(path, values, arrays, (), len(block), block)
         tensors = tuple(cursor.tensor() for _ in range(tensor_count))
         alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
@@ -148,7 +165,7 @@ class Header:
         span = self.arrays.get(key)
         if span is None or span.element != _STRING:
             return
-        with _mapped(self.path) as data:
+        with self._data() as data:
             offset = span.offset
             for _ in range(span.count):
                 start = offset + 8
@@ -166,15 +183,18 @@ class Header:
 
     def bytes_at(self, offset: int, size: int) -> bytes:
         """A piece of the file."""
-        with _mapped(self.path) as data:
+        with self._data() as data:
             return data[offset : offset + size]
+
+    def _data(self) -> AbstractContextManager[mmap.mmap | bytes]:
+        return _mapped(self.path) if self.block is None else nullcontext(self.block)
 
 
 @dataclass(slots=True)
 class _Cursor:
     """A reading position; running over the end raises ``struct.error``, ``IndexError`` or ``OverflowError``."""
 
-    data: mmap.mmap
+    data: mmap.mmap | bytes
     offset: int = field(default=0)
 
     def take(self, size: int) -> bytes:
@@ -223,7 +243,9 @@ class _Cursor:
         return Tensor(name, shape, kind=self.number(_U32), offset=self.number(_U64))
 
 
-def _after_strings(unpack: Callable[[mmap.mmap, int], tuple[int]], data: mmap.mmap, offset: int, count: int) -> int:
+def _after_strings(
+    unpack: Callable[[mmap.mmap | bytes, int], tuple[int]], data: mmap.mmap | bytes, offset: int, count: int
+) -> int:
     for _ in range(count):
         offset += 8 + unpack(data, offset)[0]
     return offset

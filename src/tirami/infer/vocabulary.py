@@ -73,9 +73,9 @@ def _pieces(header: Header) -> Iterator[tuple[bytes, int]]:
     model = header.text("tokenizer.ggml.model")
     for number, (token, kind) in enumerate(zip(tokens, kinds, strict=False)):
         if kind == _BYTE:
-            yield _from_hexadecimal(token), number
+            yield from_hexadecimal(token), number
         elif model == "gpt2" and kind == _NORMAL:
-            yield _from_byte_level(token), number
+            yield from_byte_level(token), number
         elif kind in (_NORMAL, _USER_DEFINED):
             yield token.replace(_SPACE, b" ") if model == "llama" else token, number
 
@@ -90,7 +90,7 @@ def _byte_level_alphabet() -> dict[str, int]:
 _ALPHABET: Final = _byte_level_alphabet()
 
 
-def _from_byte_level(token: bytes) -> bytes:
+def from_byte_level(token: bytes) -> bytes:
     """The bytes a token stands for; none for one outside the alphabet (a control token, never text)."""
     try:
         return bytes(_ALPHABET[letter] for letter in token.decode())
@@ -98,7 +98,7 @@ def _from_byte_level(token: bytes) -> bytes:
         return b""
 
 
-def _from_hexadecimal(token: bytes) -> bytes:
+def from_hexadecimal(token: bytes) -> bytes:
     """The byte of a token like ``<0xE7>``; none for a malformed one."""
     try:
         return bytes.fromhex(token[3:5].decode())
