@@ -17,7 +17,7 @@ from tirami.core.keys import Digest
 from tirami.core.units import Trm
 from tirami.ledger.accounts import BURN, ISSUANCE, Account, AccountKind, Posting
 from tirami.ledger.columns import RecordIds
-from tirami.ledger.debits import Debits, Demand, Demands
+from tirami.ledger.debits import Debit, Debits, Demand, Demands
 
 AllowanceRule = Callable[[Account], Trm]
 """TRM an account may take without any income; a constant of the network file for every account."""
@@ -63,6 +63,11 @@ class Book:
         """Σ of all known debits of the account, applied or not."""
         debits = self._debits.get(account)
         return debits.known if debits else Trm(0)
+
+    def covers(self, account: Account, debit: Debit) -> bool:
+        """Whether this debit would apply at once, as far as is known (B2)."""
+        cover = self.income(account) + self._credit(account)
+        return cover >= max(debit.declared, self.known(account)) + debit.amount
 
     def __contains__(self, record_id: bytes) -> bool:
         return record_id in self.ids

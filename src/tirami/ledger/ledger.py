@@ -108,6 +108,7 @@ class Ledger:
         self._degraded = False
         self._latest = 0
         self._on_kill: list[Callable[[], None]] = []
+        self._on_record: list[Callable[[], None]] = []
         self.network = network
         self.state = State(network, journal)
         self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user, self._write)
@@ -197,6 +198,9 @@ class Ledger:
             known = admitted if isinstance(content, Envelope) else None
             self.state.apply(Entry(seq + offset, at_ms, content), known)
         self._snapshots.follow()
+        if any(isinstance(content, Envelope) for content in contents):
+            for tell in self._on_record:
+                tell()
         return written
 
     async def durable(self) -> bool:
@@ -316,6 +320,10 @@ class Ledger:
     def on_kill(self, stop: Callable[[], None]) -> None:
         """Call ``stop`` whenever the switch is thrown."""
         self._on_kill.append(stop)
+
+    def on_record(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` whenever a record has been booked; it may not be durable yet."""
+        self._on_record.append(tell)
 
     # --- holds -------------------------------------------------------------------------------------------------
 

@@ -136,13 +136,19 @@ class RecordsWanted(Message, frozen=True):
 
 
 class HeadSeen(Message, frozen=True):
-    """A signed tree head of some node's log, with the state hash of the book at that moment and how many records."""
+    """The newest signed head of the sender's log, and which records its book is folded from.
+
+    Attributes:
+        records: how many of network scope.
+        fingerprint: of their ids, as a reconciliation has it. Equal ones under equal network files are equal books,
+            because the state is a function of both.
+    """
 
     TYPE: ClassVar[int] = 0x0012
 
     head: SignedBody
     records: U64
-    state_hash: Bytes32
+    fingerprint: Bytes16
 
 
 class ConsistencyWanted(Message, frozen=True):
@@ -171,6 +177,15 @@ class FraudFound(Message, frozen=True):
     LIMIT: ClassVar[int] = 256 * KIB
 
     proof: Annotated[bytes, msgspec.Meta(max_length=250 * KIB)]
+
+
+class Reconcile(Message, frozen=True):
+    """One message of a reconciliation (see ``tirami.proto.reconciliation``); it has its own encoding and bounds."""
+
+    TYPE: ClassVar[int] = 0x0016
+    LIMIT: ClassVar[int] = 65 * KIB
+
+    step: Annotated[bytes, msgspec.Meta(max_length=64 * KIB)]
 
 
 # --- the market ------------------------------------------------------------------------------------------------------
@@ -439,7 +454,7 @@ class Probed(Message, frozen=True):
 
 MESSAGES: tuple[type[Message], ...] = (
     Hello, Refused, Ping, Pong, Leaving,
-    Records, RecordsWanted, HeadSeen, ConsistencyWanted, ConsistencyProof, FraudFound,
+    Records, RecordsWanted, HeadSeen, ConsistencyWanted, ConsistencyProof, FraudFound, Reconcile,
     SignalSeen, ObservationSeen, KillOrdered, RotationSeen,
     Ask, Offer, Accept, Piece, Payment, Finish, Settled, Cancel, Working,
     BlockWanted, BlockFollows, BlockPart,

@@ -1,0 +1,353 @@
+"""Records everywhere (PROTOCOL B16): each is forwarded on first sight, and what was missed is found by comparing sets.
+
+One path for all of them: whatever enters this node's book, its own trade or a stranger's, goes on to a few peers other
+than the one it came from. What a full queue, a lost link or a late start kept away comes by reconciliation: on meeting
+a peer, when its book differs from ours for a while, and every minute.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from random import Random
+from typing import Final
+
+import structlog
+
+from tirami.core.clock import Clock
+from tirami.core.errors import (
+    InvalidReconciliation,
+    MeshError,
+    StorageUnavailable,
+    StreamEnded,
+    VerificationError,
+    WireError,
+)
+from tirami.core.keys import PublicKey, Signature, sha256, verify
+from tirami.ledger import NETWORK, Admitted, Heads, Ledger, admit
+from tirami.net.frames import FrameReader, FrameWriter, registry
+from tirami.net.idset import IdSet
+from tirami.net.mesh import Mesh
+from tirami.net.peer import Peer
+from tirami.net.reconciliation import Reconciliation
+from tirami.net.transport import Stream
+from tirami.proto import (
+    RECORDS,
+    Envelope,
+    Head,
+    HeadSeen,
+    Message,
+    Reconcile,
+    Records,
+    RecordsWanted,
+    SignedBody,
+    Trade,
+    decode,
+)
+
+_log = structlog.get_logger()
+FAN_OUT: Final = 6
+BATCH: Final = 64
+BATCH_BYTES: Final = 256 * 1024
+HEAD_S: Final = 60.0
+CHANGED_S: Final = 1.0
+"""A changed head is told within this."""
+RECONCILE_S: Final = 60.0
+STEP_S: Final = 10.0
+UNFUNDED: Final = 64
+"""Records of one payer kept although nothing covers them."""
+MOST_FOR_PEER: Final = 4_096
+"""Unfunded records one peer may bring."""
+_TAGS = {record.__name__.lower(): record.TAG for record in RECORDS}
+RECONCILING: Final = registry(Reconcile, RecordsWanted, Records)
+
+
+class Gossip:
+    """The records of one ledger among its mesh.
+
+    Args:
+        random: whom to tell; a seeded one makes a simulation repeatable.
+    """
+
+    def __init__(self, ledger: Ledger, heads: Heads, mesh: Mesh, clock: Clock, random: Random) -> None:
+        self._ledger = ledger
+        self._heads = heads
+        self._mesh = mesh
+        self._clock = clock
+        self._random = random
+        self._told = 0
+        """Records of the log that have been passed on."""
+        self._set, self._set_of, self._seen = IdSet(ledger.state.book.ids), ledger.state, 0
+        """Ids of the network's records in this state, and up to which record they were taken in."""
+        self._source: OrderedDict[bytes, PublicKey] = OrderedDict()
+        """Who brought a record; it is not told to them."""
+        self._theirs: dict[PublicKey, HeadSeen] = {}
+        self._unfunded: dict[bytes, int] = {}
+        self._charged: dict[PublicKey, int] = {}
+        self._reconciling: set[PublicKey] = set()
+        self._news = asyncio.Event()
+        self._wanted: asyncio.Queue[PublicKey] = asyncio.Queue(256)
+        self.messages = self.bytes = 0
+        """Records messages sent, and records in them, for the figures of ``bench``."""
+        ledger.on_record(self._news.set)
+        mesh.on_message(Records, self._records)
+        mesh.on_message(HeadSeen, self._head)
+        mesh.add(self)
+
+    # --- the mesh tells ----------------------------------------------------------------------------------------
+
+    async def met(self, peer: Peer) -> None:
+        if (told := self._own_head()) is not None:
+            peer.send(told)
+        if peer.connection.dialled:
+            self._want(peer.key)
+
+    def lost(self, peer: Peer) -> None:
+        self._theirs.pop(peer.key, None)
+
+    # --- its tasks ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._catch_up()
+        self._told = len(self._ledger.state.records)
+        async with asyncio.TaskGroup() as group:
+            for work in (self._pass_on(), self._tell_heads(), self._reconcile(), self._compare()):
+                group.create_task(work)
+
+    async def _pass_on(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if not await self._ledger.durable():
+                continue
+            self._catch_up()
+            records = self._ledger.state.records
+            self._told = min(self._told, len(records))  # the disk refused some, and they are gone
+            while self._told < len(records):
+                until = min(len(records), self._told + BATCH)
+                new = [records[index] for index in range(self._told, until)]
+                self._told = until
+                shared = [stored for stored in new if not _is_local(stored.envelope)]
+                if shared:
+                    self._forward([(stored.record_id, stored.envelope) for stored in shared])
+                await asyncio.sleep(0)
+
+    def _forward(self, records: Sequence[tuple[bytes, Envelope]]) -> None:
+        peers = list(self._mesh.peers.values())
+        for peer in self._random.sample(peers, min(FAN_OUT, len(peers))):
+            envelopes = [envelope for record_id, envelope in records if self._source.get(record_id) != peer.key]
+            for message in _messages(envelopes):
+                if peer.send(message):
+                    self.messages += 1
+
+    async def _tell_heads(self) -> None:
+        told = 0.0
+        last: bytes | None = None
+        while True:
+            own = self._own_head()
+            due = self._clock.monotonic() - told >= HEAD_S
+            if own is not None and (due or own.fingerprint != last):
+                told, last = self._clock.monotonic(), own.fingerprint
+                for peer in self._mesh.peers.values():
+                    peer.send(own)
+            await asyncio.sleep(CHANGED_S)
+            with suppress(StorageUnavailable):
+                await self._heads.current()
+
+    async def _compare(self) -> None:
+        """Who has another book than we for more than a moment is compared with in full; everybody, now and then."""
+        turn = 0
+        while True:
+            await asyncio.sleep(2 * CHANGED_S)
+            turn += 1
+            self._catch_up()
+            network = self._ledger.network
+            for key, theirs in list(self._theirs.items()):
+                if decode(Head, theirs.head.body).network_hash != network.hash:
+                    continue
+                if theirs.fingerprint != self._set.fingerprint() or turn % round(RECONCILE_S / 2 / CHANGED_S) == 0:
+                    self._want(key)
+
+    async def _reconcile(self) -> None:
+        while True:
+            key = await self._wanted.get()
+            peer = self._mesh.peers.get(key)
+            self._reconciling.discard(key)
+            if peer is None:
+                continue
+            try:
+                async with asyncio.timeout(30):
+                    await self._ask(peer)
+            except (MeshError, VerificationError, TimeoutError) as error:
+                _log.info("reconciliation_failed", peer=key.hex(), reason=str(error))
+
+    def _want(self, key: PublicKey) -> None:
+        if key not in self._reconciling and not self._wanted.full():
+            self._reconciling.add(key)
+            self._wanted.put_nowait(key)
+
+    # --- reconciliation ------------------------------------------------------------------------------------------
+
+    async def _ask(self, peer: Peer) -> None:
+        """The initiator\'s side: compare, fetch what we lack, send what they lack."""
+        self._catch_up()
+        stream = await peer.connection.open()
+        try:
+            reader, writer = FrameReader(stream, RECONCILING), FrameWriter(stream)
+            reconciliation = Reconciliation(self._set)
+            await writer.write(Reconcile(reconciliation.begin()))
+            await self._converse(peer, reconciliation, reader, writer, stream)
+        finally:
+            await stream.reset()
+
+    async def answer(self, peer: Peer, stream: Stream, first: Reconcile) -> None:
+        """The other side of it, on a stream a peer opened."""
+        self._catch_up()
+        reader, writer = FrameReader(stream, RECONCILING), FrameWriter(stream)
+        async with asyncio.timeout(60):
+            await self._converse(peer, Reconciliation(self._set), reader, writer, stream, first)
+
+    async def _converse(
+        self,
+        peer: Peer,
+        reconciliation: Reconciliation,
+        reader: FrameReader,
+        writer: FrameWriter,
+        stream: Stream,
+        message: Message | None = None,
+    ) -> None:
+        """Steps until both know the difference; then each sends what the other lacks, and ends its direction."""
+        surplus: list[bytes] = []
+        while True:
+            if message is None:
+                try:
+                    async with asyncio.timeout(STEP_S):
+                        message = await reader.read()
+                except StreamEnded:
+                    break
+            match message:
+                case Reconcile():
+                    try:
+                        step = reconciliation.step(message.step)
+                    except InvalidReconciliation as error:
+                        raise WireError(error.message) from error
+                    surplus += step.surplus
+                    if step.reply is not None:
+                        await writer.write(Reconcile(step.reply))
+                    if step.finished:
+                        break
+                case Records():
+                    await self._take(peer, message.envelopes)
+                case _:
+                    raise WireError(f"a {type(message).__name__} is out of place here")
+            message = None
+        state = self._ledger.state
+        stored = (state.stored(record_id) for record_id in surplus)
+        envelopes = [found.envelope for found in stored if found is not None and not _is_local(found.envelope)]
+        for records in _messages(envelopes):
+            await writer.write(records)
+        await stream.finish()
+        with suppress(StreamEnded):
+            while True:
+                async with asyncio.timeout(STEP_S):
+                    message = await reader.read()
+                if not isinstance(message, Records):
+                    raise WireError(f"a {type(message).__name__} is out of place here")
+                await self._take(peer, message.envelopes)
+
+    def _catch_up(self) -> None:
+        """Take the network\'s records that came since into the set that is compared."""
+        state = self._ledger.state
+        if self._set_of is not state:
+            self._set, self._set_of, self._seen = IdSet(state.book.ids), state, 0
+        while self._seen < len(state.records):
+            if not _is_local(state.records[self._seen].envelope):
+                self._set.add(self._seen)
+            self._seen += 1
+
+    # --- what peers say ------------------------------------------------------------------------------------------
+
+    async def _records(self, peer: Peer, message: Message) -> None:
+        assert isinstance(message, Records)
+        await self._take(peer, message.envelopes)
+
+    async def _take(self, peer: Peer, envelopes: Sequence[Envelope]) -> None:
+        """Admit what is new, off the event loop, and book it. A record that is none ends the connection."""
+        book = self._ledger.state.book
+        new = [envelope for envelope in envelopes if _record_id(envelope) not in book]
+        if not new:
+            return
+        try:
+            admitted = await asyncio.to_thread(lambda: [admit(envelope, self._ledger.network) for envelope in new])
+        except VerificationError as error:
+            raise WireError(f"a record that is none: {error.message}") from error
+        written: Awaitable[None] | None = None
+        for one in admitted:
+            if _is_local(one.envelope):
+                raise WireError("a record of local scope is nobody else's business")
+            if one.record_id in book or not self._affords(peer, one):
+                continue
+            self._source[one.record_id] = peer.key
+            written = self._ledger.append([one.envelope], one)
+        while len(self._source) > 100_000:
+            self._source.popitem(last=False)
+        if written is not None:
+            with suppress(StorageUnavailable):
+                await written
+
+    def _affords(self, peer: Peer, admitted: Admitted) -> bool:
+        """Storing is not honouring (B16): records nothing covers are bounded for payer and peer."""
+        account, debit = admitted.demand.account, admitted.demand.debit
+        book = self._ledger.state.book
+        if book.covers(account, debit):
+            return True
+        payer = account.owner
+        if self._unfunded.get(payer, 0) >= UNFUNDED or self._charged.get(peer.key, 0) >= MOST_FOR_PEER:
+            return False
+        self._unfunded[payer] = self._unfunded.get(payer, 0) + 1
+        self._charged[peer.key] = self._charged.get(peer.key, 0) + 1
+        return True
+
+    async def _head(self, peer: Peer, message: Message) -> None:
+        assert isinstance(message, HeadSeen)
+        head = decode(Head, message.head.body)
+        signature = Signature(message.head.signature)
+        if head.network != self._ledger.network.id or head.node != peer.key:
+            return
+        if not verify(PublicKey(head.node), signature, Head.TAG + message.head.body):
+            raise WireError("a head that its node did not sign")
+        self._theirs[peer.key] = message
+
+    def _own_head(self) -> HeadSeen | None:
+        published = self._heads.published
+        if published is None:
+            return None
+        self._catch_up()
+        signed = SignedBody(published.body, published.signature)
+        return HeadSeen(signed, len(self._set), self._set.fingerprint())
+
+
+def _is_local(envelope: Envelope) -> bool:
+    return envelope.kind == "trade" and decode(Trade, envelope.body).scope != NETWORK
+
+
+def _record_id(envelope: Envelope) -> bytes:
+    return sha256(_TAGS.get(envelope.kind, b""), envelope.body)
+
+
+def _messages(envelopes: Sequence[Envelope]) -> list[Records]:
+    """As few messages as their bounds allow."""
+    messages: list[Records] = []
+    batch: list[Envelope] = []
+    size = 0
+    for envelope in envelopes:
+        length = len(envelope.body) + sum(map(len, envelope.attachments)) + 256
+        if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
+            messages.append(Records(tuple(batch)))
+            batch, size = [], 0
+        batch.append(envelope)
+        size += length
+    if batch:
+        messages.append(Records(tuple(batch)))
+    return messages

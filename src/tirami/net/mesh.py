@@ -1,0 +1,245 @@
+"""The node's place among others: who is connected, who is dialled again, who hears what.
+
+Every connection has one owner task; of two connections between the same two nodes the one that the smaller key dialled
+stays, so that both sides keep the same. A known address is dialled until it answers, and again when it is lost.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import structlog
+
+from tirami.core.clock import Clock
+from tirami.core.errors import MeshError
+from tirami.core.keys import PublicKey
+from tirami.net.address import PeerAddress
+from tirami.net.hello import Identity
+from tirami.net.origins import Origins
+from tirami.net.peer import Peer
+from tirami.net.transport import Connection, Endpoint, Stream
+from tirami.proto import Leaving, Message
+
+_log = structlog.get_logger()
+DIAL_S: Final = 5.0
+REDIAL_S: Final = 0.5
+LONGEST_REDIAL_S: Final = 60.0
+MAX_PEERS: Final = 1_000
+
+
+class Part(Protocol):
+    """Something that talks to peers: gossip, sessions, signals."""
+
+    async def met(self, peer: Peer) -> None:
+        """A peer has been introduced."""
+
+    def lost(self, peer: Peer) -> None:
+        """Its connection has ended."""
+
+
+class Mesh:
+    """Use as an async context manager: entering listens, leaving tells everybody and ends every task.
+
+    Args:
+        seen: highest (incarnation, number) known under a key, for the hello (B9).
+        refuse: why a key is not welcome, or ``None``.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        identity: Identity,
+        clock: Clock,
+        *,
+        seen: Callable[[PublicKey], tuple[int, int]] = lambda _: (0, 0),
+        refuse: Callable[[PublicKey], str | None] = lambda _: None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._identity = identity
+        self._clock = clock
+        self._seen = seen
+        self._refuse = refuse
+        self._peers: dict[PublicKey, Peer] = {}
+        self._origins = Origins(MAX_PEERS)
+        self._on_message: dict[type[Message], Callable[[Peer, Message], Awaitable[None]]] = {}
+        self._on_stream: Callable[[Peer, Stream], Awaitable[None]] | None = None
+        self._parts: list[Part] = []
+        self._group: asyncio.TaskGroup | None = None
+        self._kept: dict[PublicKey, PeerAddress] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    @property
+    def key(self) -> PublicKey:
+        return self._endpoint.key
+
+    @property
+    def peers(self) -> Mapping[PublicKey, Peer]:
+        """Connected and introduced."""
+        return MappingProxyType(self._peers)
+
+    def address(self) -> PeerAddress:
+        return self._endpoint.address()
+
+    # --- who listens -------------------------------------------------------------------------------------------
+
+    def on_message(self, kind: type[Message], heard: Callable[[Peer, Message], Awaitable[None]]) -> None:
+        """Have control messages of one kind handled by ``heard``."""
+        self._on_message[kind] = heard
+
+    def on_stream(self, asked: Callable[[Peer, Stream], Awaitable[None]]) -> None:
+        """Have every stream a peer opens handled by ``asked``; it ends the stream."""
+        self._on_stream = asked
+
+    def add(self, part: Part) -> None:
+        self._parts.append(part)
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Mesh"]:
+        """Listen until left."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                tasks = [group.create_task(self._accept(), name="mesh-accept")]
+                try:
+                    yield self
+                finally:
+                    for peer in self._peers.values():
+                        peer.send(Leaving("stopping"))
+                    await asyncio.sleep(0)
+                    await self._endpoint.close()
+                    for task in tasks:
+                        task.cancel()
+                    for task in list(self._tasks):
+                        task.cancel()
+        finally:
+            self._group = None
+
+    def keep(self, address: PeerAddress) -> None:
+        """Be connected to this peer from now on: dial, and dial again when it is lost."""
+        if address.key == self.key or address.key in self._kept:
+            return
+        self._kept[address.key] = address
+        self._spawn(self._keep(address), f"dial-{address.key.hex()[:8]}")
+
+    async def connect(self, address: PeerAddress) -> Peer:
+        """The peer at this address, connected now if it is not yet. Raises ``MeshError``."""
+        known = self._peers.get(address.key)
+        if known is not None:
+            return known
+        connection = await self._endpoint.connect(address, DIAL_S)
+        return await self._introduce(connection)
+
+    async def wait_for(self, key: PublicKey, timeout_s: float) -> Peer:
+        """Raises ``TimeoutError``."""
+        async with asyncio.timeout(timeout_s):
+            while key not in self._peers:
+                self._changed.clear()
+                await self._changed.wait()
+        return self._peers[key]
+
+    # --- connections -----------------------------------------------------------------------------------------
+
+    async def _accept(self) -> None:
+        while (connection := await self._endpoint.accept()) is not None:
+            if (full := self._origins.full(connection.remote)) is not None:
+                connection.close(full)
+                continue
+            self._spawn(self._admit(connection), "mesh-admit")
+
+    async def _admit(self, connection: Connection) -> None:
+        try:
+            await self._introduce(connection)
+        except (MeshError, TimeoutError) as error:
+            _log.info("peer_refused", peer=connection.peer.hex(), reason=str(error))
+            connection.close(str(error))
+
+    async def _introduce(self, connection: Connection) -> Peer:
+        if (reason := self._refuse(connection.peer)) is not None:
+            connection.close(reason)
+            raise MeshError(reason)
+        peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock)
+        self._origins.enter(connection.remote)
+        try:
+            await peer.introduced()
+        except BaseException:
+            self._origins.leave(connection.remote)
+            connection.close("not introduced")
+            raise
+        if not self._prefers(peer):
+            self._origins.leave(connection.remote)
+            connection.close("connected twice")
+            return self._peers[peer.key]
+        if (former := self._peers.get(peer.key)) is not None:
+            former.close("connected twice")
+        self._peers[peer.key] = peer
+        self._changed.set()
+        self._spawn(self._own(peer), f"peer-{peer.key.hex()[:8]}")
+        return peer
+
+    def _prefers(self, peer: Peer) -> bool:
+        """Of two connections both sides keep the one that the smaller key dialled; of two such, the later."""
+        former = self._peers.get(peer.key)
+        if former is None or former.connection.dialled == peer.connection.dialled:
+            return True
+        return peer.connection.dialled == (self.key < peer.key)
+
+    async def _own(self, peer: Peer) -> None:
+        _log.info("peer_connected", peer=peer.key.hex(), remote=peer.connection.remote)
+        try:
+            for part in self._parts:
+                await part.met(peer)
+            reason = await peer.run(self._heard, self._asked)
+            _log.info("peer_lost", peer=peer.key.hex(), reason=reason)
+        finally:
+            peer.close("done")
+            self._origins.leave(peer.connection.remote)
+            if self._peers.get(peer.key) is peer:
+                del self._peers[peer.key]
+            for part in self._parts:
+                part.lost(peer)
+            self._changed.set()
+
+    async def _heard(self, peer: Peer, message: Message) -> None:
+        heard = self._on_message.get(type(message))
+        if heard is not None:
+            await heard(peer, message)
+
+    async def _asked(self, peer: Peer, stream: Stream) -> None:
+        if self._on_stream is None:
+            await stream.reset()
+        else:
+            await self._on_stream(peer, stream)
+
+    async def _keep(self, address: PeerAddress) -> None:
+        pause = REDIAL_S
+        while True:
+            peer = self._peers.get(address.key)
+            if peer is not None:
+                pause = REDIAL_S
+                await peer.connection.closed()
+                continue
+            try:
+                await self.connect(address)
+            except (MeshError, TimeoutError) as error:
+                _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_REDIAL_S, pause * 2)
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+        assert self._group is not None, "the mesh is not running"
+        task = self._group.create_task(_guarded(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _guarded(work: Coroutine[object, object, None]) -> None:
+    """A peer's owner that fails is logged; it takes nobody else with it."""
+    try:
+        await work
+    except Exception:
+        _log.exception("mesh_task_failed")

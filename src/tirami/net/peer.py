@@ -1,0 +1,152 @@
+"""One peer: a connection, its control stream with everything that goes both ways on it, and the task that owns both."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from tirami.core.clock import Clock
+from tirami.core.errors import ConnectionLost, MeshError, WireError
+from tirami.core.keys import PublicKey
+from tirami.net.frames import FrameReader, FrameWriter, registry
+from tirami.net.hello import introduce
+from tirami.net.transport import Connection, Stream
+from tirami.proto import (
+    FraudFound,
+    HeadSeen,
+    Hello,
+    Leaving,
+    Message,
+    Ping,
+    Pong,
+    Records,
+    Refused,
+    SignalSeen,
+)
+
+CONTROL: Final = registry(Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen)
+"""What may come on the first stream of a connection."""
+PING_S: Final = 1.5
+SILENCE_S: Final = 4.5
+"""Seconds without any word after which a peer is gone; it pings three times as often."""
+QUEUE: Final = 1024
+"""Messages that wait for a slow peer; more are dropped, and reconciliation brings what they said."""
+
+Heard = Callable[["Peer", Message], Awaitable[None]]
+Asked = Callable[["Peer", Stream], Awaitable[None]]
+
+
+class Peer:
+    """A connected node. :meth:`run` is its owner: when it returns, nothing of it is left."""
+
+    def __init__(self, connection: Connection, own: Hello, clock: Clock) -> None:
+        self.connection = connection
+        self.hello: Hello | None = None
+        """What it said of itself; set before anybody is told of it."""
+        self.rtt_s: float | None = None
+        """Round trip on the control stream, seconds, smoothed: what a request to it really waits."""
+        self.connected_s = clock.monotonic()
+        self._own = own
+        self._clock = clock
+        self._queue: deque[Message] = deque()
+        self._queued = asyncio.Event()
+        self._heard_s = clock.monotonic()
+        self._pinged: dict[int, float] = {}
+        self.dropped = 0
+        """Messages it was too slow for."""
+
+    @property
+    def key(self) -> PublicKey:
+        return self.connection.peer
+
+    def send(self, message: Message) -> bool:
+        """Queue a message on the control stream; ``False`` when it had to be dropped. Never waits."""
+        if len(self._queue) >= QUEUE:
+            self.dropped += 1
+            return False
+        self._queue.append(message)
+        self._queued.set()
+        return True
+
+    def close(self, reason: str) -> None:
+        self.connection.close(reason)
+
+    async def introduced(self) -> Hello:
+        """Open or await the control stream and agree. Raises ``MeshError``."""
+        if self.connection.dialled:
+            stream = await self.connection.open()
+        else:
+            async with asyncio.timeout(SILENCE_S):
+                stream = await self.connection.accept()
+        self._reader, self._writer = FrameReader(stream, CONTROL), FrameWriter(stream)
+        self.hello = await introduce(self._reader, self._writer, self._own)
+        self._heard_s = self._clock.monotonic()
+        return self.hello
+
+    async def run(self, heard: Heard, asked: Asked) -> str:
+        """Until the connection ends; returns why. ``heard`` gets control messages in order, ``asked`` each stream."""
+        reason = "closed"
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in (self._listen(heard), self._speak(), self._ping(), self._accept(group, asked)):
+                    group.create_task(work, name=f"peer-{self.key.hex()[:8]}")
+        except* MeshError as errors:
+            error = errors.exceptions[0]
+            reason = str(error)
+        finally:
+            self.connection.close(reason)
+        return reason
+
+    async def _listen(self, heard: Heard) -> None:
+        while True:
+            message = await self._reader.read()
+            self._heard_s = self._clock.monotonic()
+            match message:
+                case Ping():
+                    self.send(Pong(message.nonce))
+                case Pong():
+                    self._measure(message.nonce)
+                case Leaving():
+                    raise ConnectionLost(f"the peer leaves: {message.reason}")
+                case Hello() | Refused():
+                    raise WireError(f"a {type(message).__name__} is out of place here")
+                case _:
+                    await heard(self, message)
+
+    async def _speak(self) -> None:
+        while True:
+            await self._queued.wait()
+            self._queued.clear()
+            while self._queue:
+                await self._writer.write(self._queue.popleft())
+
+    async def _ping(self) -> None:
+        nonce = 0
+        while True:
+            nonce += 1
+            self._pinged = {nonce: self._clock.monotonic()}
+            self.send(Ping(nonce))
+            await asyncio.sleep(PING_S)
+            if self._clock.monotonic() - self._heard_s > SILENCE_S:
+                raise ConnectionLost(f"no word for {SILENCE_S:g} s")
+
+    def _measure(self, nonce: int) -> None:
+        sent = self._pinged.pop(nonce, None)
+        if sent is not None:
+            took = self._clock.monotonic() - sent
+            self.rtt_s = took if self.rtt_s is None else (3 * self.rtt_s + took) / 4
+
+    async def _accept(self, group: asyncio.TaskGroup, asked: Asked) -> None:
+        while True:
+            stream = await self.connection.accept()
+            group.create_task(_answered(self, stream, asked), name="asked")
+
+
+async def _answered(peer: Peer, stream: Stream, asked: Asked) -> None:
+    """One stream's trouble is its own."""
+    try:
+        await asked(peer, stream)
+    except (MeshError, TimeoutError):
+        with suppress(MeshError):
+            await stream.reset()

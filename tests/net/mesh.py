@@ -1,0 +1,133 @@
+"""Whole nodes of a mesh without engines: ledger, connections and gossip, over any transport."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from tirami.core.clock import Clock
+from tirami.core.keys import SigningKey, journal_key, local_user_key
+from tirami.core.units import DAY_MS
+from tirami.ledger import Heads, Ledger
+from tirami.net import Endpoint, FrameReader, Stream
+from tirami.net.gossip import RECONCILING, Gossip
+from tirami.net.hello import Identity
+from tirami.net.mesh import Mesh
+from tirami.net.peer import Peer
+from tirami.proto import Envelope, Grant, Issuer, NetworkFile, Parameters, Reconcile, encode, sign
+
+
+@dataclass
+class Member:
+    """One node."""
+
+    key: SigningKey
+    ledger: Ledger
+    mesh: Mesh
+    gossip: Gossip
+
+    @property
+    def state_hash(self) -> bytes:
+        return self.ledger.state.book.state_hash()
+
+    @property
+    def records(self) -> int:
+        return len(self.ledger.state.records)
+
+
+class Grants:
+    """A made-up issuer's grants: records that need nothing but a signature."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.issuer = SigningKey.generate()
+        self.network = NetworkFile(
+            "tirami/1/network",
+            "testnet",
+            Parameters(witnesses=1, quorum=1),
+            (Issuer(self.issuer.public_key.hex(), 10**6),),
+        )
+        self._clock = clock
+        self._number = 0
+
+    def next(self) -> Envelope:
+        self._number += 1
+        now = self._clock.now_ms()
+        grant = Grant(
+            network=self.network.id,
+            issuer=self.issuer.public_key,
+            incarnation=0,
+            number=self._number,
+            settled=1_000 * (self._number - 1),
+            to=SigningKey.generate().public_key,
+            limit=1_000,
+            due_ms=now + DAY_MS,
+            period=now // DAY_MS,
+            at_ms=now,
+        )
+        return Envelope("grant", encode(grant), (sign(grant, self.issuer),), ())
+
+
+@asynccontextmanager
+async def member(
+    home: Path, endpoint: Endpoint, key: SigningKey, network: NetworkFile, clock: Clock, seed: int
+) -> AsyncIterator[Member]:
+    ledger = Ledger.open(
+        home / "journal.db",
+        network=network,
+        node=key,
+        local_user=local_user_key(key).public_key,
+        clock=clock,
+        journal_key=journal_key(key),
+    )
+    await ledger.start(os.urandom)
+    heads = Heads(ledger, key)
+    mesh = Mesh(endpoint, Identity(network, "test"), clock)
+    gossip = Gossip(ledger, heads, mesh, clock, Random(seed))
+
+    async def asked(peer: Peer, stream: Stream) -> None:
+        first = await FrameReader(stream, RECONCILING).read()
+        assert isinstance(first, Reconcile)
+        await gossip.answer(peer, stream, first)
+
+    mesh.on_stream(asked)
+    try:
+        async with mesh.running():
+            running = asyncio.create_task(gossip.run())
+            try:
+                yield Member(key, ledger, mesh, gossip)
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+    finally:
+        await ledger.close()
+
+
+@asynccontextmanager
+async def members(
+    home: Path, count: int, bind: Callable[[SigningKey], Endpoint], network: NetworkFile, clock: Clock
+) -> AsyncIterator[list[Member]]:
+    async with AsyncExitStack() as stack:
+        result = []
+        for number in range(count):
+            key = SigningKey.generate()
+            result.append(
+                await stack.enter_async_context(member(home / str(number), bind(key), key, network, clock, number))
+            )
+        yield result
+
+
+def in_a_line(line: Sequence[Member]) -> None:
+    for left, right in zip(line, line[1:], strict=False):
+        left.mesh.keep(right.mesh.address())
+
+
+async def converged(nodes: Sequence[Member], records: int, clock: Clock, within_s: float) -> float:
+    """Seconds until every node has ``records`` and all books are equal. Raises ``TimeoutError``."""
+    began = clock.monotonic()
+    async with asyncio.timeout(within_s):
+        while any(node.records < records for node in nodes) or len({node.state_hash for node in nodes}) > 1:
+            await asyncio.sleep(0.05)
+    return clock.monotonic() - began
