@@ -1,5 +1,6 @@
 """Metadata blocks without a model, and the least models that llama.cpp loads with a tokenizer of ours."""
 
+import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -69,7 +70,7 @@ def byte_level(pre: str, merges: Sequence[str] = (), added: Mapping[str, int] = 
 
 
 def sentence_piece(pieces: Iterable[str], added: Mapping[str, int] = {}, **more: object) -> dict[str, Any]:
-    """A SentencePiece tokenizer: unknown, begin and end, 256 bytes, ``pieces`` with falling scores, ``added`` tokens."""
+    """A SentencePiece tokenizer: unknown, begin, end, 256 bytes, ``pieces`` with falling scores, ``added`` tokens."""
     pieces = list(dict.fromkeys(pieces))
     special = {"<unk>": 2, "<s>": CONTROL, "</s>": CONTROL, **{f"<0x{byte:02X}>": 6 for byte in range(256)}}
     return {
@@ -83,7 +84,7 @@ def sentence_piece(pieces: Iterable[str], added: Mapping[str, int] = {}, **more:
 
 @cache
 def learned_merges(count: int = 1200) -> tuple[str, ...]:
-    """Merges learned from this repository's own text, without any pre-tokenizer: they cross every place where one cuts."""
+    """Merges learned from this repository's own text without a pre-tokenizer: they cross every place where one cuts."""
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
     from tokenizers.pre_tokenizers import ByteLevel
@@ -93,8 +94,6 @@ def learned_merges(count: int = 1200) -> tuple[str, ...]:
     learner.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
     trainer = BpeTrainer(vocab_size=256 + count, initial_alphabet=alphabet(), show_progress=False)
     learner.train_from_iterator([line[:60] for line in repository_lines()], trainer)
-    import json
-
     return tuple(" ".join(merge) for merge in json.loads(learner.to_str())["model"]["merges"])
 
 

@@ -14,7 +14,8 @@ from tirami.core.errors import TokenizerError
 from tirami.infer.gguf import Header
 from tirami.infer.lexicon import SPACE, Lexicon, texts
 
-MAX_MERGES: Final = 1 << 20
+MAX_MERGES: Final = 1 << 19
+"""Known models have up to 446 000. The library builds them without letting other threads run: 100 000 in 0.3 s."""
 _GPT2: Final = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",)
 _SINGLE_DIGITS: Final = (r"\p{N}", *_GPT2)
 _CONTRACTIONS: Final = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
