@@ -136,6 +136,34 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeshConfig:
+    """Other nodes: whether to meet them, what to sell them, what to buy."""
+
+    enabled: bool = False
+    """Whether this node joins the mesh of its network."""
+    bind: str = "0.0.0.0:0"
+    """UDP address to listen on."""
+    relay: str = "off"
+    """``off``, ``n0`` for the public relays, or a relay's URL. It sees who talks to whom and how much, no words."""
+    bootstrap: str = ""
+    """Peers to stay connected to, ``KEY@HOST:PORT``, with blanks between."""
+    sell: bool = True
+    """Whether strangers may buy answers of this node's models."""
+    slots: int = _count(4, 1, 1_024)
+    """Answers for strangers at the same time; one place more always stays the owner's."""
+    idle_only: bool = False
+    """Serve strangers only while nobody of this node is being served."""
+    consume: str = _choice("off", "off", "trusted", "any")
+    """Whose answers may be bought: a prompt leaves this machine only with this consent."""
+    trusted: str = ""
+    """Keys of providers to buy from with ``consume = trusted``, with commas between."""
+    denied: str = ""
+    """Keys nothing is bought from."""
+    max_trm: int = _count(0, 0, 2**53 - 1)
+    """Most TRM one bought answer may cost; 0 for no bound but the account's policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """What the node writes about itself."""
 
@@ -172,6 +200,7 @@ _SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
         "infer": InferConfig,
         "pricing": PricingConfig,
         "network": NetworkConfig,
+        "mesh": MeshConfig,
         "log": LogConfig,
         "journal": JournalConfig,
         "keystore": KeystoreConfig,
@@ -190,6 +219,7 @@ class Config:
     infer: InferConfig = InferConfig()
     pricing: PricingConfig = PricingConfig()
     network: NetworkConfig = NetworkConfig()
+    mesh: MeshConfig = MeshConfig()
     log: LogConfig = LogConfig()
     journal: JournalConfig = JournalConfig()
     keystore: KeystoreConfig = KeystoreConfig()

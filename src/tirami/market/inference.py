@@ -57,7 +57,7 @@ class Order:
     """
 
     payer: Payer
-    engine: Engine
+    engine: Engine | None
     prompt: Prompt
     sampling: Sampling
     max_tokens: int | None
@@ -72,7 +72,10 @@ class Order:
     @property
     def card(self) -> ModelCard:
         """The model that answers."""
-        return self.offered.card if self.offered else self.engine.card
+        if self.offered is not None:
+            return self.offered.card
+        assert self.engine is not None, "who serves is known before anything is ordered"
+        return self.engine.card
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +320,7 @@ class InferenceMarket:
     def _own_offer(self, offer: _Offer, drawn: bytes) -> Offered:
         """This node's own quote, signed."""
         order, engine = offer.order, offer.order.engine
+        assert engine is not None
         secret = session_secret(drawn[:32], drawn[32:64])
         hashed = prompt_hash(secret, order.prompt.tokens, order.prompt.text, offer.shaping)
         parties = Parties(self._node.public_key, order.payer.key, order.payer.scope)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tirami.core.errors import InvalidRequest
 from tirami.core.units import TokenCount
@@ -19,6 +19,9 @@ from tirami.ledger import LOCAL, Payer
 from tirami.market import InferenceMarket, Meter, Order, Settlement, WaitingRoom
 from tirami.node.choice import Choice, interruption
 from tirami.node.engines import EngineRoom, Served
+
+if TYPE_CHECKING:
+    from tirami.node.mesh.shop import Shop
 
 Random = Callable[[int], bytes]
 Text = str | Sequence[int]
@@ -97,6 +100,8 @@ class Chat:
         self._engines = engines
         self._random = random
         self._meter = meter
+        self.shop: Shop | None = None
+        """Where to buy what cannot be made here, while this node is on a mesh."""
 
     async def answer(self, call: ChatCall) -> Answer:
         """The whole answer at once. Nothing is owed unless it is complete (cancel the call to give up).
@@ -142,6 +147,8 @@ class Chat:
     async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> "ChatStream":
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
             raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
+        if self.shop is not None and self.shop.open and not self._is_here(call):
+            return await self._bought(stack, call, self.shop)
         served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
         engine = served.engine
         if call.prompts:
@@ -177,6 +184,36 @@ class Chat:
                 answered.append(number)
         return await self._opened(stack, served, orders, answered, streamed=streamed)
 
+    def _is_here(self, call: ChatCall) -> bool:
+        """Whether this node's own engines are to answer."""
+        if call.model is None or call.any_name:
+            return bool(self._engines.loaded) or self._engines.loading
+        return self._engines.knows(call.model)
+
+    async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> "ChatStream":
+        """From a peer: one session, paid as it comes, also where the client gets it at once."""
+        if call.choices > 1 or len(call.prompts) > 1:
+            raise InvalidRequest("peers are asked for one choice at a time", param="n")
+        if call.logprobs is not None:
+            raise InvalidRequest("peers do not sell probabilities", param="logprobs")
+        self._market.check(call.payer)
+        how = Sampling(
+            max_tokens=call.max_tokens or 0,
+            seed=int.from_bytes(self._random(4)) if call.seed is None else call.seed,
+            temperature=call.temperature,
+            top_p=call.top_p,
+            top_k=call.top_k,
+            shaping=call.shaping,
+        )
+        text = call.prompts[0] if call.prompts else None
+        bought, order = await shop.buy(call.payer, call.model, call.messages, call.tools, text, how, call.request_id)
+        stack.push_async_callback(bought.close)
+        (ticket,) = await self._market.begin([order])
+        stack.push_async_callback(self._market.cancel, ticket)
+        choice = Choice(0, 0, self._market, ticket, streamed=True)
+        await choice.begin(stack)
+        return ChatStream(bought.card, stack, [choice], None, order.payer.key)
+
     async def _served(
         self, stack: AsyncExitStack, payer: Payer, model: str | None, *, any_name: bool, ticket: bytes | None = None
     ) -> Served:
@@ -211,7 +248,7 @@ class ChatStream:
     """Running choices: :meth:`run`, then :meth:`settle_all`. ``aclose`` gives up and bills what was delivered."""
 
     def __init__(
-        self, card: ModelCard, stack: AsyncExitStack, choices: list[Choice], room: WaitingRoom, payer: bytes
+        self, card: ModelCard, stack: AsyncExitStack, choices: list[Choice], room: WaitingRoom | None, payer: bytes
     ) -> None:
         self.card = card
         self.choices = choices
@@ -242,7 +279,7 @@ class ChatStream:
                 await choice.begin(self._stack)
                 await consume(choice)
 
-        if len(self.choices) == 1:
+        if self._room is None or len(self.choices) == 1:
             await work()
             return
         with self._room.spare(self._payer, len(self.choices) - 1) as spare:

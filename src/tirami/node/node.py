@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,14 +18,18 @@ from tirami.node.http import HttpServer, Tls, build_app
 from tirami.node.parts import Parts, open_parts
 from tirami.node.upkeep import Upkeep
 
+if TYPE_CHECKING:
+    from tirami.node.mesh import MeshService
+
 _log = structlog.get_logger()
 
 
 class Node:
     """A running node; :meth:`open` is the only way to one."""
 
-    def __init__(self, parts: Parts, server: HttpServer | None) -> None:
+    def __init__(self, parts: Parts, server: HttpServer | None, mesh: "MeshService | None" = None) -> None:
         self.parts = parts
+        self.mesh = mesh
         self._server = server
 
     @property
@@ -57,7 +62,8 @@ class Node:
             stack.push_async_callback(parts.market.stop)
             stack.push_async_callback(parts.engines.stop)
             await parts.engines.start(progress)
-            node = cls(parts, server)
+            mesh = await stack.enter_async_context(_meshed(parts)) if parts.config.mesh.enabled else None
+            node = cls(parts, server, mesh)
             _log.info("node_started", node=parts.key.public_key.hex(), url=node.url, network=parts.ledger.network.id)
             yield node
             _log.info("node_stopping")
@@ -107,6 +113,19 @@ async def _served(parts: Parts) -> AsyncIterator[HttpServer]:
     async with HttpServer(build_app(parts), parts.config.api.bind, parts.config.api.port, tls) as server:
         parts.home.announce(server.url, trust)
         yield server
+
+
+@asynccontextmanager
+async def _meshed(parts: Parts) -> "AsyncIterator[MeshService]":
+    """On the mesh. The libraries are loaded now: a node without one does without their memory."""
+    from tirami.net.iroh import IrohEndpoint
+    from tirami.node.mesh import opened_mesh
+
+    config = parts.config.mesh
+    endpoint = await IrohEndpoint.bind(parts.key, config.bind, config.relay)
+    async with opened_mesh(parts, endpoint) as mesh:
+        _log.info("mesh_joined", address=str(mesh.mesh.address()))
+        yield mesh
 
 
 def _check_bind(parts: Parts) -> None:

@@ -41,6 +41,7 @@ from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
 from tirami.proto.running import RunningHash, prompt_hash, session_secret
+from tirami.proto.signals import MAX_MODELS, Offering, Signal
 from tirami.proto.statement import (
     ParsedStatement,
     StatementFile,
@@ -51,6 +52,7 @@ from tirami.proto.statement import (
 )
 
 __all__ = [
+    "MAX_MODELS",
     "MAX_PIECE",
     "MESSAGES",
     "RECORDS",
@@ -81,6 +83,7 @@ __all__ = [
     "ModelFacts",
     "NetworkFile",
     "Offer",
+    "Offering",
     "Open",
     "Parameters",
     "ParsedStatement",
@@ -97,6 +100,7 @@ __all__ = [
     "Refused",
     "RunningHash",
     "Settled",
+    "Signal",
     "SignalSeen",
     "Signed",
     "SignedBody",

@@ -1,0 +1,127 @@
+"""Whom this node knows as providers: the newest signal of each, how fast they answer, who comes first (spec 02 §7, §8).
+
+Fed by gossip, bounded, and forgetful: the least recently heard of is dropped for a new one, and what a signal says ends
+with its lifetime. Nothing here decides what a record is worth.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tirami.core.keys import PublicKey
+from tirami.core.units import MICRO, MicroTrm, Ppm, Trm, UnixMs
+from tirami.ledger import Price, tier_of
+from tirami.market.routing import Candidate
+from tirami.proto import Offering, Signal
+
+MAX_PEERS = 10_000
+LATENCY_MS = 500.0
+"""Of a peer that has not been measured."""
+_WEIGHT = 0.2
+EARLY_MS = 120_000
+
+
+@dataclass(slots=True)
+class KnownPeer:
+    """A provider as last heard of.
+
+    Attributes:
+        heard_ms: when its signal came, by this node's clock.
+        latency_ms: smoothed time to its first word.
+    """
+
+    signal: Signal
+    heard_ms: UnixMs
+    latency_ms: float = LATENCY_MS
+
+    def fresh(self, now_ms: int) -> bool:
+        return now_ms <= self.heard_ms + self.signal.lifetime_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A peer that serves a model now."""
+
+    peer: KnownPeer
+    offering: Offering
+    candidate: Candidate
+
+
+class PeerRegistry:
+    """Peers by key, the least recently heard of first.
+
+    Args:
+        reputation: of a key, parts per million; asked anew each time, so it may cache.
+    """
+
+    def __init__(self, reputation: Callable[[bytes], Ppm], capacity: int = MAX_PEERS) -> None:
+        self._reputation = reputation
+        self._capacity = max(1, capacity)
+        self._peers: OrderedDict[bytes, KnownPeer] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __iter__(self) -> Iterator[KnownPeer]:
+        return iter(self._peers.values())
+
+    def get(self, key: bytes) -> KnownPeer | None:
+        return self._peers.get(key)
+
+    def ingest(self, signal: Signal, now_ms: UnixMs) -> bool:
+        """Take a signal whose signature has been checked; whether it was news.
+
+        Not news: one as old as the one known, one that has ended, one from the future.
+        """
+        known = self._peers.get(signal.node)
+        if known is not None and signal.at_ms <= known.signal.at_ms:
+            return False
+        if not now_ms - signal.lifetime_ms <= signal.at_ms <= now_ms + EARLY_MS:
+            return False
+        if known is not None:
+            known.signal, known.heard_ms = signal, now_ms
+            self._peers.move_to_end(signal.node)
+            return True
+        while len(self._peers) >= self._capacity:
+            self._peers.popitem(last=False)
+        self._peers[signal.node] = KnownPeer(signal, now_ms)
+        return True
+
+    def update_latency(self, key: bytes, measured_ms: float) -> None:
+        """Count a measured time to the first word in; nonsense is ignored."""
+        known = self._peers.get(key)
+        if known is not None and 0 <= measured_ms < 3_600_000:
+            known.latency_ms = _WEIGHT * measured_ms + (1 - _WEIGHT) * known.latency_ms
+
+    def forget(self, key: bytes) -> None:
+        """It is known to be gone."""
+        self._peers.pop(key, None)
+
+    def prune(self, now_ms: int) -> int:
+        """Drop every signal that has ended; returns how many."""
+        stale = [key for key, peer in self._peers.items() if not peer.fresh(now_ms)]
+        for key in stale:
+            del self._peers[key]
+        return len(stale)
+
+    def providers(self, model: str | bytes | None, now_ms: int) -> list[Provider]:
+        """Who serves a model now, by name or digest (any, for ``None``), unordered; only those with something free."""
+        return [
+            Provider(peer, offering, self._candidate(peer, offering))
+            for peer in self._peers.values()
+            if peer.fresh(now_ms) and peer.signal.free_tokens > 0 and peer.signal.slots > 0
+            for offering in peer.signal.models
+            if model in (None, offering.name, offering.model_digest)
+        ]
+
+    def _candidate(self, peer: KnownPeer, offering: Offering) -> Candidate:
+        signal = peer.signal
+        price = Price(MicroTrm(offering.price_in), MicroTrm(offering.price_out))
+        return Candidate(
+            provider=PublicKey(signal.node),
+            price=price,
+            list_price=MicroTrm(tier_of(offering.active_parameters).value * MICRO),
+            reputation=self._reputation(signal.node),
+            latency_ms=round(peer.latency_ms),
+            available=Trm(signal.free_tokens * offering.price_out // MICRO),
+        )

@@ -1,0 +1,122 @@
+"""Price signals among peers: signed by their origin, passed on once by everybody, told on every change (L1-14)."""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+import msgspec
+
+from tirami.core.clock import Clock
+from tirami.core.errors import WireError
+from tirami.core.keys import PublicKey, Signature, Signer, verify
+from tirami.core.units import UnixMs
+from tirami.market import PeerRegistry
+from tirami.net.mesh import Mesh
+from tirami.net.peer import Peer
+from tirami.proto import Message, Signal, SignalSeen, SignedBody, decode, encode, sign
+
+FAN_OUT: Final = 6
+LOOK_S: Final = 0.5
+"""How often this node looks at its own prices."""
+QUIET_S: Final = 30.0
+"""When nothing changed it says so this seldom."""
+LIFETIME_MS: Final = 90_000
+
+
+class Signals:
+    """Tells this node's own signal and passes others' on.
+
+    Args:
+        own: what this node offers now; ``None`` for nothing. Its time and lifetime are filled in here.
+        now: wall time, as the ledger has it.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        peers: PeerRegistry,
+        node: Signer,
+        own: Callable[[], Signal | None],
+        now: Callable[[], UnixMs],
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._mesh = mesh
+        self._peers = peers
+        self._node = node
+        self._own = own
+        self._now = now
+        self._clock = clock
+        self._random = random
+        self._last: SignalSeen | None = None
+        self._seen: dict[bytes, SignalSeen] = {}
+        mesh.on_message(SignalSeen, self._heard)
+        mesh.add(self)
+
+    async def met(self, peer: Peer) -> None:
+        """A newcomer is told what is known, ours first."""
+        if self._last is not None:
+            peer.send(self._last)
+        now = self._now()
+        for key, message in list(self._seen.items()):
+            known = self._peers.get(key)
+            if known is None or not known.fresh(now):
+                del self._seen[key]
+            elif key != peer.key:
+                peer.send(message)
+
+    def lost(self, peer: Peer) -> None:
+        """Who is gone serves nobody."""
+        self._peers.forget(peer.key)
+        self._seen.pop(peer.key, None)
+
+    async def run(self) -> None:
+        """Until cancelled: look at our own prices, and tell when they changed or it has been quiet for long."""
+        told, said = -QUIET_S, None
+        while True:
+            own = self._own()
+            shape = None if own is None else _shape(own)
+            quiet = self._clock.monotonic() - told
+            if own is not None and (shape != said or quiet >= QUIET_S):
+                told, said = self._clock.monotonic(), shape
+                self._last = _signed(own, self._now(), self._node)
+                for peer in self._mesh.peers.values():
+                    peer.send(self._last)
+            await asyncio.sleep(LOOK_S)
+
+    async def _heard(self, peer: Peer, message: Message) -> None:
+        assert isinstance(message, SignalSeen)
+        signal = decode(Signal, message.signal.body)
+        if signal.node == self._mesh.key:
+            return
+        known = self._peers.get(signal.node)
+        if known is not None and signal.at_ms <= known.signal.at_ms:
+            return  # before the signature: what is old costs nothing
+        if not verify(PublicKey(signal.node), Signature(message.signal.signature), Signal.TAG + message.signal.body):
+            raise WireError("a signal that its node did not sign")
+        if not self._peers.ingest(signal, self._now()):
+            return
+        self._seen[signal.node] = message
+        others = [other for other in self._mesh.peers.values() if other.key not in (peer.key, signal.node)]
+        for other in self._random.sample(others, min(FAN_OUT, len(others))):
+            other.send(message)
+
+
+def _shape(signal: Signal) -> bytes:
+    """What makes a signal worth telling anew: prices and models, and capacity in steps of a quarter."""
+    steps = (signal.free_tokens.bit_length(), min(signal.slots, 1))
+    return b"".join((encode(_timeless(signal)), bytes(steps)))
+
+
+def _timeless(signal: Signal) -> Signal:
+    return _with(signal, 0, free_tokens=0, slots=0)
+
+
+def _with(signal: Signal, at_ms: int, **changed: int) -> Signal:
+    return msgspec.structs.replace(signal, at_ms=at_ms, **changed)
+
+
+def _signed(signal: Signal, at_ms: UnixMs, node: Signer) -> SignalSeen:
+    dated = _with(signal, at_ms, lifetime_ms=LIFETIME_MS)
+    return SignalSeen(SignedBody(encode(dated), sign(dated, node)))
