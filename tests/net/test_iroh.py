@@ -79,6 +79,16 @@ async def test_a_peer_of_another_protocol() -> None:
     await stranger.close()
 
 
+async def test_a_one_way_stream_ends_the_connection() -> None:
+    a, b = await IrohEndpoint.bind(SigningKey.generate()), await IrohEndpoint.bind(SigningKey.generate())
+    dialled = await a.connect(b.address(), 5)
+    stream = await dialled._connection.open_uni()
+    await stream.write_all(b"x")
+    assert await asyncio.wait_for(dialled.closed(), 5) == "one-way streams are not spoken here"
+    await a.close()
+    await b.close()
+
+
 async def test_names_are_looked_up() -> None:
     a, b = await IrohEndpoint.bind(SigningKey.generate()), await IrohEndpoint.bind(SigningKey.generate())
     port = next(way for way in b.address().direct if way.startswith("127.")).rpartition(":")[2]

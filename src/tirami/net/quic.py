@@ -5,6 +5,8 @@
   it, and a reset ends it first.
 - A stream half that Python lets go is finished in good order. The connection keeps every stream that was not finished
   or reset, so that a handler which fails does not look as if it had said all.
+- Its windows cannot be set before the handshake promises them: a peer may leave 100 streams of 1.25 MB each unread
+  here. Who accepts connections bounds their number, and closes those whose streams do not end.
 """
 
 import asyncio
@@ -194,7 +196,14 @@ class IrohConnection:
         by_peer = _CLOSED_BY_PEER.match(cause)
         return (by_peer[1] if by_peer else cause)[:MAX_REASON]
 
+    async def _refuse_one_way(self) -> None:
+        """Nobody here speaks them, and each would buffer a megabyte unread: whoever opens one is no peer."""
+        with suppress(iroh.IrohError):
+            await self._connection.accept_uni()
+            self.close("one-way streams are not spoken here")
+
     async def _until_closed(self) -> str:
+        self.task(self._refuse_one_way())
         cause = await self._connection.closed()
         while self._tasks:  # each fails now, of itself
             await asyncio.wait(self._tasks)
