@@ -1,7 +1,7 @@
 """The grammar of a peer's address."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tirami.core.errors import InvalidField
@@ -83,6 +83,7 @@ def test_a_bind_address_may_leave_the_port_open() -> None:
     assert str(HostPort.parse("[::]:0", lowest_port=0)) == "[::]:0"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40) | st.text("0123456789.:[]@,/abhtps-_% ", max_size=40))
 def test_any_text_is_an_address_or_an_invalid_field(text: str) -> None:
     for whole in (text, f"{HEX}@{text}", f"{HEX}@https://{text}"):

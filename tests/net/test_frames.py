@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.net.conftest import Net
@@ -125,6 +125,7 @@ messages = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(messages, max_size=5), st.integers(1, 4096))
 def test_what_is_written_is_read(sent: list[Message], piece: int) -> None:
     assert read_all(Bytes(b"".join(map(encode, sent)), piece)) == sent
@@ -167,6 +168,7 @@ def test_a_sound_outline_is_what_a_decoder_of_anything_reads(body: bytes) -> Non
     assert is_outline(body)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["finish", "break"]), st.booleans())
 def test_garbage_on_a_stream_ends_that_stream_and_nothing_else(data: bytes, then: str, framed: bool) -> None:
     if framed:
@@ -228,6 +230,13 @@ def test_deep_nesting_reaches_no_decoder() -> None:
             decode(Tree, body)
 
 
+def test_too_many_elements_are_not_walked_through() -> None:
+    check_outline(msgspec.msgpack.encode([[1] * 8000, {number: number for number in range(4000)}]))
+    for many in ([None] * 16_385, [[1] * 8000, [1] * 8400], {number: 1 for number in range(8200)}):
+        with pytest.raises(WireError, match="more than 16384 elements"):
+            decode(Tree, msgspec.msgpack.encode(many))
+
+
 def test_promises_get_no_memory() -> None:
     """Arrays within arrays that each promise all that is left: a decoder would make room for each of them."""
     size = 1 << 20
@@ -237,7 +246,7 @@ def test_promises_get_no_memory() -> None:
     tracemalloc.start()
     try:
         for bomb in (body, b"\xdd\xff\xff\xff\xff" + b"\x01" * 50, b"\xdf\xff\xff\xff\xff" + b"\x01" * 50):
-            with pytest.raises(WireError, match="promises"):
+            with pytest.raises(WireError, match="promises|more than 16384 elements"):
                 decode(Tree, bomb)
         stream = Bytes(frame(7, b"few", 1 << 20), then="break")
         with pytest.raises(ConnectionLost):

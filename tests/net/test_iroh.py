@@ -10,6 +10,7 @@ import pytest
 from tirami.core.errors import ConfigError, NoCommonVersion, PeerUnreachable, PortTaken
 from tirami.core.keys import SigningKey
 from tirami.net import PeerAddress
+from tirami.net.doorman import CROWDED, PER_HOST, host_of
 from tirami.net.iroh import IrohEndpoint
 
 
@@ -78,6 +79,16 @@ async def test_a_peer_of_another_protocol() -> None:
     await stranger.close()
 
 
+async def test_a_one_way_stream_ends_the_connection() -> None:
+    a, b = await IrohEndpoint.bind(SigningKey.generate()), await IrohEndpoint.bind(SigningKey.generate())
+    dialled = await a.connect(b.address(), 5)
+    stream = await dialled._connection.open_uni()
+    await stream.write_all(b"x")
+    assert await asyncio.wait_for(dialled.closed(), 5) == "one-way streams are not spoken here"
+    await a.close()
+    await b.close()
+
+
 async def test_names_are_looked_up() -> None:
     a, b = await IrohEndpoint.bind(SigningKey.generate()), await IrohEndpoint.bind(SigningKey.generate())
     port = next(way for way in b.address().direct if way.startswith("127.")).rpartition(":")[2]
@@ -94,7 +105,7 @@ async def test_names_are_looked_up() -> None:
 async def test_a_peer_that_only_starts_handshakes_holds_nobody_up() -> None:
     """Datagrams of nonsense, and dials that are dropped half way, while an honest peer dials.
 
-    With backtraces in errors each of them takes 0.2 s of the event loop, which is why ``tirami.net.iroh`` forbids them.
+    With backtraces in errors each takes 0.2 s of the event loop, which is why ``tirami.net.bindings`` forbids them.
     """
     a, b = await IrohEndpoint.bind(SigningKey.generate()), await IrohEndpoint.bind(SigningKey.generate())
     host, _, port = next(way for way in b.address().direct if way.startswith("127.")).rpartition(":")
@@ -116,3 +127,45 @@ async def test_a_peer_that_only_starts_handshakes_holds_nobody_up() -> None:
     assert time.monotonic() - began < 2
     for endpoint in (a, b, *strangers):
         await endpoint.close()
+
+
+@pytest.mark.parametrize(("hosts", "taken"), [(100, CROWDED), (1, PER_HOST)])
+async def test_half_open_handshakes_hold_nobody_up(hosts: int, taken: int) -> None:
+    """A hundred first datagrams of real dials, sent on from so many addresses; none of them goes on."""
+    a, b = await IrohEndpoint.bind(SigningKey.generate()), await IrohEndpoint.bind(SigningKey.generate())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        sink.setblocking(False)
+        nowhere = PeerAddress(b.key, (f"127.0.0.1:{sink.getsockname()[1]}",))
+        dialler = await IrohEndpoint.bind(SigningKey.generate())
+        initials: dict[bytes, bytes] = {}
+        dials = []
+        while len(initials) < 100:
+            dials += [asyncio.create_task(dialler.connect(nowhere, 60)) for _ in range(10)]
+            await asyncio.sleep(0.05)
+            while True:
+                try:
+                    datagram = sink.recv(2000)
+                except BlockingIOError:
+                    break
+                initials[datagram[6 : 6 + datagram[5]]] = datagram  # by destination connection id
+    target = next(way for way in b.address().direct if way.startswith("127.")).split(":")
+    for number, datagram in enumerate(list(initials.values())[:100]):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+            source.bind((f"127.0.1.{number % hosts + 1}", 0))
+            source.sendto(datagram, (target[0], int(target[1])))
+    await asyncio.sleep(0.3)
+    assert b._doorman._taken == taken
+    assert (await a.connect(b.address(), 2)).peer == b.key
+    for dial in dials:
+        dial.cancel()
+    await asyncio.gather(*dials, return_exceptions=True)
+    for endpoint in (a, b, dialler):
+        await endpoint.close()
+
+
+def test_one_host_is_what_one_person_has() -> None:
+    assert host_of("203.0.113.7:1") == "203.0.113.7"
+    assert host_of("[2001:db8:1:2:3::4]:5") == host_of("[2001:db8:1:2:9::]:6") == "2001:db8:1:2::/64"
+    assert host_of("[::ffff:203.0.113.7]:1") == "203.0.113.7"
+    assert host_of("[fe80::1%3]:1") == "fe80::/64"

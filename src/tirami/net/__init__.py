@@ -1,6 +1,6 @@
 """Between nodes: addresses, the transport's contract, messages on streams.
 
-``tirami.net.iroh`` is the transport over QUIC and is imported by name, because it loads a library of 20 MB.
+``tirami.net.iroh`` is the transport over QUIC and is imported by name, because the library takes 17 MB.
 """
 
 from tirami.net.address import HostPort, PeerAddress

@@ -1,16 +1,24 @@
-"""A repair of the generated bindings of ``iroh``, until upstream makes it.
+"""The library ``iroh``, loaded with two repairs that it needs: import it from here.
 
-Its ``_UniffiRustBufferBuilder.write`` copies byte by byte in Python, under the interpreter lock: 8 MB take seconds.
-Here it is one ``memmove``. A version whose writer looks different is left alone;
-``tests/net/test_bindings.py`` tells when the repair can go.
+- Its generated writer ``_UniffiRustBufferBuilder.write`` copies byte by byte in Python, under the interpreter lock:
+  8 MB take seconds. Here it is one ``memmove``. A version whose writer looks different is left alone;
+  ``tests/net/test_bindings.py`` tells when the repair can go.
+- Its errors capture a backtrace where ``RUST_BACKTRACE`` is set, and writing one out takes 0.1 to 0.2 s *of the event
+  loop*: a stranger who breaks off handshakes could hold a node with them. So errors capture none; panics still do.
 """
 
 import ctypes
+import os
 from types import ModuleType
 from typing import Any
 
-_SHIPPED = ("_reserve", "len", "enumerate", "rbuf", "data")
-"""Every name that the byte-wise ``write`` uses (uniffi-bindgen 0.31, iroh 1.2)."""
+os.environ.setdefault("RUST_LIB_BACKTRACE", "0")  # read by the library at its first error
+
+import iroh as iroh
+import iroh.iroh_ffi as _generated
+
+_SHIPPED = {"_reserve", "len", "enumerate", "rbuf", "data"}
+"""Every name that the byte-wise ``write`` uses (iroh 1.2)."""
 
 
 def writes_bytewise(bindings: ModuleType) -> bool:
@@ -18,12 +26,12 @@ def writes_bytewise(bindings: ModuleType) -> bool:
     builder = getattr(bindings, "_UniffiRustBufferBuilder", None)
     code = getattr(getattr(builder, "write", None), "__code__", None)
     fields = [name for name, *_ in getattr(getattr(bindings, "_UniffiRustBuffer", None), "_fields_", ())]
-    known = code is not None and set(code.co_names) == set(_SHIPPED) and code.co_argcount == 2
-    return known and hasattr(builder, "_reserve") and fields == ["capacity", "len", "data"]
+    known = code is not None and set(code.co_names) == _SHIPPED and code.co_argcount == 2
+    return known and fields == ["capacity", "len", "data"]
 
 
 def repair(bindings: ModuleType) -> bool:
-    """Replace the writer of ``iroh.iroh_ffi`` where it is the known slow one; whether it was. Idempotent."""
+    """Replace the writer where it is the known slow one; whether it was. Idempotent."""
     if not writes_bytewise(bindings):
         return False
     bindings._UniffiRustBufferBuilder.write = _write
@@ -37,3 +45,6 @@ def _write(self: Any, value: bytes | bytearray | memoryview) -> None:
     with self._reserve(size):
         start = ctypes.addressof(self.rbuf.data.contents) + self.rbuf.len
         ctypes.memmove(start, bytes(value), size)
+
+
+repair(_generated)

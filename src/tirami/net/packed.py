@@ -2,7 +2,8 @@
 
 An array marker of five bytes may promise four thousand million elements, and a decoder makes room for them. Every
 element takes at least one byte, so a body whose promises exceed its bytes is refused here, before any room is made,
-and so is one nested too deep. The walk skips texts and binaries whole: it costs about 0.2 µs an element.
+and so is one nested too deep or of too many elements. The walk skips texts and binaries whole; it takes about 0.2 µs an
+element, 4 ms for the worst body.
 Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 """
 
@@ -10,6 +11,8 @@ from tirami.core.errors import WireError
 
 MAX_DEPTH = 32
 """Arrays and maps within each other; messages have three or four."""
+MAX_ELEMENTS = 16 * 1024
+"""In all arrays and maps of a body, keys counted; what is larger goes as one binary."""
 
 _TEXT, _ARRAY, _MAP = range(3)
 
@@ -47,9 +50,12 @@ def check_outline(body: bytes, max_depth: int = MAX_DEPTH) -> None:
     size, at = len(body), 0
     open_: list[int] = []  # elements still to come, of each array or map that is open, outermost first
     promised = left = 1
+    elements = 0
     while True:
         if promised > size - at:
             raise WireError(f"the body promises {promised} more elements in {size - at} bytes")
+        if elements > MAX_ELEMENTS:
+            raise WireError(f"the body has more than {MAX_ELEMENTS} elements")
         while left:
             left -= 1
             promised -= 1
@@ -73,6 +79,7 @@ def check_outline(body: bytes, max_depth: int = MAX_DEPTH) -> None:
                 raise WireError(f"the body is nested deeper than {max_depth}")
             left = count
             promised += count
+            elements += count
             break
         else:
             if not open_:
