@@ -101,6 +101,8 @@ def test_nonsense_is_refused(data: bytes) -> None:
         ({"tokens": [b"\xff"]}, "UTF-8"),
         ({"tokens": ["a" * 1025]}, "1024 characters"),
         ({"token_type": [1]}, "type of every token"),
+        ({"token_type": [3.0] * 300, "merges": ["nothing"]}, "no pair"),
+        ({"token_type": [1] * (MAX_TOKENS + 1)}, "at most"),
         ({"merges": ["nothing"]}, "no pair"),
         ({"merges": ["q q"]}, "do not fit"),
         ({"merges": ["☃ ☃"]}, "do not fit"),

@@ -49,8 +49,6 @@ QUESTIONS = [
     "猫について教えて。",
     "Reply only with emoji: 🌱🚀🍰🧮🦊",
     "Write a Python class for a stack, with tests.",
-    "한국어로 대답해 주세요.",
-    "List 20 numbers and their squares.",
 ]
 
 

@@ -59,7 +59,7 @@ class Lexicon:
         self.ids = {text: number for number, text in enumerate(self.texts)}
         if not self.texts or len(self.ids) != len(self.texts):
             raise TokenizerError("the model's vocabulary is empty or has a token twice")
-        self.kinds = self._kinds(header.numbers("tokenizer.ggml.token_type"))
+        self.kinds = self._kinds(numbers(header, "tokenizer.ggml.token_type"))
         self.bos = self._special(header, "bos", 11 if self.model == BYTE_LEVEL else 1)
         self.eos = self._special(header, "eos", 11 if self.model == BYTE_LEVEL else 2)
 
@@ -86,11 +86,11 @@ class Lexicon:
             text: number for number, (text, kind) in enumerate(zip(self.texts, self.kinds, strict=True)) if kind in cut
         }
 
-    def _kinds(self, told: Sequence[int]) -> bytearray:
+    def _kinds(self, told: Sequence[float]) -> bytearray:
         if told and len(told) < len(self.texts):
             raise TokenizerError("the model's vocabulary does not tell the type of every token")
         known = (UNKNOWN, CONTROL, USER_DEFINED, BYTE, NORMAL)
-        kinds = bytearray(kind if kind in known else 0 for kind in told[: len(self.texts)])
+        kinds = bytearray(int(kind) if kind in known else 0 for kind in told[: len(self.texts)])
         kinds = kinds or bytearray([NORMAL]) * len(self.texts)
         for named, kind in ((_SILENT, CONTROL), (_SHOWN, USER_DEFINED)):
             for text in named & self.ids.keys():
@@ -115,3 +115,11 @@ def texts(header: Header, key: str, limit: int) -> list[str]:
     if any(len(text) > MAX_TOKEN_CHARACTERS for text in found):
         raise TokenizerError(f"the model's tokenizer has an entry in {key} of over {MAX_TOKEN_CHARACTERS} characters")
     return [text or f"[EMPTY_{number}]" for number, text in enumerate(found)]
+
+
+def numbers(header: Header, key: str) -> tuple[float, ...]:
+    """The numbers under ``key``, one a token. Raises ``TokenizerError`` for more than any vocabulary has."""
+    span = header.arrays.get(key)
+    if span is not None and span.count > MAX_TOKENS:
+        raise TokenizerError(f"the model's tokenizer has {span.count} entries in {key}; at most {MAX_TOKENS} are read")
+    return header.numbers(key)

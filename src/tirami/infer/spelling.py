@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from tirami.core.errors import TokenizerError
 from tirami.infer.gguf import Header
-from tirami.infer.lexicon import SPACE, Lexicon, texts
+from tirami.infer.lexicon import SPACE, Lexicon, numbers, texts
 
 MAX_MERGES: Final = 1 << 19
 """Known models have up to 446 000. The library builds them without letting other threads run: 100 000 in 0.3 s."""
@@ -90,7 +90,7 @@ class Pieces:
     """
 
     def __init__(self, header: Header, lexicon: Lexicon) -> None:
-        scores = header.numbers("tokenizer.ggml.scores")
+        scores = numbers(header, "tokenizer.ggml.scores")
         if scores and len(scores) < len(lexicon):
             raise TokenizerError("the model's vocabulary does not score every token")
         self._ids = lexicon.ids
