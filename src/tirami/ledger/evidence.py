@@ -72,9 +72,9 @@ class Evidence:
             root: what the newer head's tree has for the older head's size, by that answer.
             path: RFC 6962 consistency path from there. Nothing is believed; a wrong or missing path proves nothing.
         """
-        key = decode(Head, older.body).node
-        proof = build_fraud("rewritten-log", self._network, key, [older, newer], [root, *path])
         try:
+            key = decode(Head, older.body).node
+            proof = build_fraud("rewritten-log", self._network, key, [older, newer], [root, *path])
             verify_fraud(proof)
         except VerificationError:
             return None
