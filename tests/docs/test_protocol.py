@@ -67,7 +67,7 @@ def load(number: int) -> Case:
     return document
 
 
-V = {number: load(number) for number in range(1, 11)}
+V = {number: load(number) for number in range(1, 13)}
 
 
 def cases(number: int, group: str) -> pytest.MarkDecorator:

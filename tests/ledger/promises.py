@@ -1,12 +1,13 @@
-"""What a node's payers have signed, read from its journal for the oracle of PROTOCOL B8."""
+"""What a node's keys have signed, read from its journal for the oracle and the index of PROTOCOL B8."""
 
 from collections import defaultdict
 
 from tests.ledger.oracle import Acceptance, Promise, convicts
-from tirami.ledger import HoldOpened, HoldVouched, Ledger
+from tirami.ledger import Evidence, HoldOpened, HoldVouched, Ledger
 from tirami.ledger.entries import decode_content
 from tirami.proto import Acceptance as Accepted
-from tirami.proto import Envelope, Trade, Transfer, decode
+from tirami.proto import Envelope, Trade, Transfer, cited_in, decode
+from tirami.proto.fraud import Cited
 
 
 class Promises:
@@ -15,6 +16,7 @@ class Promises:
     def __init__(self) -> None:
         self._accepted: dict[bytes, list[Acceptance]] = defaultdict(list)
         self._vouched: dict[bytes, list[Promise]] = defaultdict(list)
+        self._evidence = Evidence("regtest")
 
     def read(self, ledger: Ledger, after: int = 0) -> int:
         """Take in the durable entries after position ``after``; returns the last position read."""
@@ -25,6 +27,8 @@ class Promises:
         return after
 
     def _take(self, content: object) -> None:
+        for piece in _cited(content):
+            self._evidence.see(piece)
         match content:
             case HoldOpened(purpose="inference", acceptance=body):
                 signed = decode(Accepted, body)
@@ -48,4 +52,17 @@ class Promises:
     def verdicts(self) -> set[str]:
         """What any payer can be convicted of; empty for honest ones."""
         found = {convicts(accepted, self._vouched[payer]) for payer, accepted in self._accepted.items()}
-        return {verdict for verdict in found if verdict is not None}
+        known = {verdict for verdict in found if verdict is not None}
+        assert known or not self._evidence.proofs, "the index convicts nobody whom the oracle does not"
+        return known
+
+
+def _cited(content: object) -> tuple[Cited, ...]:
+    match content:
+        case HoldOpened(purpose="inference", acceptance=body, acceptance_signature=signature):
+            return (Cited("acceptance", body, signature),)
+        case HoldVouched(trade_body=body, payer_signature=signature):
+            return (Cited("trade", body, signature),)
+        case Envelope():
+            return cited_in(content)
+    return ()

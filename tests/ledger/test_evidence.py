@@ -9,8 +9,8 @@ from tools.vectors.case import replaced
 from tests.ledger.promised import Forgetful, HonestPayer, acceptance, cited, gift, grant, judged, lying_history, voucher
 from tests.proto.samples import AGENT, HEAD, NODE, PAYER, Log
 from tirami.core.units import DAY_MS
-from tirami.ledger.evidence import HEADS, Evidence
-from tirami.proto.fraud import Cited
+from tirami.ledger.evidence import CAPACITY, HEADS, Evidence
+from tirami.proto.fraud import MAX_CITED, Cited
 from tirami.verify.fraud import Verdict, verify_fraud
 
 NETWORK = "regtest"
@@ -171,3 +171,13 @@ def test_memory_is_bounded_and_keeps_what_matters() -> None:
     proof = evidence.see(cited(acceptance(10_000, settled=999)))
     assert proof is not None
     assert verify_fraud(proof).kind == "totals"
+
+
+def test_the_largest_proof_verifies() -> None:
+    """As many debits as are remembered, each of them needed, under the longest open list."""
+    evidence = Evidence(NETWORK)
+    for number in range(1, CAPACITY + 1):
+        assert evidence.see(cited(voucher(number, 1))) is None
+    proof = evidence.see(cited(acceptance(2_000, CAPACITY - 1, {3_000 + number: 2**63 for number in range(32)})))
+    assert proof is not None
+    assert len(verify_fraud(proof).records) == MAX_CITED

@@ -4,7 +4,20 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools.vectors import book, canonical, hashes, journal, keys, log, network, receipts, records, settlement
+from tools.vectors import (
+    book,
+    canonical,
+    fraud,
+    hashes,
+    journal,
+    keys,
+    log,
+    network,
+    receipts,
+    reconciliation,
+    records,
+    settlement,
+)
 from tools.vectors.case import Case
 from tools.vectors.tables import filled
 
@@ -22,6 +35,8 @@ VECTORS: Mapping[str, tuple[str, Callable[[], Case]]] = {
     "tip-08": ("The network file", network.vectors),
     "tip-09": ("The journal", journal.vectors),
     "tip-10": ("Settlement statements and anchors", settlement.vectors),
+    "tip-11": ("Fraud proofs", fraud.vectors),
+    "tip-12": ("Reconciliation", reconciliation.vectors),
 }
 
 
@@ -36,6 +51,8 @@ EXAMPLES: Mapping[str, Callable[[], list[str]]] = {
     "network": network.example,
     "journal": journal.example,
     "settlement": settlement.example,
+    "fraud": fraud.example,
+    "reconciliation": reconciliation.example,
 }
 
 

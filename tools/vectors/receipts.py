@@ -11,6 +11,7 @@ from tirami.core.keys import SigningKey
 from tirami.proto import Envelope, Trade, amount_due, encode, sign
 from tirami.verify import verify_receipt
 from tools.vectors.case import Case, case, replaced, verdict
+from tools.vectors.tables import shortened
 
 
 def vectors() -> Case:
@@ -95,16 +96,4 @@ def _file(name: str, data: bytes) -> Case:
 
 
 def example() -> list[str]:
-    document: Case = json.loads(RECEIPT)
-
-    def short(value: object) -> object:
-        match value:
-            case str() if len(value) > 24:
-                return value[:16] + "…"
-            case list():
-                return [short(item) for item in value]
-            case dict():
-                return {name: short(item) for name, item in value.items()}
-        return value
-
-    return ["```json", *json.dumps(short(document), indent=1, ensure_ascii=False).splitlines(), "```"]
+    return shortened(json.loads(RECEIPT))

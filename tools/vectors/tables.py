@@ -3,6 +3,7 @@
 A document asks for a table with ``<!-- fields: Trade -->`` … ``<!-- end -->``; what stands between is rewritten.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 
@@ -12,6 +13,8 @@ from tirami.ledger import entries
 from tirami.proto import (
     RECORDS,
     Envelope,
+    FraudProof,
+    FraudRecord,
     Issuer,
     NetworkFile,
     Open,
@@ -23,6 +26,7 @@ from tirami.proto import (
     Voucher,
 )
 from tirami.proto.codec import NAME_PATTERN
+from tirami.proto.reconciliation import Difference, Fingerprint, Listing, ReconciliationMessage
 
 _DESCRIBED: tuple[type[msgspec.Struct], ...] = (
     *RECORDS,
@@ -35,6 +39,12 @@ _DESCRIBED: tuple[type[msgspec.Struct], ...] = (
     Receipt,
     Summary,
     StatementTrade,
+    FraudProof,
+    FraudRecord,
+    ReconciliationMessage,
+    Fingerprint,
+    Listing,
+    Difference,
 )
 STRUCTS: Mapping[str, type[msgspec.Struct]] = {cls.__name__: cls for cls in _DESCRIBED}
 MARKED = re.compile(r"(<!-- (fields|entries|example): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -137,6 +147,20 @@ MEANINGS: Mapping[str, str] = {
     "flops_estimated": "useful operations",
     "model_id": "SHA-256 of the model file",
     "provider_signature": "the provider's, over `tag ‖ body`",
+    # fraud proof
+    "guilty": "key that is convicted",
+    "records": "what it signed, in the order of `kind`",
+    "path": "of a rewritten log: the other root, then the consistency path; else empty",
+    "signature": "the accused key's, over `tag ‖ body`",
+    # reconciliation
+    "ranges": "ascending, without overlap",
+    "more": "whether the sender has more ranges for its next message",
+    "lower": "first bytes of the range, included",
+    "upper": "first bytes behind the range; empty is the end of all ids",
+    "fingerprint": "of the sender's ids in the range",
+    "ids": "the sender's ids in the range, ascending",
+    "offered": "ids the sender has and the listing had not, ascending",
+    "wanted": "ids of the listing the sender has not, ascending",
 }
 SPECIAL: Mapping[tuple[str, str], str] = {
     ("Open", "number"): "number of the open session",
@@ -145,6 +169,8 @@ SPECIAL: Mapping[tuple[str, str], str] = {
     ("Grant", "number"): "the issuer's number of this debit",
     ("Grant", "settled"): "S: everything granted below this number out of the same day's quota, TRM",
     ("Parameters", "witnesses"): "w: how many witnesses a key has",
+    ("FraudProof", "kind"): "what is proved; see below",
+    ("FraudRecord", "kind"): "which record; a voucher is a `trade`",
     ("Receipt", "kind"): "fixed text",
     ("Receipt", "body"): "canonical bytes of the trade",
     ("Receipt", "signatures"): "payer's, provider's",
@@ -168,6 +194,10 @@ def type_name(kind: msgspec.inspect.Type) -> str:
             return f"{low} … 2⁵³ − 1" if high == 2**53 - 1 else f"{low} … {high}"
         case msgspec.inspect.BytesType(min_length=low, max_length=high):
             return f"bytes{low}" if low == high else f"bytes ≤ {high}"
+        case msgspec.inspect.BoolType():
+            return "boolean"
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(map(type_name, types))
         case msgspec.inspect.StrType(pattern=pattern) if pattern == NAME_PATTERN:
             return "name"
         case msgspec.inspect.StrType(pattern=str() as pattern):
@@ -180,7 +210,7 @@ def type_name(kind: msgspec.inspect.Type) -> str:
         case msgspec.inspect.LiteralType(values=values):
             return " or ".join(f"`{value}`" for value in values)
         case msgspec.inspect.VarTupleType(item_type=item, min_length=low, max_length=high):
-            bound = "" if high is None else f"{high} × " if low == high else f"0 … {high} × "
+            bound = "" if high is None else f"{high} × " if low == high else f"{low or 0} … {high} × "
             return f"list of {bound}{type_name(item)}"
         case msgspec.inspect.StructType(cls=cls):
             return cls.__name__
@@ -197,7 +227,8 @@ def fields(name: str) -> list[str]:
     if issubclass(cls, Record):
         lines += [f"Tag `{cls.TAG.decode()}`; array of {len(info.fields)}.", ""]
     elif info.array_like:
-        lines += [f"Array of {len(info.fields)}.", ""]
+        tagged = info.tag is not None
+        lines += [f"Array of {len(info.fields) + tagged}" + (f": the integer {info.tag}, then" if tagged else "."), ""]
     else:
         lines += ["JSON object; the order of names is RFC 8785's.", ""]
     rows = [["#", "field", "type", "default", "meaning"], ["---"] * 5]
@@ -242,3 +273,19 @@ def filled(document: str, examples: Mapping[str, Callable[[], list[str]]]) -> st
 def fenced(*lines: str) -> list[str]:
     """Lines that stand in a document as they are."""
     return ["```text", *lines, "```"]
+
+
+def shortened(document: object) -> list[str]:
+    """A JSON document as an example shows it: long strings are cut."""
+
+    def short(value: object) -> object:
+        match value:
+            case str() if len(value) > 24:
+                return value[:16] + "…"
+            case list():
+                return [short(item) for item in value]
+            case dict():
+                return {name: short(item) for name, item in value.items()}
+        return value
+
+    return ["```json", *json.dumps(short(document), indent=1, ensure_ascii=False).splitlines(), "```"]

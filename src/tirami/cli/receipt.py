@@ -1,4 +1,4 @@
-"""``tirami verify``: check a receipt with nothing but the file. Opens no connection and reads no key."""
+"""``tirami verify``: check a receipt or a fraud proof with nothing but the file: no connection, no key."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,30 +7,39 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tirami.cli import fraud
 from tirami.cli.options import Json
 from tirami.cli.terminal import Terminal, fields
 from tirami.core.keys import parse_node_id
+from tirami.proto.fraud import MAX_FRAUD, is_fraud
 from tirami.proto.receipt import MAX_RECEIPT
-from tirami.verify import VerifiedReceipt, verify_receipt
+from tirami.verify import VerifiedReceipt, verify_fraud, verify_receipt
 
 File = Annotated[
-    Path, typer.Argument(exists=True, dir_okay=False, readable=True, metavar="FILE", help="A receipt, as JSON.")
+    Path,
+    typer.Argument(exists=True, dir_okay=False, readable=True, metavar="FILE", help="Receipt or fraud proof (JSON)."),
 ]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
-        "--trust", metavar="KEY", help="A key you know; provider and log must then be among them. Repeatable."
+        "--trust",
+        metavar="KEY",
+        help="A key you know; a receipt's provider and log must then be among them. Repeatable.",
     ),
 ]
 SCOPES = {0: "network", 1: "local: between accounts of one node"}
 
 
 def verify(file: File, trust: Trust = None, json_output: Json = False) -> None:
-    """Check a receipt offline: signatures, arithmetic, place in the log. Exit 3 when anything is wrong."""
+    """Check a receipt (signatures, bill, place in the log) or a fraud proof, offline. Exit 3 when anything is wrong."""
     terminal = Terminal(json_output)
     trusted = frozenset(parse_node_id(key) for key in trust) if trust else None
     with file.open("rb") as opened:
-        data = opened.read(MAX_RECEIPT + 1)
+        data = opened.read(max(MAX_RECEIPT, MAX_FRAUD) + 1)
+    if is_fraud(data):
+        verdict = verify_fraud(data)
+        terminal.show(fraud.facts(verdict), lambda console: fraud.show(console, verdict))
+        return
     verified = verify_receipt(data, trusted)
     terminal.show(_facts(verified), lambda console: _show(console, verified))
 

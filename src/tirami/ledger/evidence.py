@@ -1,8 +1,8 @@
 """What keys have signed about their own numbers, and the proof as soon as two pieces of it contradict (PROTOCOL B8).
 
 Fed with everything a node sees; pure. It convicts exactly whom the second oracle of PROTOCOL.md convicts, and one more
-lie of B8 (c): an open list that gives a session less than its acceptance did. Each piece costs O(log n), a voucher
-that times the number of open lists its session stands in.
+lie of B8 (c): an open list that gives a session less than its acceptance did. Each piece costs O(log n), times 32 for
+the open list of a total; for a payer that lists a session now and then not, times how often it changed its mind.
 
 Of each key it remembers ``capacity`` totals, those with the largest numbers, and ``capacity`` debits, those with the
 largest amounts: an understatement by more than the small ones that were forgotten is still found. Of each log it
@@ -10,17 +10,18 @@ remembers its newest heads. A key that is convicted is remembered by its proof a
 """
 
 import heapq
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from tirami.core.errors import VerificationError
 from tirami.ledger.totals import UNSTATED, Totals
 from tirami.proto import Head, decode
-from tirami.proto.fraud import CITED, Cited, FraudKind, build_fraud
+from tirami.proto.fraud import CITED, MAX_CITED, Cited, FraudKind, build_fraud
 from tirami.verify.claim import Claim, Series, claim_of
 from tirami.verify.fraud import verify_fraud
 
-CAPACITY = 1024
+CAPACITY = MAX_CITED - 1
 """Not more than a proof can cite."""
 HEADS = 256
 """Heads remembered of one node."""
@@ -33,7 +34,7 @@ class Evidence:
 
     def __init__(self, network: str, capacity: int = CAPACITY) -> None:
         self._network = network
-        self._capacity = capacity
+        self._capacity = min(capacity, CAPACITY)
         self._keys: dict[bytes, _Promises] = {}
         self._heads: dict[bytes, dict[tuple[bytes, int], Cited]] = {}
         self._proofs: dict[bytes, bytes] = {}
@@ -71,9 +72,9 @@ class Evidence:
             root: what the newer head's tree has for the older head's size, by that answer.
             path: RFC 6962 consistency path from there. Nothing is believed; a wrong or missing path proves nothing.
         """
-        key = decode(Head, older.body).node
-        proof = build_fraud("rewritten-log", self._network, key, [older, newer], [root, *path])
         try:
+            key = decode(Head, older.body).node
+            proof = build_fraud("rewritten-log", self._network, key, [older, newer], [root, *path])
             verify_fraud(proof)
         except VerificationError:
             return None
@@ -159,6 +160,8 @@ class _Numbers:
         self.debits: dict[int, tuple[Claim, Cited]] = {}
         self._listed: dict[int, dict[int, int]] = {}
         """Ceilings of a session by the number of the total that lists it."""
+        self._order: list[int] = []
+        """Numbers of ``stated``, ascending."""
         self._totals = Totals()
 
     def amount(self, number: int) -> int:
@@ -177,6 +180,7 @@ class _Numbers:
 
     def forget_total(self, number: int) -> None:
         claim, _ = self.stated.pop(number)
+        del self._order[bisect_left(self._order, number)]
         for session in claim.open:
             listed = self._listed[session]
             del listed[number]
@@ -195,6 +199,7 @@ class _Numbers:
         return True
 
     def _state(self, claim: Claim, settled: int) -> None:
+        insort(self._order, claim.number)
         for session, ceiling in claim.open.items():
             self._listed.setdefault(session, {})[claim.number] = ceiling
         spared = sum(self.amount(session) for session in claim.open if session < claim.number)
@@ -206,10 +211,19 @@ class _Numbers:
         self._raise(claim.number, more)
 
     def _raise(self, number: int, more: int) -> None:
+        """Every larger total that does not list ``number`` as open has to cover it.
+
+        An honest payer lists a session in one run of totals: all behind the run are one shift.
+        """
         self._totals.raise_amount(number, more)
-        for total in self._listed.get(number, ()):
-            if total > number:
-                self._totals.loosen(total, more)
+        edge = number
+        for listing in sorted(total for total in self._listed.get(number, ()) if total > number):
+            last = bisect_left(self._order, listing) - 1
+            if last >= 0 and self._order[last] > edge:
+                self._totals.shift(edge, -more)
+                self._totals.shift(self._order[last], more)
+            edge = listing
+        self._totals.shift(edge, -more)
 
     def _discard(self, number: int) -> None:
         if number not in self.stated and number not in self.debits:

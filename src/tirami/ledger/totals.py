@@ -24,13 +24,14 @@ class _Node:
 
     def measure(self) -> None:
         """Size, sum and minimum from those of the children."""
-        self.size, self.sum, self.low = 1, self.amount, self.slack
+        size, total, low = 1, self.amount, self.slack
         for child in (self.left, self.right):
             if child is not None:
-                self.size += child.size
-                self.sum += child.sum
-                self.low = min(self.low, child.low)
-        self.low += self.add
+                size += child.size
+                total += child.sum
+                if child.low < low:
+                    low = child.low
+        self.size, self.sum, self.low = size, total, low + self.add
 
     @property
     def leans(self) -> bool:
@@ -59,27 +60,26 @@ class Totals:
         return total
 
     def raise_amount(self, number: int, more: int) -> None:
-        """The amount grows by ``more`` (or shrinks), the slack of every larger number shrinks by it."""
+        """The amount grows by ``more`` (or shrinks). What that means for totals is :meth:`shift`'s."""
         path = self._path(number)
-        for node in path:
-            if node.number >= number and node.right is not None:
-                node.right.add -= more
-                node.right.low -= more
-            if node.number > number:
-                node.slack -= more
         path[-1].amount += more
+        self._measure(path)
+
+    def shift(self, after: int, more: int) -> None:
+        """The slack of every number larger than ``after``, which is known, grows by ``more`` (or shrinks)."""
+        path = self._path(after)
+        for node in path:
+            if node.number >= after and node.right is not None:
+                node.right.add += more
+                node.right.low += more
+            if node.number > after:
+                node.slack += more
         self._measure(path)
 
     def state(self, number: int, slack: int) -> None:
         """A total stands at ``number``, or none any more (:data:`UNSTATED`)."""
         path = self._path(number)
         path[-1].slack = slack - sum(node.add for node in path)
-        self._measure(path)
-
-    def loosen(self, number: int, more: int) -> None:
-        """The slack of this one total grows by ``more`` (or shrinks)."""
-        path = self._path(number)
-        path[-1].slack += more
         self._measure(path)
 
     def discard(self, number: int) -> None:

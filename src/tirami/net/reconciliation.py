@@ -34,6 +34,9 @@ FEW = 32
 MAX_MESSAGES = 4096
 """Most messages one side takes: enough for two sets that have a million ids and none in common."""
 
+MAX_WORK = 32 * MAX_RANGES
+"""Most ranges that wait for an answer. A stack is as deep as sets are cut, and has a message's worth at each depth:
+two honest sets of 2³² ids stay below half of it."""
 _ID, _RANGE = 34, 24
 """Bytes of an id and of a range without bounds and ids, as MessagePack has them, at most."""
 _LONGEST_RANGE = _RANGE + 2 * 32
@@ -127,6 +130,8 @@ class Reconciliation:
         while self._work and self._answer(turn):
             pass
         ranges, more = tuple(sorted(turn.ranges, key=lambda part: part.lower)), bool(self._work)
+        if len(self._work) > MAX_WORK:
+            raise InvalidReconciliation("it asks for more than can be answered", param="ranges")
         reply = encode_message(ReconciliationMessage(ranges, more)) if ranges or more or message.more else None
         open_ = more or message.more or any(not isinstance(part, Difference) for part in ranges)
         return Step(reply, tuple(turn.lacking), tuple(turn.surplus), not open_)

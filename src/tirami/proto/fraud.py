@@ -111,3 +111,15 @@ def parse_fraud(data: bytes) -> FraudProof:
     if serialise_fraud(proof) != data:
         raise InvalidProof("these bytes are not the RFC 8785 form of their fraud proof", param="file")
     return proof
+
+
+class _Format(msgspec.Struct):
+    format: str = ""
+
+
+def is_fraud(data: bytes) -> bool:
+    """Whether a file says of itself that it is a fraud proof, good or bad."""
+    try:
+        return msgspec.json.decode(data, type=_Format).format == "tirami/1/fraud"
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
