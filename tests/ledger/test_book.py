@@ -237,6 +237,7 @@ class Crowd:
 
 
 @pytest.mark.row("L1-01")
+@pytest.mark.timeout(900)  # a minute where nothing runs beside it
 def test_a_hundred_thousand_steps_create_and_lose_nothing() -> None:
     crowd, book_ = Crowd(seed=1), book()
     for step in range(1, 100_001):
