@@ -40,6 +40,17 @@ DEFAULTS = {
     "pricing.follow_load": True,
     "pricing.half_life_s": 1_800,
     "network.file": "",
+    "mesh.enabled": False,
+    "mesh.bind": "0.0.0.0:0",
+    "mesh.relay": "off",
+    "mesh.bootstrap": "",
+    "mesh.sell": True,
+    "mesh.slots": 4,
+    "mesh.idle_only": False,
+    "mesh.consume": "off",
+    "mesh.trusted": "",
+    "mesh.denied": "",
+    "mesh.max_trm": 0,
     "log.level": "info",
     "log.format": "json",
     "log.file": "",
@@ -94,12 +105,13 @@ def test_every_key_can_be_set_from_every_place(tmp_path: Path, key: str) -> None
     if isinstance(default, bool):
         other, text = not default, str(not default).lower()
     elif isinstance(default, int):
-        other = {"infer.slots": 4, "infer.threads": 4}.get(key, 2_000)
+        other = {"infer.slots": 4, "infer.threads": 4, "mesh.slots": 6}.get(key, 2_000)
         text = str(other)
     elif isinstance(default, tuple):
         other, text = ("https://a.example", "http://[::1]:8080"), "https://a.example, http://[::1]:8080"
     else:
         choices = {"log.level": "debug", "log.format": "text", "api.compat": "forge", "infer.engine": "llama-server"}
+        choices["mesh.consume"] = "any"
         other = choices.get(key, "/x")
         text = str(other)
     written = text if isinstance(default, int) else f'"{text}"'

@@ -67,7 +67,7 @@ def load(number: int) -> Case:
     return document
 
 
-V = {number: load(number) for number in range(1, 13)}
+V = {number: load(number) for number in range(1, 14)}
 
 
 def cases(number: int, group: str) -> pytest.MarkDecorator:
@@ -159,7 +159,7 @@ def test_error_codes_exist_and_are_documented(number: int) -> None:
     documented, used = _documented(number), set(_errors(V[number]))
     assert documented <= _codes()
     assert used <= documented
-    elsewhere = {2: {"invalid_signature"}, 7: {"non_canonical"}, 9: {"journal_too_new"}}
+    elsewhere = {2: {"invalid_signature"}, 7: {"non_canonical"}, 9: {"journal_too_new"}, 13: _documented(13)}
     assert documented - used == elsewhere.get(number, set()), "a code without a case; these have tests of their own"
 
 
@@ -1071,7 +1071,7 @@ async def test_09_schema_1_is_taken_over(tmp_path: Path) -> None:
     database.close()
     assert await started(path, case["accept_rollback"]) == case["entries"]
     database = sqlite3.connect(path)
-    assert database.execute("PRAGMA user_version").fetchone()[0] == 2
+    assert database.execute("PRAGMA user_version").fetchone()[0] == 3
     database.close()
 
 
@@ -1087,7 +1087,7 @@ def _schema() -> str:
     return match[1]
 
 
-def written(path: Path, case: Case, version: int = 2) -> None:
+def written(path: Path, case: Case, version: int = 3) -> None:
     """A journal as TIP-09 describes it, made with nothing but SQLite; ``database`` says how far its making had come."""
     if case["tip"]:
         path.with_suffix(".tip").write_bytes(raw(case["tip"]))
@@ -1214,7 +1214,7 @@ def test_09_restarts_by_hand(case: Case) -> None:
     node = SigningKey.from_seed(raw(V[9]["node_seed"])).public_key
     bodies = [packed(["node_started", now, incarnation, log_id, file])]
     if not found:
-        bodies.insert(0, packed(["journal_opened", 2, node, "regtest", file]))
+        bodies.insert(0, packed(["journal_opened", 3, node, "regtest", file]))
     assert [raw(entry["body"]) for entry in case["written"]] == bodies
 
     chain = raw(found[-1]["chain"]) if found else raw(V[9]["genesis"])
@@ -1243,7 +1243,7 @@ def test_09_every_way_to_lose_entries_is_there() -> None:
 
 
 async def test_09_a_later_schema_is_refused(tmp_path: Path) -> None:
-    written(tmp_path / "journal.db", V[9]["starts"][0], version=3)
+    written(tmp_path / "journal.db", V[9]["starts"][0], version=4)
     with pytest.raises(TiramiError) as caught:
         await started(tmp_path / "journal.db", False)
     assert caught.value.code == "journal_too_new"

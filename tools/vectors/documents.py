@@ -17,6 +17,7 @@ from tools.vectors import (
     reconciliation,
     records,
     settlement,
+    wire,
 )
 from tools.vectors.case import Case
 from tools.vectors.tables import filled
@@ -37,6 +38,7 @@ VECTORS: Mapping[str, tuple[str, Callable[[], Case]]] = {
     "tip-10": ("Settlement statements and anchors", settlement.vectors),
     "tip-11": ("Fraud proofs", fraud.vectors),
     "tip-12": ("Reconciliation", reconciliation.vectors),
+    "tip-13": ("Between nodes", wire.vectors),
 }
 
 
@@ -53,6 +55,8 @@ EXAMPLES: Mapping[str, Callable[[], list[str]]] = {
     "settlement": settlement.example,
     "fraud": fraud.example,
     "reconciliation": reconciliation.example,
+    "frames": wire.example,
+    "messages": wire.messages,
 }
 
 

@@ -42,5 +42,5 @@ def vectors() -> Case:
 def example() -> list[str]:
     rows = chained(journal_contents())
     lines = [f"key      {JOURNAL_KEY.hex()}", f"genesis  {GENESIS.hex()}"]
-    lines += [f"{seq} {'RHF'[kind]} {at_ms}  {chain.hex()}" for seq, kind, at_ms, _, chain in rows]
+    lines += [f"{seq} {'RHFC'[kind]} {at_ms}  {chain.hex()}" for seq, kind, at_ms, _, chain in rows]
     return fenced(*lines)

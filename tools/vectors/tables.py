@@ -246,9 +246,9 @@ def _default(field: msgspec.inspect.Field) -> str:
 
 
 def entry_kinds(union: str) -> list[str]:
-    """Tags and fields, in order, of one kind of journal entry: ``holds`` or ``facts``."""
+    """Tags and fields, in order, of one kind of journal entry: ``holds``, ``claims`` or ``facts``."""
     lines = ["| first item | then |", "|---|---|"]
-    for cls in {"holds": entries.Hold, "facts": entries.Fact}[union].__args__:
+    for cls in {"holds": entries.Hold, "claims": entries.Claim, "facts": entries.Fact}[union].__args__:
         lines.append(f"| `{cls.__struct_config__.tag}` | {', '.join(f'`{name}`' for name in cls.__struct_fields__)} |")
     return lines
 
