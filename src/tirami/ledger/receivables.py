@@ -69,8 +69,8 @@ class Receivables:
         """Take a voucher; await it before serving past it.
 
         Args:
-            expected: the trade as this node counts it at the piece whose running hash the voucher names, except for its
-                time; the payer may have counted fewer tokens, never more.
+            expected: the trade as this node counts it at the piece whose running hash the voucher names; the payer may
+                have counted fewer tokens, never more. Time, amount and FLOP are those of the voucher's own count.
 
         Raises ``InvalidProof`` naming the field, ``InvalidSignature``, ``NonCanonical``, ``StorageUnavailable``.
         """
@@ -90,6 +90,7 @@ class Receivables:
                 "price_out",
             ),
             (trade.prompt_tokens == expected.prompt_tokens, "counts another prompt", "prompt_tokens"),
+            (trade.flop == expected.flop, "computes other FLOP", "flop"),
             (trade.running_hash == expected.running_hash, "is about other tokens", "running_hash"),
             (least <= trade.completion_tokens <= expected.completion_tokens, "counts wrongly", "completion_tokens"),
             (now - LATE_MS <= trade.at_ms <= now + EARLY_MS, "is of another time", "at_ms"),

@@ -1,0 +1,341 @@
+"""One side cheats: what it gains, as a number, and what both books say afterwards (PROTOCOL B10, B11)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.net.session.conftest import PROMPT, Mesh, Words, mesh, opened_mesh
+from tirami.core.errors import BadQuote, EngineFailed
+from tirami.core.keys import SigningKey
+from tirami.infer import FinishReason
+from tirami.ledger.receivables import Receivables
+from tirami.net.frames import FrameWriter
+from tirami.net.session import consumer, provider
+from tirami.proto import (
+    Accept,
+    Acceptance,
+    Message,
+    Offer,
+    Payment,
+    Piece,
+    Quote,
+    SignedBody,
+    Trade,
+    decode,
+    encode,
+    sign,
+)
+
+__all__ = ["mesh"]
+Twist = Callable[[Message], Message | None]
+
+
+def twisted(monkeypatch: pytest.MonkeyPatch, side: Any, twist: Twist) -> None:
+    """Let one side say something else than it would; ``None`` swallows the message."""
+
+    class Lying(FrameWriter):
+        async def write(self, message: Message) -> None:
+            if (said := twist(message)) is not None:
+                await super().write(said)
+
+    monkeypatch.setattr(side, "FrameWriter", Lying)
+
+
+def changed(kind: type[Message], **fields: Any) -> Twist:
+    """From the fifth message of a kind on, with other fields."""
+    seen = 0
+
+    def twist(message: Message) -> Message:
+        nonlocal seen
+        seen += isinstance(message, kind)
+        if not isinstance(message, kind) or seen < 5:
+            return message
+        told = {name: value(message) if callable(value) else value for name, value in fields.items()}
+        return msgspec.structs.replace(message, **told)
+
+    return twist
+
+
+def resigned(record: Any, body: bytes, key: SigningKey, **fields: Any) -> SignedBody:
+    other = msgspec.structs.replace(decode(record, body), **fields)
+    return SignedBody(encode(other), sign(other, key))
+
+
+# --- a provider cheats ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"count": lambda piece: piece.count + 1},
+        {"text": lambda piece: b"99 "},
+        {"ids": lambda piece: (99,)},
+        {"running_hash": bytes(32)},
+        {"text": lambda piece: piece.text + b"\xff"},
+    ],
+    ids=["inflated count", "other text", "other ids", "other hash", "no text"],
+)
+async def test_a_piece_that_does_not_add_up_ends_the_session(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
+) -> None:
+    """The four pieces before it are paid for, and nothing else."""
+    twisted(monkeypatch, provider, changed(Piece, **lie))
+    text, settlement = await mesh.buy(10)
+    await mesh.quiet()
+    assert text == "0 1 2 3 "
+    assert settlement.reason is FinishReason.FAILED
+    books = mesh.payer.ledger.books(mesh.payer.key.public_key)
+    assert books.settled <= len(PROMPT) + 4
+    assert mesh.provider.net <= len(PROMPT) + 4
+    assert not mesh.payer.ledger.state.holds.open
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("price_out", 2_000_000),
+        ("price_in", 2_000_000),
+        ("model_digest", bytes(32)),
+        ("tokenizer_digest", bytes(32)),
+        ("prompt_tokens", 4),
+        ("prompt_hash", bytes(32)),
+        ("seed", 8),
+        ("temperature_ppm", 1),
+        ("max_tokens", 11),
+        ("scope", 1),
+        ("network", "othernet"),
+        ("lifetime_ms", 10**9),
+        ("at_ms", 1),
+    ],
+)
+async def test_a_quote_of_something_else_is_not_accepted(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, field: str, value: object
+) -> None:
+    def twist(message: Message) -> Message:
+        if not isinstance(message, Offer):
+            return message
+        quote = resigned(Quote, message.quote.body, mesh.provider.key, **{field: value})
+        return msgspec.structs.replace(message, quote=quote)
+
+    twisted(monkeypatch, provider, twist)
+    with pytest.raises(BadQuote) as raised:
+        await mesh.asked()
+    assert raised.value.param == field
+    assert not mesh.payer.ledger.state.holds.open
+
+
+async def test_a_quote_somebody_else_signed_is_not_accepted(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twist(message: Message) -> Message:
+        if not isinstance(message, Offer):
+            return message
+        return msgspec.structs.replace(message, quote=resigned(Quote, message.quote.body, SigningKey.generate()))
+
+    twisted(monkeypatch, provider, twist)
+    with pytest.raises(BadQuote, match="signature"):
+        await mesh.asked()
+
+
+async def test_splitting_into_the_smallest_tokens_earns_two(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same text in twice as many tokens: paid is its canonical count and the tolerance."""
+
+    class Halves(Words):
+        def decode(self, ids: tuple[int, ...]) -> bytes:
+            return "".join("b " if number % 2 else "a" for number in ids).encode()
+
+        def feed(self, data: bytes) -> int:
+            self.count += data.count(b" ")
+            return self.count
+
+    monkeypatch.setattr("tests.net.session.conftest.Words", Halves)
+    mesh.desk.engine.length = 40
+    mesh.desk.engine.pieces = ["a", "b "] * 20
+    text, settlement = await mesh.buy(40)
+    assert text == "ab " * 20
+    assert settlement.trade is not None
+    assert settlement.trade.completion_tokens == 20 + 2
+
+
+async def test_a_provider_that_never_settles_leaves_the_payer_owing_what_it_signed(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(Receivables, "settle", silent)
+    monkeypatch.setattr(consumer, "IDLE_S", 0.2)
+    _, settlement = await mesh.buy(10)
+    assert (settlement.trade, mesh.payer.net) == (None, 0)
+    books = mesh.payer.ledger.books(mesh.payer.key.public_key)
+    assert (books.settled, books.held) == (13, 0)
+    assert mesh.payer.ledger.balance(mesh.payer.key.public_key).net == 0
+
+
+async def test_a_provider_that_dies_before_the_first_token_costs_nothing(mesh: Mesh) -> None:
+    mesh.desk.engine.fail_after = 0
+    with pytest.raises(EngineFailed):
+        await mesh.buy(10)
+    assert mesh.payer.ledger.books(mesh.payer.key.public_key).settled == 0
+    assert not mesh.payer.ledger.state.holds.open
+
+
+async def test_a_provider_that_dies_in_the_middle_is_paid_for_what_arrived(mesh: Mesh) -> None:
+    mesh.desk.engine.fail_after = 6
+    text, settlement = await mesh.buy(10)
+    await mesh.quiet()
+    assert text == "0 1 2 3 4 5 "
+    assert settlement.reason is FinishReason.FAILED
+    assert settlement.cost == mesh.provider.net == len(PROMPT) + 6
+
+
+# --- a payer cheats --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [1, 8])
+async def test_a_payer_that_never_signs_gets_one_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(provider, "IDLE_S", 0.3)
+    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    async with opened_mesh(tmp_path, voucher_tokens=window) as mesh:
+        mesh.desk.engine.length = 100
+        twisted(monkeypatch, consumer, lambda message: None if isinstance(message, Payment) else message)
+        text, _ = await mesh.buy(100)
+        await mesh.quiet()
+        got = len(text.split())
+        print(f"window {window}: {got} tokens unpaid")
+        assert got <= window + 2
+        assert mesh.provider.net == 0
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"price_out": 1, "amount": 4},
+        {"prompt_tokens": 0, "amount": 5},
+        {"model_digest": bytes(32)},
+        {"completion_tokens": 1, "amount": 4},
+        {"completion_tokens": 99, "amount": 102},
+        {"running_hash": bytes(32)},
+        {"amount": 1},
+        {"session": 1},
+        {"acceptance_hash": bytes(32)},
+        {"at_ms": 1},
+        {"flop": 1},
+    ],
+    ids=lambda lie: next(iter(lie)),
+)
+async def test_a_voucher_that_says_something_else_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
+) -> None:
+    """From the third on it lies: the second is what is settled."""
+    monkeypatch.setattr(provider, "IDLE_S", 0.5)
+    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    async with opened_mesh(tmp_path, voucher_tokens=4) as mesh:
+        mesh.desk.engine.length = 40
+        seen = 0
+
+        def twist(message: Message) -> Message:
+            nonlocal seen
+            if not isinstance(message, Payment):
+                return message
+            seen += 1
+            if seen < 3:
+                return message
+            return Payment(resigned(Trade, message.trade.body, mesh.payer.key, **lie))
+
+        twisted(monkeypatch, consumer, twist)
+        text, _ = await mesh.buy(40)
+        await mesh.quiet()
+        assert mesh.provider.net == len(PROMPT) + 4
+        assert len(text.split()) <= 4 + 4 + 2
+
+
+async def test_a_forged_voucher_pays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider, "IDLE_S", 0.5)
+    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    async with opened_mesh(tmp_path, voucher_tokens=4) as mesh:
+
+        def twist(message: Message) -> Message:
+            if not isinstance(message, Payment):
+                return message
+            return Payment(resigned(Trade, message.trade.body, SigningKey.generate()))
+
+        twisted(monkeypatch, consumer, twist)
+        await mesh.buy(10)
+        await mesh.quiet()
+        assert mesh.provider.net == 0
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"ceiling": 10**6}, {"ceiling": 0}, {"scope": 1}, {"quote_hash": bytes(32)}, {"network": "othernet"}],
+    ids=lambda lie: next(iter(lie)),
+)
+async def test_an_acceptance_that_says_something_else_is_refused(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
+) -> None:
+    def twist(message: Message) -> Message:
+        if not isinstance(message, Accept):
+            return message
+        return Accept(resigned(Acceptance, message.acceptance.body, mesh.payer.key, **lie))
+
+    twisted(monkeypatch, consumer, twist)
+    with pytest.raises(EngineFailed):
+        await mesh.buy(10)
+    assert not mesh.provider.ledger.state.claims.open
+    assert mesh.desk.engine.opened == 0
+    assert mesh.payer.ledger.books(mesh.payer.key.public_key).settled == 0
+
+
+async def test_what_is_not_covered_is_not_served(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The payer has 1 000 TRM and says it has promised 995 elsewhere."""
+
+    def twist(message: Message) -> Message:
+        if not isinstance(message, Accept):
+            return message
+        return Accept(resigned(Acceptance, message.acceptance.body, mesh.payer.key, settled=995))
+
+    twisted(monkeypatch, consumer, twist)
+    with pytest.raises(EngineFailed, match="covered"):
+        await mesh.buy(10)
+    assert mesh.desk.engine.opened == 0
+
+
+async def test_more_than_u_a_day_is_not_served(tmp_path: Path) -> None:
+    async with opened_mesh(tmp_path, unwitnessed_daily_limit=30) as mesh:
+        assert (await mesh.buy(10))[1].cost == 13
+        assert (await mesh.buy(10))[1].cost == 13
+        with pytest.raises(EngineFailed, match="without witnesses"):
+            await mesh.buy(10)
+
+
+# --- the kill switch -------------------------------------------------------------------------------------------------
+
+
+async def test_a_killed_payer_signs_nothing_more(mesh: Mesh) -> None:
+    mesh.desk.engine.length, mesh.desk.engine.delay = 100, 0.005
+    bought = await mesh.asked(100)
+    async with await mesh.begun(bought) as session:
+        async for chunk in session:
+            if chunk.count == 5:
+                await mesh.payer.ledger.set_kill(True, "test", "test")
+    await bought.close()
+    await mesh.quiet()
+    assert session.settlement.reason is FinishReason.KILLED
+    assert mesh.provider.net == 0
+
+
+async def test_a_killed_provider_stops_and_is_paid_what_was_vouched(mesh: Mesh) -> None:
+    mesh.desk.engine.length, mesh.desk.engine.delay = 1000, 0.002
+    bought = await mesh.asked(900)
+    async with await mesh.begun(bought) as session:
+        async for chunk in session:
+            if chunk.count == 100:
+                await mesh.provider.ledger.set_kill(True, "test", "test")
+    await bought.close()
+    await mesh.quiet()
+    assert 100 <= session.settlement.reading.completion_tokens < 300
+    assert mesh.provider.net == session.settlement.cost
