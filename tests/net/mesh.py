@@ -17,6 +17,7 @@ from tirami.net.gossip import RECONCILING, Gossip
 from tirami.net.hello import Identity
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
+from tirami.net.watch import Watch
 from tirami.proto import Envelope, Grant, Issuer, NetworkFile, Parameters, Reconcile, encode, sign
 
 
@@ -85,7 +86,8 @@ async def member(
     await ledger.start(os.urandom)
     heads = Heads(ledger, key)
     mesh = Mesh(endpoint, Identity(network, "test"), clock)
-    gossip = Gossip(ledger, heads, mesh, clock, Random(seed))
+    watch = Watch(ledger, mesh)
+    gossip = Gossip(ledger, heads, mesh, clock, Random(seed), watch)
 
     async def asked(peer: Peer, stream: Stream) -> None:
         first = await FrameReader(stream, RECONCILING).read()
@@ -95,7 +97,7 @@ async def member(
     mesh.on_stream(asked)
     try:
         async with mesh.running():
-            running = asyncio.create_task(gossip.run())
+            running = asyncio.gather(gossip.run(), watch.run())
             try:
                 yield Member(key, ledger, mesh, gossip)
             finally:

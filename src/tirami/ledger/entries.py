@@ -276,6 +276,13 @@ class HeadPublished(msgspec.Struct, frozen=True, array_like=True, tag="head_publ
     signature: bytes
 
 
+class FraudProven(msgspec.Struct, frozen=True, array_like=True, tag="fraud_proven"):
+    """A key is guilty; ``proof`` is the fraud proof file, checked (B8). Its gates stay closed here from now on."""
+
+    key: bytes
+    proof: bytes
+
+
 class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
     """The smoothed demand factor, parts per million, once a minute."""
 
@@ -298,6 +305,7 @@ Fact = (
     | ApprovalUsed
     | RequestAnswered
     | HeadPublished
+    | FraudProven
     | PriceObserved
 )
 Content = Envelope | Hold | Claim | Fact

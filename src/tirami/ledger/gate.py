@@ -93,7 +93,8 @@ class Gate:
         hosted, books = state.settings.accounts.get(account), state.holds.books(account)
         cover = state.book.income(key_account(account)) + self.line(account)
         available = Trm(cover - books.settled - books.held)
-        return Means(available, self.policy(account), hosted is not None and hosted.disabled)
+        disabled = account in state.settings.convicted or (hosted is not None and hosted.disabled)
+        return Means(available, self.policy(account), disabled)
 
     # --- questions ---------------------------------------------------------------------------------------------
 

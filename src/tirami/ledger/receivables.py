@@ -8,7 +8,14 @@ it (PROTOCOL B7). Nothing here is a debit of this node; opening a claim is refus
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from tirami.core.errors import InsufficientFunds, InvalidProof, InvalidSignature, StorageUnavailable, UnwitnessedLimit
+from tirami.core.errors import (
+    AccountDisabled,
+    InsufficientFunds,
+    InvalidProof,
+    InvalidSignature,
+    StorageUnavailable,
+    UnwitnessedLimit,
+)
 from tirami.core.keys import PublicKey, Signature, Signer, sha256, verify
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
@@ -41,6 +48,7 @@ class Receivables:
         Raises:
             InvalidProof, InvalidSignature, NonCanonical: the acceptance is not one of this quote.
             SpendDenied: this node's own switches.
+            AccountDisabled: a fraud proof against the payer is known.
             InsufficientFunds: the payer's funding, as this book knows it, does not cover all it says it has promised.
             UnwitnessedLimit: more than U a day of one payer without witnesses (B6).
         """
@@ -139,8 +147,10 @@ class Receivables:
             raise InvalidSignature("the signature of the payer does not verify", param="payer")
 
     def _check_means(self, acceptance: Acceptance, now: UnixMs) -> None:
-        """B2 as far as this book knows the payer, and U."""
+        """What is proven of the payer, B2 as far as this book knows it, and U."""
         ledger, payer = self._ledger, acceptance.payer
+        if payer in ledger.state.settings.convicted:
+            raise AccountDisabled("this key has signed what contradicts itself, and nothing more is taken from it")
         book, claims = ledger.state.book, ledger.state.claims
         declared = acceptance.settled + sum(session.ceiling for session in acceptance.open)
         listed = {session.number for session in acceptance.open}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from tirami.core.keys import sha256
 from tirami.core.units import UnixMs
 from tirami.ledger.answers import Answers
 from tirami.ledger.approvals import Approvals
@@ -13,6 +14,7 @@ from tirami.ledger.entries import (
     ApprovalRequested,
     ApprovalUsed,
     Fact,
+    FraudProven,
     HeadPublished,
     JournalOpened,
     KillSet,
@@ -73,6 +75,8 @@ class Settings:
     tokens: dict[bytes, Token] = field(default_factory=dict)
     _sweep_at: int = FEW_TOKENS
     """How many tokens there may be before the expired ones are dropped."""
+    convicted: dict[bytes, bytes] = field(default_factory=dict)
+    """Id of the fraud proof against each guilty key."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -98,6 +102,8 @@ class Settings:
                 self.accounts[fact.account].disabled = True
             case HeadPublished():
                 self.head = fact
+            case FraudProven():
+                self.convicted.setdefault(fact.key, sha256(fact.proof))
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():

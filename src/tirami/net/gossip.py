@@ -24,13 +24,14 @@ from tirami.core.errors import (
     WireError,
 )
 from tirami.core.keys import PublicKey, Signature, sha256, verify
-from tirami.ledger import NETWORK, Admitted, Heads, Ledger, admit
+from tirami.ledger import NETWORK, Admitted, Heads, Ledger, StoredRecord, admit
 from tirami.net.frames import FrameReader, FrameWriter, registry
 from tirami.net.idset import IdSet
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.reconciliation import Reconciliation
 from tirami.net.transport import Stream
+from tirami.net.watch import Watch
 from tirami.proto import (
     RECORDS,
     Envelope,
@@ -67,14 +68,18 @@ class Gossip:
 
     Args:
         random: whom to tell; a seeded one makes a simulation repeatable.
+        watch: shown every record on its way.
     """
 
-    def __init__(self, ledger: Ledger, heads: Heads, mesh: Mesh, clock: Clock, random: Random) -> None:
+    def __init__(
+        self, ledger: Ledger, heads: Heads, mesh: Mesh, clock: Clock, random: Random, watch: Watch | None = None
+    ) -> None:
         self._ledger = ledger
         self._heads = heads
         self._mesh = mesh
         self._clock = clock
         self._random = random
+        self._watch = watch
         self._told = 0
         """Records of the log that have been passed on."""
         self._set, self._set_of, self._seen = IdSet(ledger.state.book.ids), ledger.state, 0
@@ -130,8 +135,14 @@ class Gossip:
                 self._told = until
                 shared = [stored for stored in new if not _is_local(stored.envelope)]
                 if shared:
+                    self._show(shared)
                     self._forward([(stored.record_id, stored.envelope) for stored in shared])
                 await asyncio.sleep(0)
+
+    def _show(self, records: Sequence[StoredRecord]) -> None:
+        if self._watch is not None:
+            for stored in records:
+                self._watch.see(stored.envelope)
 
     def _forward(self, records: Sequence[tuple[bytes, Envelope]]) -> None:
         peers = list(self._mesh.peers.values())

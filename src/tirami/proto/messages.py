@@ -174,9 +174,9 @@ class FraudFound(Message, frozen=True):
     """A fraud proof (B8), as its file: whoever checks it needs nothing else."""
 
     TYPE: ClassVar[int] = 0x0015
-    LIMIT: ClassVar[int] = 256 * KIB
+    LIMIT: ClassVar[int] = 1024 * KIB
 
-    proof: Annotated[bytes, msgspec.Meta(max_length=250 * KIB)]
+    proof: Annotated[bytes, msgspec.Meta(max_length=1000 * KIB)]
 
 
 class Reconcile(Message, frozen=True):

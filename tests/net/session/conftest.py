@@ -200,7 +200,7 @@ async def serve(connection: Connection, service: Provider) -> None:
     async def one(stream: Stream) -> None:
         ask = await FrameReader(stream, ASKS).read()
         assert isinstance(ask, Ask)
-        await service.serve(stream, ask)
+        await service.serve(connection.peer, stream, ask)
 
     async with asyncio.TaskGroup() as group:
         while True:

@@ -5,10 +5,11 @@ before more than K tokens go out beyond it (PROTOCOL B7, B11). However it ends, 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -18,6 +19,7 @@ from tirami.core.errors import (
     EngineFailed,
     InvalidRequest,
     MeshError,
+    QueueFull,
     StreamEnded,
     TiramiError,
     WireError,
@@ -34,6 +36,7 @@ from tirami.proto import (
     Accept,
     Ask,
     Cancel,
+    Cited,
     Finish,
     ModelFacts,
     Offer,
@@ -53,6 +56,8 @@ from tirami.proto import (
 )
 
 _log = structlog.get_logger()
+MOST_PER_PEER: Final = 4
+"""Sessions one peer may have open, quotes included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +83,18 @@ class Provider:
 
     Args:
         booked: told of every trade, once it is durable.
+        seen: shown every acceptance that was checked.
     """
 
     def __init__(
-        self, ledger: Ledger, heads: Heads, node: SigningKey, desk: Desk, random: Callable[[int], bytes], booked: Booked
+        self,
+        ledger: Ledger,
+        heads: Heads,
+        node: SigningKey,
+        desk: Desk,
+        random: Callable[[int], bytes],
+        booked: Booked,
+        seen: Callable[[Sequence[Cited]], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._heads = heads
@@ -89,19 +102,22 @@ class Provider:
         self._desk = desk
         self._random = random
         self._booked = booked
+        self._seen = seen
         self._running: set[_Serving] = set()
+        self._asking: Counter[PublicKey] = Counter()
         ledger.on_kill(self._kill)
 
     @property
     def running(self) -> int:
         return len(self._running)
 
-    async def serve(self, stream: Stream, ask: Ask) -> None:
+    async def serve(self, peer: PublicKey, stream: Stream, ask: Ask) -> None:
         """One session on a stream of its own, from its first message on. Raises nothing of the peer's making."""
         writer = FrameWriter(stream)
         try:
-            async with asyncio.timeout(SESSION_S):
-                await self._serve(stream, writer, ask)
+            with self._one_more(peer):
+                async with asyncio.timeout(SESSION_S):
+                    await self._serve(stream, writer, ask)
         except TiramiError as error:
             await _refuse(stream, writer, error)
         except TimeoutError:
@@ -119,6 +135,7 @@ class Provider:
             if not isinstance(accept, Accept):
                 raise WireError(f"an Accept follows an Offer, not a {type(accept).__name__}")
             await serving.open(accept, reader, writer)
+            self._seen([Cited("acceptance", accept.acceptance.body, accept.acceptance.signature)])
             self._running.add(serving)
             try:
                 await serving.run()
@@ -163,6 +180,19 @@ class Provider:
         offer = Offer(SignedBody(own.body, own.signature), nonce, facts, 0, 0)
         generate = engine.generate(prompt, sampling)
         return _Serving(self._ledger, self._random(16), record, offer, secret, terms, generate)
+
+    @contextmanager
+    def _one_more(self, peer: PublicKey) -> Iterator[None]:
+        """A quote keeps a place at the engine for half a minute: no peer keeps them all. Raises ``QueueFull``."""
+        if self._asking[peer] >= MOST_PER_PEER:
+            raise QueueFull(f"{MOST_PER_PEER} sessions of this peer are open", retry_after=1)
+        self._asking[peer] += 1
+        try:
+            yield
+        finally:
+            self._asking[peer] -= 1
+            if not self._asking[peer]:
+                del self._asking[peer]
 
     def _kill(self) -> None:
         for serving in list(self._running):

@@ -24,6 +24,7 @@ from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
+from tirami.net.watch import Watch
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
@@ -56,7 +57,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
     mesh = Mesh(endpoint, identity, parts.clock)
     peers = PeerRegistry(lambda _: REPUTATION)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom())
+    watch = Watch(ledger, mesh)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
     desk = EngineDesk(
@@ -70,7 +72,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
     async def booked(admitted: Admitted) -> None:
         _log.info("earned", trade=admitted.record_id.hex(), amount=admitted.demand.debit.amount)
 
-    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked)
+    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked, watch.see_all)
     signals = Signals(
         mesh,
         peers,
@@ -100,7 +102,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
             first = await FrameReader(stream, OPENINGS).read()
         match first:
             case Ask():
-                await provider.serve(stream, first)
+                await provider.serve(peer.key, stream, first)
             case BlockWanted():
                 await bring(stream, first, block)
             case Reconcile():
@@ -110,7 +112,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
 
     mesh.on_stream(asked)
     async with mesh.running():
-        tasks = [asyncio.create_task(work, name="mesh") for work in (gossip.run(), signals.run())]
+        tasks = [asyncio.create_task(work, name="mesh") for work in (gossip.run(), signals.run(), watch.run())]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
         parts.chat.shop = shop

@@ -1,0 +1,80 @@
+"""Who signs what contradicts itself is found, proven, and told to everybody (PROTOCOL B8).
+
+Every record that enters this node's book, and every acceptance it is given, is held against what the same key signed
+before. A proof stands for itself: who is told of one checks it and believes nobody.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+
+import structlog
+
+from tirami.core.errors import StorageUnavailable, VerificationError, WireError
+from tirami.ledger import Evidence, FraudProven, Ledger
+from tirami.net.mesh import Mesh
+from tirami.net.peer import Peer
+from tirami.proto import Cited, Envelope, FraudFound, Message, cited_in
+from tirami.verify import verify_fraud
+
+_log = structlog.get_logger()
+TOLD_AT_MEETING = 64
+"""Proofs a newcomer is told at once; the rest it finds itself, from the records."""
+LARGEST = 1000 * 1024
+
+
+class Watch:
+    """Evidence of one node among its mesh."""
+
+    def __init__(self, ledger: Ledger, mesh: Mesh) -> None:
+        self._ledger = ledger
+        self._mesh = mesh
+        self._evidence = Evidence(ledger.network.id)
+        self._known: dict[bytes, FraudFound] = {}
+        self._found: asyncio.Queue[bytes] = asyncio.Queue()
+        mesh.on_message(FraudFound, self._told)
+        mesh.add(self)
+
+    async def met(self, peer: Peer) -> None:
+        for message in list(self._known.values())[-TOLD_AT_MEETING:]:
+            peer.send(message)
+
+    def lost(self, peer: Peer) -> None:
+        """Nothing is kept of a peer."""
+
+    def see(self, record: Envelope) -> None:
+        """A record that was admitted."""
+        self.see_all(cited_in(record))
+
+    def see_all(self, pieces: Iterable[Cited]) -> None:
+        """Pieces whose signatures have been checked."""
+        for piece in pieces:
+            proof = self._evidence.see(piece)
+            if proof is not None:
+                self._found.put_nowait(proof)
+
+    async def run(self) -> None:
+        """Until cancelled: convict on what was found."""
+        while True:
+            await self._convict(await self._found.get())
+
+    async def _told(self, peer: Peer, message: Message) -> None:
+        assert isinstance(message, FraudFound)
+        try:
+            await asyncio.to_thread(verify_fraud, message.proof)
+        except VerificationError as error:
+            raise WireError(f"a fraud proof that proves nothing: {error.message}") from error
+        await self._convict(message.proof)
+
+    async def _convict(self, proof: bytes) -> None:
+        verdict = verify_fraud(proof)
+        if verdict.network != self._ledger.network.id or verdict.guilty in self._known:
+            return
+        self._known[verdict.guilty] = message = FraudFound(proof if len(proof) <= LARGEST else b"")
+        if verdict.guilty not in self._ledger.state.settings.convicted:
+            _log.warning("fraud_proven", key=verdict.guilty.hex(), offence=verdict.offence)
+            with suppress(StorageUnavailable):
+                await self._ledger.record_facts(FraudProven(verdict.guilty, proof))
+        if message.proof:
+            for peer in self._mesh.peers.values():
+                peer.send(message)

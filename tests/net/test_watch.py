@@ -1,0 +1,62 @@
+"""A double spender is proven guilty wherever its two promises meet, and by everybody soon after."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.net.mesh import Grants, Member, in_a_line
+from tests.net.test_gossip import meshed
+from tests.waiting import until
+from tirami.core.keys import SigningKey
+from tirami.proto import Envelope, Transfer, encode, sign
+from tirami.testing import Link, MemoryNetwork, VirtualClock
+
+
+def gift(network: str, cheat: SigningKey, number: int, settled: int = 0) -> Envelope:
+    """Of 10 TRM, under a number of the cheat's choice."""
+    body = Transfer(
+        network=network,
+        scope=0,
+        payer=cheat.public_key,
+        to=SigningKey.generate().public_key,
+        incarnation=0,
+        number=number,
+        settled=settled,
+        open=(),
+        amount=10,
+        at_ms=VirtualClock().now_ms(),
+    )
+    return Envelope("transfer", encode(body), (sign(body, cheat),), ())
+
+
+@pytest.mark.row("L1-05", part="same number, understated totals")
+@pytest.mark.parametrize("numbers", [(5, 5), (5, 6)], ids=["one number twice", "totals that leave one out"])
+def test_two_promises_that_contradict_each_other_convict(tmp_path: Path, numbers: tuple[int, int]) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        in_a_line(nodes)
+        clock, cheat = VirtualClock(), SigningKey.generate()
+        await until(lambda: all(node.mesh.peers for node in nodes), 30)
+        for node, number in zip((nodes[0], nodes[-1]), numbers, strict=True):
+            await node.ledger.book_record(gift(grants.network.id, cheat, number))[1]
+        began = clock.monotonic()
+        await until(lambda: all(cheat.public_key in node.ledger.state.settings.convicted for node in nodes), 60)
+        took = clock.monotonic() - began
+        print(f"convicted by all of {len(nodes)} in a line, memory: {took:.2f} s")
+        assert took <= 10
+        for node in nodes:
+            assert node.ledger.gate.means(cheat.public_key).disabled
+
+    meshed(tmp_path, 4, Link(delay_s=0.02), play)
+
+
+def test_an_honest_key_is_convicted_by_nobody(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        in_a_line(nodes)
+        honest = SigningKey.generate()
+        await until(lambda: all(node.mesh.peers for node in nodes), 30)
+        for index, node in enumerate(nodes):
+            await node.ledger.book_record(gift(grants.network.id, honest, index + 1, settled=10 * index))[1]
+        await until(lambda: all(node.records == len(nodes) for node in nodes), 60)
+        assert not any(node.ledger.state.settings.convicted for node in nodes)
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)

@@ -1,0 +1,174 @@
+"""Two nodes over a network in memory: one has an engine, the other buys from it through its own HTTP door."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.market.scripted import CARD, ScriptedEngine
+from tests.net.session.conftest import Words
+from tests.waiting import until
+from tirami.core.clock import SystemClock
+from tirami.core.config import load_config
+from tirami.core.keyfile import load_or_create_node_key
+from tirami.core.units import TokenCount
+from tirami.infer import Prompt
+from tirami.node.http import HttpServer, build_app
+from tirami.node.mesh import MeshService, Shop, opened_mesh
+from tirami.node.mesh import shop as shop_module
+from tirami.node.parts import Parts, open_parts
+from tirami.testing import MemoryNetwork
+
+CHAT = "/v1/chat/completions"
+HELLO = {"model": "scripted", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 20}
+
+
+@dataclass
+class Node:
+    parts: Parts
+    mesh: MeshService
+    url: str
+
+    @property
+    def net(self) -> int:
+        return self.parts.ledger.balance(self.parts.key.public_key).net
+
+
+class Numbers:
+    """Stands in for a tokenizer: the scripted engine speaks in numbers."""
+
+    async def prepare(self, messages: object, tools: object = None) -> Prompt:
+        return Prompt((0, 1, 2), TokenCount(3), True, "", ())
+
+
+@asynccontextmanager
+async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object) -> AsyncIterator[Node]:
+    given = {
+        "data_dir": str(home),
+        "network.file": str(network),
+        "infer.models_dir": str(home / "models"),
+        "infer.model": "",
+        "pricing.follow_load": False,
+        **flags,
+    }
+    async with open_parts(load_config(None, {}, given), SystemClock()) as parts:
+        endpoint = memory.endpoint(parts.key.public_key)
+        async with (
+            opened_mesh(parts, endpoint) as mesh,
+            HttpServer(build_app(parts), "127.0.0.1", 0) as server,
+        ):
+            yield Node(parts, mesh, server.url)
+
+
+@dataclass
+class Two:
+    seller: Node
+    buyer: Node
+    engine: ScriptedEngine
+    http: aiohttp.ClientSession
+
+    async def ask(self, **changed: object) -> tuple[int, dict[str, object]]:
+        async with self.http.post(self.buyer.url + CHAT, json=HELLO | changed) as reply:
+            return reply.status, await reply.json(content_type=None)
+
+
+@asynccontextmanager
+async def two(home: Path, monkeypatch: pytest.MonkeyPatch, **buyer: object) -> AsyncIterator[Two]:
+    homes, keys = [home / "seller", home / "buyer"], []
+    for directory in homes:
+        directory.mkdir(mode=0o700)
+        keys.append(load_or_create_node_key(directory / "node.key")[0].public_key.hex())
+    file = home / "network.json"
+    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
+    file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in keys], "witnesses": keys}))
+
+    async def prompter(*_: object) -> Numbers:
+        return Numbers()
+
+    monkeypatch.setattr(Shop, "prompter", prompter)
+    monkeypatch.setattr(shop_module, "TokenizerCheck", lambda _: Words())
+    memory = MemoryNetwork(seed=1)
+    async with node(homes[0], file, memory) as seller:
+        engine = ScriptedEngine(20)
+        seller.parts.engines.serve(engine)
+        flags = {"mesh.consume": "any", "mesh.bootstrap": str(seller.mesh.mesh.address())} | buyer
+        async with node(homes[1], file, memory, **flags) as bought, aiohttp.ClientSession() as http:
+            await until(lambda: bool(bought.mesh.peers.providers("scripted", bought.parts.ledger.now())))
+            yield Two(seller, bought, engine, http)
+
+
+@pytest.mark.row("L0-12", part="one provider, in memory")
+@pytest.mark.row("GEN-02", part="one provider, in memory")
+async def test_what_is_not_here_is_bought_and_both_books_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        status, reply = await mesh.ask()
+        assert status == 200, reply
+        assert reply["choices"][0]["message"]["content"] == "".join(f"{i} " for i in range(20))  # type: ignore[index]
+        price = mesh.seller.parts.load.price(CARD.active_parameters)
+        assert reply["x_tirami"]["price_out_utrm"] == price.completion  # type: ignore[index]
+        paid = -mesh.buyer.net
+        assert paid == reply["x_tirami"]["trm_cost"] > 0  # type: ignore[index]
+        await until(lambda: mesh.seller.net == paid)
+        await until(
+            lambda: mesh.seller.parts.ledger.state.book.state_hash() == mesh.buyer.parts.ledger.state.book.state_hash()
+        )
+
+
+async def test_a_stream_comes_as_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        mesh.engine.stall_after = 5
+        async with mesh.http.post(mesh.buyer.url + CHAT, json=HELLO | {"stream": True}) as reply:
+            lines = [await reply.content.readline() for _ in range(8)]
+            assert sum(line.startswith(b"data: {") for line in lines) >= 3, "while the engine stands still"
+            mesh.engine.resume.set()
+            rest = await reply.read()
+        assert rest.rstrip().endswith(b"data: [DONE]")
+        await until(lambda: mesh.seller.net == -mesh.buyer.net > 0)
+
+
+async def test_without_consent_no_prompt_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch, **{"mesh.consume": "off"}) as mesh:
+        status, reply = await mesh.ask()
+        assert (status, reply["error"]["code"]) == (503, "no_model")  # type: ignore[index]
+        assert mesh.engine.opened == 0
+
+
+async def test_only_trusted_providers_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch, **{"mesh.consume": "trusted", "mesh.trusted": "ab" * 32}) as mesh:
+        status, _ = await mesh.ask()
+        assert status == 404
+        (provider,) = mesh.buyer.mesh.peers.providers("scripted", mesh.buyer.parts.ledger.now())
+        assert "trusted" in str(mesh.buyer.mesh.shop.objection(provider.peer.signal.node))
+
+
+async def test_a_paused_provider_sells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        mesh.seller.mesh.desk.paused = True
+        status, reply = await mesh.ask()
+        assert status == 503, reply
+        assert mesh.engine.opened == 0
+
+
+async def test_the_most_an_answer_may_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch, **{"mesh.max_trm": 5}) as mesh:
+        status, reply = await mesh.ask()
+        assert (status, reply["error"]["param"]) == (400, "max_tokens")  # type: ignore[index]
+        assert mesh.buyer.net == 0
+
+
+async def test_who_goes_away_pays_for_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        mesh.engine.length, mesh.engine.delay = 2000, 0.005
+        body = HELLO | {"stream": True, "max_tokens": 900}
+        async with mesh.http.post(mesh.buyer.url + CHAT, json=body) as reply:
+            for _ in range(20):
+                await reply.content.readline()
+        await until(lambda: mesh.engine.running == 0 and mesh.seller.net > 0)
+        await asyncio.sleep(0.1)
+        assert mesh.seller.net == -mesh.buyer.net < 900
+        assert not mesh.buyer.parts.ledger.state.holds.open
