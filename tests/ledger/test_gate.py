@@ -8,6 +8,7 @@ from tests.market.conftest import House
 from tests.market.test_inference import nothing_is_held, order, serve
 from tirami.core.clock import SystemClock
 from tirami.core.errors import (
+    ApprovalRequired,
     BudgetExceeded,
     InsufficientFunds,
     KillSwitchActive,
@@ -191,3 +192,44 @@ async def test_the_first_reason_wins(house: House) -> None:
     await ledger.set_kill(True, "", "nobody")
     with pytest.raises(KillSwitchActive):
         ledger.gate.check(poor.key, Trm(5_000))
+
+
+async def test_an_early_question_is_about_the_smallest_spend_and_asks_for_no_approval(house: House) -> None:
+    payer = await house.hosted((None, None, None, 0))
+    house.ledger.gate.check_early(payer.key)
+    with pytest.raises(ApprovalRequired):
+        house.ledger.gate.check(payer.key, Trm(1))
+    broke = await house.hosted((None, 0))
+    with pytest.raises(BudgetExceeded):
+        house.ledger.gate.check_early(broke.key)
+    assert [denial.amount for denial in house.ledger.gate.denials.latest(broke.key)] == [1]
+    house.ledger.gate.halted = "test"
+    with pytest.raises(SafetyUnknown):
+        house.ledger.gate.check_early(payer.key)
+
+
+async def test_foresight_says_what_the_gate_would_and_leaves_no_trace(house: House) -> None:
+    gate, payer = house.ledger.gate, await house.hosted((800, None, None, 500))
+    entries = house.ledger.seq
+    assert gate.foreseen(payer.key, Trm(500)) is None
+    waits = gate.foreseen(payer.key, Trm(501))
+    assert isinstance(waits, ApprovalRequired)
+    assert waits.data == {"approval_id": None, "threshold": 500, "ceiling": 501}
+    assert isinstance(gate.foreseen(payer.key, Trm(801)), BudgetExceeded)
+    gate.halted = "test"
+    assert isinstance(gate.foreseen(payer.key, Trm(1)), SafetyUnknown)
+    gate.halted = None
+    assert house.ledger.seq == entries
+    assert not list(gate.denials.latest(payer.key))
+    assert not house.ledger.state.settings.approvals.live(house.ledger.now())
+
+
+async def test_foresight_without_a_threshold_needs_no_approval(house: House) -> None:
+    payer = await house.hosted()
+    assert house.ledger.gate.foreseen(payer.key, Trm(1000)) is None
+    assert isinstance(house.ledger.gate.foreseen(payer.key, Trm(1001)), InsufficientFunds)
+
+
+async def test_a_fault_in_foresight_is_a_denial(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Book, "income", broken(RuntimeError("bug")))
+    assert isinstance(house.ledger.gate.foreseen(house.agent.key, Trm(1)), SafetyUnknown)

@@ -2,6 +2,7 @@
 
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger import HoldCaptured, HoldOpened, HoldReleased, Holds
+from tirami.ledger.entries import HoldOwed
 from tirami.ledger.spends import HOUR_MS
 
 PAYER = b"p" * 32
@@ -21,11 +22,21 @@ def test_a_session_counts_at_its_ceiling_and_then_at_its_price() -> None:
     holds.apply(opened(2, 50), UnixMs(10))
     books = holds.books(PAYER)
     assert (books.held, books.settled, books.spends.total, books.lifetime) == (150, 0, 150, 150)
+    assert (holds.held(PAYER), holds.held(b"q" * 32)) == (150, 0)
     assert [(entry.number, entry.ceiling) for entry in books.open_list()] == [(1, 100), (2, 50)]
     holds.apply(captured(1, 30), UnixMs(20))
     assert (books.held, books.settled, books.spends.total, books.lifetime) == (50, 30, 80, 80)
     holds.apply(HoldReleased((2).to_bytes(16), "cancelled"), UnixMs(30))
     assert (books.held, books.settled, books.spends.total, books.lifetime) == (0, 30, 30, 30)
+    assert not holds.open
+
+
+def test_what_is_owed_counts_for_ever_although_no_trade_has_come() -> None:
+    holds = Holds()
+    holds.apply(opened(1, 100), UnixMs(0))
+    holds.apply(HoldOwed((1).to_bytes(16), 30), UnixMs(10))
+    books = holds.books(PAYER)
+    assert (books.held, books.settled, books.lifetime) == (0, 30, 30)
     assert not holds.open
 
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from tests.net.conftest import Net
 from tirami.core.errors import ConnectionLost, StreamEnded, WireError
-from tirami.net import FrameReader, FrameWriter, Message, Stream, registry
+from tirami.net import FrameReader, FrameWriter, Stream, registry
 from tirami.net.frames import OPTIONAL_LIMIT, decode, encode
 from tirami.net.inflow import Inflow
 from tirami.net.packed import MAX_DEPTH, check_outline
+from tirami.proto import Message
 from tirami.testing import run_virtually
 
 
