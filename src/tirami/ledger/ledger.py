@@ -394,6 +394,8 @@ class Ledger:
             admitted = await self._countersigner.countersign(hold.voucher(last))
         if self._session(hold_id).vouched != before:
             raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
+        if last is not before:  # a switch thrown while it was countersigned: nothing is promised after it (B13)
+            self.gate.check_voucher(hold.opened.account)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
         vouched = () if last is before else (last,)
         await self.append([*vouched, admitted.envelope, captured], admitted)

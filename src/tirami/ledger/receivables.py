@@ -73,7 +73,7 @@ class Receivables:
         )
         return acceptance, ledger.append([opened])
 
-    def vouch(self, claim_id: bytes, expected: Trade, paid: SignedBody) -> Awaitable[None]:
+    def take(self, claim_id: bytes, expected: Trade, paid: SignedBody) -> Awaitable[None]:
         """Take a voucher; await it before serving past it.
 
         Args:

@@ -379,7 +379,7 @@ class _Serving:
             running_hash=trade.running_hash,
             at_ms=trade.at_ms,
         )
-        await self._ledger.receivables.vouch(self._claim_id, expected, payment.trade)
+        await self._ledger.receivables.take(self._claim_id, expected, payment.trade)
         self._pieces = {digest: count for digest, count in self._pieces.items() if count >= delivered}
         self._covered, self._vouched = delivered, TokenCount(counted)
         self._news.set()
