@@ -40,7 +40,6 @@ from tirami.proto import (
     Message,
     Reconcile,
     Records,
-    RecordsWanted,
     SignedBody,
     Trade,
     decode,
@@ -60,7 +59,7 @@ UNFUNDED: Final = 64
 MOST_FOR_PEER: Final = 4_096
 """Unfunded records one peer may bring."""
 _TAGS = {record.__name__.lower(): record.TAG for record in RECORDS}
-RECONCILING: Final = registry(Reconcile, RecordsWanted, Records)
+RECONCILING: Final = registry(Reconcile, Records)
 
 
 class Gossip:
@@ -90,10 +89,9 @@ class Gossip:
         self._unfunded: dict[bytes, int] = {}
         self._charged: dict[PublicKey, int] = {}
         self._reconciling: set[PublicKey] = set()
+        self._reviewed = False
         self._news = asyncio.Event()
         self._wanted: asyncio.Queue[PublicKey] = asyncio.Queue(256)
-        self.messages = self.bytes = 0
-        """Records messages sent, and records in them, for the figures of ``bench``."""
         ledger.on_record(self._news.set)
         mesh.on_message(Records, self._records)
         mesh.on_message(HeadSeen, self._head)
@@ -114,11 +112,21 @@ class Gossip:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._catch_up()
-        self._told = len(self._ledger.state.records)
+        await self._review()
         async with asyncio.TaskGroup() as group:
             for work in (self._pass_on(), self._tell_heads(), self._reconcile(), self._compare()):
                 group.create_task(work)
+
+    async def _review(self) -> None:
+        """What the book holds already, piece by piece: into the set, and past the watch."""
+        records = self._ledger.state.records
+        while self._told < len(records):
+            until = min(len(records), self._told + BATCH)
+            self._catch_up(until)
+            self._show([records[index] for index in range(self._told, until)])
+            self._told = until
+            await asyncio.sleep(0)
+        self._reviewed = True
 
     async def _pass_on(self) -> None:
         while True:
@@ -142,15 +150,15 @@ class Gossip:
     def _show(self, records: Sequence[StoredRecord]) -> None:
         if self._watch is not None:
             for stored in records:
-                self._watch.see(stored.envelope)
+                if not _is_local(stored.envelope):
+                    self._watch.see(stored.envelope)
 
     def _forward(self, records: Sequence[tuple[bytes, Envelope]]) -> None:
         peers = list(self._mesh.peers.values())
         for peer in self._random.sample(peers, min(FAN_OUT, len(peers))):
             envelopes = [envelope for record_id, envelope in records if self._source.get(record_id) != peer.key]
             for message in _messages(envelopes):
-                if peer.send(message):
-                    self.messages += 1
+                peer.send(message)
 
     async def _tell_heads(self) -> None:
         told = 0.0
@@ -201,7 +209,7 @@ class Gossip:
     # --- reconciliation ------------------------------------------------------------------------------------------
 
     async def _ask(self, peer: Peer) -> None:
-        """The initiator\'s side: compare, fetch what we lack, send what they lack."""
+        """The initiator's side: compare, fetch what we lack, send what they lack."""
         self._catch_up()
         stream = await peer.connection.open()
         try:
@@ -214,6 +222,8 @@ class Gossip:
 
     async def answer(self, peer: Peer, stream: Stream, first: Reconcile) -> None:
         """The other side of it, on a stream a peer opened."""
+        if not self._reviewed:
+            raise WireError("this node still reads its own records")
         self._catch_up()
         reader, writer = FrameReader(stream, RECONCILING), FrameWriter(stream)
         async with asyncio.timeout(60):
@@ -267,12 +277,13 @@ class Gossip:
                     raise WireError(f"a {type(message).__name__} is out of place here")
                 await self._take(peer, message.envelopes)
 
-    def _catch_up(self) -> None:
-        """Take the network\'s records that came since into the set that is compared."""
+    def _catch_up(self, until: int | None = None) -> None:
+        """Take the network's records that came since, up to a number of them, into the set that is compared."""
         state = self._ledger.state
         if self._set_of is not state:
             self._set, self._set_of, self._seen = IdSet(state.book.ids), state, 0
-        while self._seen < len(state.records):
+        last = len(state.records) if until is None else until
+        while self._seen < last:
             if not _is_local(state.records[self._seen].envelope):
                 self._set.add(self._seen)
             self._seen += 1
@@ -332,7 +343,7 @@ class Gossip:
 
     def _own_head(self) -> HeadSeen | None:
         published = self._heads.published
-        if published is None:
+        if published is None or not self._reviewed:
             return None
         self._catch_up()
         signed = SignedBody(published.body, published.signature)

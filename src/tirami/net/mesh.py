@@ -13,14 +13,14 @@ from typing import Final, Protocol
 import structlog
 
 from tirami.core.clock import Clock
-from tirami.core.errors import MeshError
+from tirami.core.errors import MeshError, VerificationError, WireError
 from tirami.core.keys import PublicKey
 from tirami.net.address import PeerAddress
 from tirami.net.hello import Identity
 from tirami.net.origins import Origins
 from tirami.net.peer import Peer
 from tirami.net.transport import Connection, Endpoint, Stream
-from tirami.proto import Leaving, Message
+from tirami.proto import Message
 
 _log = structlog.get_logger()
 DIAL_S: Final = 5.0
@@ -40,7 +40,7 @@ class Part(Protocol):
 
 
 class Mesh:
-    """Use as an async context manager: entering listens, leaving tells everybody and ends every task.
+    """Use as an async context manager: entering listens, leaving closes every connection and ends every task.
 
     Args:
         seen: highest (incarnation, number) known under a key, for the hello (B9).
@@ -108,10 +108,7 @@ class Mesh:
                 try:
                     yield self
                 finally:
-                    for peer in self._peers.values():
-                        peer.send(Leaving("stopping"))
-                    await asyncio.sleep(0)
-                    await self._endpoint.close()
+                    await self._endpoint.close()  # which tells every peer
                     for task in tasks:
                         task.cancel()
                     for task in list(self._tasks):
@@ -206,8 +203,12 @@ class Mesh:
 
     async def _heard(self, peer: Peer, message: Message) -> None:
         heard = self._on_message.get(type(message))
-        if heard is not None:
+        if heard is None:
+            return
+        try:
             await heard(peer, message)
+        except VerificationError as error:
+            raise WireError(f"a {type(message).__name__} that holds none: {error.message}") from error
 
     async def _asked(self, peer: Peer, stream: Stream) -> None:
         if self._on_stream is None:

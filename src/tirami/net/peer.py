@@ -3,13 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
+import structlog
+
 from tirami.core.clock import Clock
-from tirami.core.errors import ConnectionLost, MeshError, WireError
+from tirami.core.errors import ConnectionLost, MeshError, TiramiError, WireError
 from tirami.core.keys import PublicKey
-from tirami.net.frames import FrameReader, FrameWriter, registry
+from tirami.net.frames import FrameReader, FrameWriter, encode, registry
 from tirami.net.hello import introduce
 from tirami.net.transport import Connection, Stream
 from tirami.proto import (
@@ -30,8 +31,9 @@ CONTROL: Final = registry(Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen
 PING_S: Final = 1.5
 SILENCE_S: Final = 4.5
 """Seconds without any word after which a peer is gone; it pings three times as often."""
-QUEUE: Final = 1024
-"""Messages that wait for a slow peer; more are dropped, and reconciliation brings what they said."""
+QUEUE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes that wait for a slow peer; more are dropped, and reconciliation brings what they said."""
+_log = structlog.get_logger()
 
 Heard = Callable[["Peer", Message], Awaitable[None]]
 Asked = Callable[["Peer", Stream], Awaitable[None]]
@@ -49,7 +51,9 @@ class Peer:
         self.connected_s = clock.monotonic()
         self._own = own
         self._clock = clock
-        self._queue: deque[Message] = deque()
+        self._queue: deque[bytes] = deque()
+        self._waiting = 0
+        """Bytes in the queue."""
         self._queued = asyncio.Event()
         self._heard_s = clock.monotonic()
         self._pinged: dict[int, float] = {}
@@ -62,10 +66,12 @@ class Peer:
 
     def send(self, message: Message) -> bool:
         """Queue a message on the control stream; ``False`` when it had to be dropped. Never waits."""
-        if len(self._queue) >= QUEUE:
+        frame = encode(message)
+        if self._waiting + len(frame) > QUEUE_BYTES:
             self.dropped += 1
             return False
-        self._queue.append(message)
+        self._queue.append(frame)
+        self._waiting += len(frame)
         self._queued.set()
         return True
 
@@ -79,8 +85,8 @@ class Peer:
         else:
             async with asyncio.timeout(SILENCE_S):
                 stream = await self.connection.accept()
-        self._reader, self._writer = FrameReader(stream, CONTROL), FrameWriter(stream)
-        self.hello = await introduce(self._reader, self._writer, self._own)
+        self._reader, self._stream = FrameReader(stream, CONTROL), stream
+        self.hello = await introduce(self._reader, FrameWriter(stream), self._own)
         self._heard_s = self._clock.monotonic()
         return self.hello
 
@@ -119,7 +125,9 @@ class Peer:
             await self._queued.wait()
             self._queued.clear()
             while self._queue:
-                await self._writer.write(self._queue.popleft())
+                frame = self._queue.popleft()
+                await self._stream.write(frame)
+                self._waiting -= len(frame)
 
     async def _ping(self) -> None:
         nonce = 0
@@ -147,6 +155,7 @@ async def _answered(peer: Peer, stream: Stream, asked: Asked) -> None:
     """One stream's trouble is its own."""
     try:
         await asked(peer, stream)
-    except (MeshError, TimeoutError):
-        with suppress(MeshError):
-            await stream.reset()
+    except Exception as error:
+        if not isinstance(error, TiramiError | TimeoutError):
+            _log.exception("stream_failed", peer=peer.key.hex())
+        await stream.reset()

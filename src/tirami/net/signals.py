@@ -12,6 +12,7 @@ from tirami.core.errors import WireError
 from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import UnixMs
 from tirami.market import PeerRegistry
+from tirami.market.registry import MAX_PEERS
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Message, Signal, SignalSeen, SignedBody, decode, encode, sign
@@ -98,6 +99,8 @@ class Signals:
         if not self._peers.ingest(signal, self._now()):
             return
         self._seen[signal.node] = message
+        while len(self._seen) > MAX_PEERS:
+            del self._seen[next(iter(self._seen))]
         others = [other for other in self._mesh.peers.values() if other.key not in (peer.key, signal.node)]
         for other in self._random.sample(others, min(FAN_OUT, len(others))):
             other.send(message)

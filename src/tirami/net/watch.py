@@ -5,22 +5,28 @@ before. A proof stands for itself: who is told of one checks it and believes nob
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
 import structlog
 
-from tirami.core.errors import StorageUnavailable, VerificationError, WireError
+from tirami.core.errors import StorageUnavailable
+from tirami.core.keys import PublicKey
 from tirami.ledger import Evidence, FraudProven, Ledger
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Cited, Envelope, FraudFound, Message, cited_in
-from tirami.verify import verify_fraud
+from tirami.verify import Verdict, verify_fraud
 
 _log = structlog.get_logger()
 TOLD_AT_MEETING = 64
 """Proofs a newcomer is told at once; the rest it finds itself, from the records."""
 LARGEST = 1000 * 1024
+KEPT = 1_024
+"""Proofs kept at hand to tell; the book of facts knows the others."""
+MOST_OF_PEER = 64
+"""Proofs one peer may bring: keys cost nothing, and each conviction is written down."""
 
 
 class Watch:
@@ -31,6 +37,7 @@ class Watch:
         self._mesh = mesh
         self._evidence = Evidence(ledger.network.id)
         self._known: dict[bytes, FraudFound] = {}
+        self._brought: Counter[PublicKey] = Counter()
         self._found: asyncio.Queue[bytes] = asyncio.Queue()
         mesh.on_message(FraudFound, self._told)
         mesh.add(self)
@@ -56,21 +63,24 @@ class Watch:
     async def run(self) -> None:
         """Until cancelled: convict on what was found."""
         while True:
-            await self._convict(await self._found.get())
+            proof = await self._found.get()
+            await self._convict(proof, await asyncio.to_thread(verify_fraud, proof))
 
     async def _told(self, peer: Peer, message: Message) -> None:
         assert isinstance(message, FraudFound)
-        try:
-            await asyncio.to_thread(verify_fraud, message.proof)
-        except VerificationError as error:
-            raise WireError(f"a fraud proof that proves nothing: {error.message}") from error
-        await self._convict(message.proof)
+        if self._brought[peer.key] >= MOST_OF_PEER:
+            return
+        verdict = await asyncio.to_thread(verify_fraud, message.proof)
+        if verdict.guilty not in self._ledger.state.settings.convicted:
+            self._brought[peer.key] += 1
+        await self._convict(message.proof, verdict)
 
-    async def _convict(self, proof: bytes) -> None:
-        verdict = verify_fraud(proof)
+    async def _convict(self, proof: bytes, verdict: Verdict) -> None:
         if verdict.network != self._ledger.network.id or verdict.guilty in self._known:
             return
         self._known[verdict.guilty] = message = FraudFound(proof if len(proof) <= LARGEST else b"")
+        while len(self._known) > KEPT:
+            del self._known[next(iter(self._known))]
         if verdict.guilty not in self._ledger.state.settings.convicted:
             _log.warning("fraud_proven", key=verdict.guilty.hex(), offence=verdict.offence)
             with suppress(StorageUnavailable):

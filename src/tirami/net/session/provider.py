@@ -266,6 +266,8 @@ class _Serving:
                 raise error
             if not listening.done():
                 await asyncio.wait((listening,), timeout=IDLE_S)
+            if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
+                _log.info("vouchers_ended", claim=self._claim_id.hex(), reason=str(error))
         finally:
             for task in (listening, answering):
                 task.cancel()
