@@ -19,6 +19,7 @@ SEED_RANGE: Final = 2**32 - 1
 """Seeds llama.cpp takes literally; the one above them means "random" there."""
 PENALTY_WINDOW: Final = 1 << 15
 """Tokens a penalty looks back; llama.cpp looks at 64 unless told, OpenAI at all of them."""
+_SPACING: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 GONE: Final = "the engine process went away"
 SILENT: Final = "the engine process fell silent"
 
@@ -305,10 +306,19 @@ def completion_body(tokens: Sequence[int], sampling: Sampling, cache_prompt: boo
     if shaping.logit_bias:
         body["logit_bias"] = shaping.logit_bias
     if shaping.schema is not None:
-        body["json_schema"] = msgspec.Raw(shaping.schema.encode())
+        body["json_schema"] = _compact(shaping.schema)
     if sampling.logprobs is not None:
         body["n_probs"] = max(1, sampling.logprobs)
     return body
+
+
+def _compact(schema: str) -> object:
+    """``schema`` with the grammar engine's option (llguidance) for JSON without free white space.
+
+    Any JSON may be padded with blanks and newlines for ever, and a small model does so until its tokens end.
+    """
+    shape = msgspec.json.decode(schema)
+    return {**shape, "x-guidance": _SPACING} if isinstance(shape, dict) else shape
 
 
 def _event(line: bytes) -> Event:
