@@ -25,7 +25,9 @@ from tirami.proto import Message
 _log = structlog.get_logger()
 DIAL_S: Final = 5.0
 REDIAL_S: Final = 0.5
-LONGEST_REDIAL_S: Final = 60.0
+LONGEST_REDIAL_S: Final = 30.0
+STEADY_S: Final = 10.0
+"""A connection that held so long was a good one: its loss is no reason to wait for long."""
 MAX_PEERS: Final = 1_000
 
 
@@ -197,6 +199,7 @@ class Mesh:
             self._origins.leave(peer.connection.remote)
             if self._peers.get(peer.key) is peer:
                 del self._peers[peer.key]
+            peer.gone.set()
             for part in self._parts:
                 part.lost(peer)
             self._changed.set()
@@ -219,17 +222,17 @@ class Mesh:
     async def _keep(self, address: PeerAddress) -> None:
         pause = REDIAL_S
         while True:
-            peer = self._peers.get(address.key)
-            if peer is not None:
-                pause = REDIAL_S
-                await peer.connection.closed()
-                continue
             try:
-                await self.connect(address)
+                peer = await self.connect(address)
             except (MeshError, TimeoutError) as error:
                 _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
-                await asyncio.sleep(pause)
-                pause = min(LONGEST_REDIAL_S, pause * 2)
+            else:
+                met = self._clock.monotonic()
+                await peer.gone.wait()
+                if self._clock.monotonic() - met > STEADY_S:
+                    pause = REDIAL_S
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_REDIAL_S, pause * 2)
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         assert self._group is not None, "the mesh is not running"

@@ -59,6 +59,8 @@ class Peer:
         self._pinged: dict[int, float] = {}
         self.dropped = 0
         """Messages it was too slow for."""
+        self.gone = asyncio.Event()
+        """Set once it is no peer any more."""
 
     @property
     def key(self) -> PublicKey:
