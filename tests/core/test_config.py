@@ -44,6 +44,7 @@ DEFAULTS = {
     "mesh.bind": "0.0.0.0:0",
     "mesh.relay": "off",
     "mesh.bootstrap": "",
+    "mesh.peers": 8,
     "mesh.sell": True,
     "mesh.slots": 4,
     "mesh.idle_only": False,
@@ -105,7 +106,7 @@ def test_every_key_can_be_set_from_every_place(tmp_path: Path, key: str) -> None
     if isinstance(default, bool):
         other, text = not default, str(not default).lower()
     elif isinstance(default, int):
-        other = {"infer.slots": 4, "infer.threads": 4, "mesh.slots": 6}.get(key, 2_000)
+        other = {"infer.slots": 4, "infer.threads": 4, "mesh.slots": 6, "mesh.peers": 5}.get(key, 2_000)
         text = str(other)
     elif isinstance(default, tuple):
         other, text = ("https://a.example", "http://[::1]:8080"), "https://a.example, http://[::1]:8080"

@@ -125,6 +125,10 @@ class Mesh:
         self._kept[address.key] = address
         self._spawn(self._keep(address), f"dial-{address.key.hex()[:8]}")
 
+    def full(self, way: str) -> str | None:
+        """Why there is no place for one more from ``host:port``; ``None`` where there is."""
+        return self._origins.full(way)
+
     async def connect(self, address: PeerAddress) -> Peer:
         """The peer at this address, connected now if it is not yet. Raises ``MeshError``."""
         known = self._peers.get(address.key)

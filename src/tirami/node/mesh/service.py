@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,6 @@ from random import SystemRandom
 
 import structlog
 
-from tirami.core.errors import WireError
 from tirami.core.keys import Digest
 from tirami.core.units import MICRO, Ppm
 from tirami.infer import BlockCache, MetadataBlock, Prompters
@@ -26,6 +25,7 @@ from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
 from tirami.node.mesh.desk import FEATURES, EngineDesk
+from tirami.node.mesh.finding import FINDING, Finding, Source
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
@@ -34,7 +34,7 @@ from tirami.proto import Ask, BlockWanted, Reconcile
 _log = structlog.get_logger()
 FIRST_S = 10.0
 """Seconds a stream may be open without saying what it is for."""
-OPENINGS = registry(Ask, BlockWanted, Reconcile)
+OPENINGS = registry(Ask, BlockWanted, Reconcile, *FINDING)
 REPUTATION = Ppm(MICRO // 2)
 
 
@@ -48,11 +48,16 @@ class MeshService:
     desk: EngineDesk
     provider: Provider
     shop: Shop
+    finding: Finding
 
 
 @asynccontextmanager
-async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshService]:
-    """Join the mesh over ``endpoint`` until left; the endpoint is closed then."""
+async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = ()) -> AsyncIterator[MeshService]:
+    """Join the mesh over ``endpoint`` until left; the endpoint is closed then.
+
+    Args:
+        sources: where nodes are found beside what peers tell.
+    """
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
     mesh = Mesh(endpoint, identity, parts.clock)
@@ -82,6 +87,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
         parts.clock,
         SystemRandom(),
     )
+    finding = Finding(parts, mesh, sources)
     shop = Shop(config, ledger, mesh, peers, Prompters(blocks), parts.payers.node)
 
     def block(digest: Digest) -> bytes | None:
@@ -108,16 +114,17 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
             case Reconcile():
                 await gossip.answer(peer, stream, first)
             case _:
-                raise WireError("this opens no stream")
+                await finding.answer(peer, stream, first)
 
     mesh.on_stream(asked)
     async with mesh.running():
-        tasks = [asyncio.create_task(work, name="mesh") for work in (gossip.run(), signals.run(), watch.run())]
+        works = (gossip.run(), signals.run(), watch.run(), finding.run())
+        tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
         parts.chat.shop = shop
         try:
-            yield MeshService(mesh, peers, gossip, desk, provider, shop)
+            yield MeshService(mesh, peers, gossip, desk, provider, shop, finding)
         finally:
             parts.chat.shop = None
             for task in tasks:
