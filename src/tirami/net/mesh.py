@@ -222,7 +222,7 @@ class Mesh:
             peer = self._peers.get(address.key)
             if peer is not None:
                 pause = REDIAL_S
-                await peer.connection.closed()
+                await self._lost(peer)
                 continue
             try:
                 await self.connect(address)
@@ -230,6 +230,12 @@ class Mesh:
                 _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_REDIAL_S, pause * 2)
+
+    async def _lost(self, peer: Peer) -> None:
+        """Until its owner has let go of it, which is later than the end of its connection."""
+        while self._peers.get(peer.key) is peer:
+            self._changed.clear()
+            await self._changed.wait()
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         assert self._group is not None, "the mesh is not running"
