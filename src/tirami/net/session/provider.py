@@ -30,6 +30,7 @@ from tirami.infer import Chunk, Engine, FinishReason, Generation, Sampling, Shap
 from tirami.ledger import Admitted, Heads, Ledger, Price
 from tirami.market.quoting import Parties, quote
 from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.sale import Sale, unpaid
 from tirami.net.session.terms import IDLE_S, SESSION_S, TO_PROVIDER, afforded, slack, window
 from tirami.net.transport import Stream
 from tirami.proto import (
@@ -84,6 +85,7 @@ class Provider:
     Args:
         booked: told of every trade, once it is durable.
         seen: shown every acceptance that was checked.
+        sold: told how every session ended that was accepted.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Provider:
         random: Callable[[int], bytes],
         booked: Booked,
         seen: Callable[[Sequence[Cited]], None] = lambda _: None,
+        sold: Callable[[Sale], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._heads = heads
@@ -103,6 +106,7 @@ class Provider:
         self._random = random
         self._booked = booked
         self._seen = seen
+        self._sold = sold
         self._running: set[_Serving] = set()
         self._asking: Counter[PublicKey] = Counter()
         ledger.on_kill(self._kill)
@@ -142,6 +146,7 @@ class Provider:
             finally:
                 self._running.discard(serving)
                 admitted = await serving.settled()
+                self._sold(serving.sale(PublicKey(ask.payer)))
             if admitted is not None:
                 await self._booked(admitted)
 
@@ -286,6 +291,15 @@ class _Serving:
             except (MeshError, TimeoutError):
                 _log.info("settlement_untold", trade=admitted.record_id.hex())  # gossip will tell it
         return admitted
+
+    def sale(self, payer: PublicKey) -> Sale:
+        """How it ended."""
+        lost = unpaid(self.quote, self._sent, self._vouched) if self._sent > self._covered else Trm(0)
+        reading = self._generation.reading() if self._generation is not None else None
+        reason = self._reason or FinishReason.FAILED
+        sale = Sale(self._card.name, payer, reason, reading, self._sent, self._vouched, lost)
+        _log.info("sold", payer=payer.hex(), reason=reason.value, sent=sale.sent, vouched=sale.vouched, unpaid=lost)
+        return sale
 
     async def _answer(self) -> None:
         try:

@@ -77,7 +77,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
     async def booked(admitted: Admitted) -> None:
         _log.info("earned", trade=admitted.record_id.hex(), amount=admitted.demand.debit.amount)
 
-    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked, watch.see_all)
+    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked, watch.see_all, parts.meter.sold)
     signals = Signals(
         mesh,
         peers,
