@@ -20,6 +20,7 @@ from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
 from tirami.net.blocks import bring
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
+from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.session import Provider
@@ -55,10 +56,12 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
     """Join the mesh over ``endpoint`` until left; the endpoint is closed then."""
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
-    mesh = Mesh(endpoint, identity, parts.clock)
+    memory = Memory(ledger)
+    mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of)
+    mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
     peers = PeerRegistry(lambda _: REPUTATION)
     watch = Watch(ledger, mesh)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch, memory)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
     desk = EngineDesk(
