@@ -53,7 +53,7 @@ from tirami.ledger.records import StoredRecord
 from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, Window
 from tirami.ledger.settings import HostedAccount, Settings, Token
 from tirami.ledger.spends import SpendWindow
-from tirami.ledger.state import State
+from tirami.ledger.state import QUOTA, State
 from tirami.ledger.statements import StatementRun, StatementWindow
 from tirami.ledger.transfers import transfer, transferable
 from tirami.ledger.usage import DayUsage, Usage, UsageSums
@@ -70,6 +70,7 @@ __all__ = [
     "NETWORK",
     "NODE_POLICY",
     "OWNER_POLICY",
+    "QUOTA",
     "SUPPLY_BOUNDS",
     "SUPPLY_FACTOR",
     "UNITY",

@@ -283,6 +283,27 @@ class FraudProven(msgspec.Struct, frozen=True, array_like=True, tag="fraud_prove
     proof: bytes
 
 
+class SignedElsewhere(msgspec.Struct, frozen=True, array_like=True, tag="signed_elsewhere"):
+    """A peer has shown a debit of this node's own key that this journal did not make, or a head it does not have (B9).
+
+    ``account`` is the key, or its quota; ``number`` is 0 for a head.
+    """
+
+    account: bytes
+    incarnation: int
+    number: int
+
+
+class RestartSeen(msgspec.Struct, frozen=True, array_like=True, tag="restart_seen"):
+    """A payer elsewhere signed an acceptance in a new incarnation; refused, but its day without credit begins (B9)."""
+
+    payer: bytes
+    incarnation: int
+    number: int
+    acceptance: bytes
+    acceptance_signature: bytes
+
+
 class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
     """The smoothed demand factor, parts per million, once a minute."""
 
@@ -306,6 +327,8 @@ Fact = (
     | RequestAnswered
     | HeadPublished
     | FraudProven
+    | SignedElsewhere
+    | RestartSeen
     | PriceObserved
 )
 Content = Envelope | Hold | Claim | Fact

@@ -27,6 +27,7 @@ from tirami.core.keys import PublicKey, Signature, sha256, verify
 from tirami.ledger import NETWORK, Admitted, Heads, Ledger, StoredRecord, admit
 from tirami.net.frames import FrameReader, FrameWriter, registry
 from tirami.net.idset import IdSet
+from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.reconciliation import Reconciliation
@@ -68,10 +69,18 @@ class Gossip:
     Args:
         random: whom to tell; a seeded one makes a simulation repeatable.
         watch: shown every record on its way.
+        memory: keeps the heads of peers.
     """
 
     def __init__(
-        self, ledger: Ledger, heads: Heads, mesh: Mesh, clock: Clock, random: Random, watch: Watch | None = None
+        self,
+        ledger: Ledger,
+        heads: Heads,
+        mesh: Mesh,
+        clock: Clock,
+        random: Random,
+        watch: Watch | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._ledger = ledger
         self._heads = heads
@@ -79,6 +88,7 @@ class Gossip:
         self._clock = clock
         self._random = random
         self._watch = watch
+        self._memory = memory or Memory(ledger)
         self._told = 0
         """Records of the log that have been passed on."""
         self._set, self._set_of, self._seen = IdSet(ledger.state.book.ids), ledger.state, 0
@@ -340,6 +350,7 @@ class Gossip:
         if not verify(PublicKey(head.node), signature, Head.TAG + message.head.body):
             raise WireError("a head that its node did not sign")
         self._theirs[peer.key] = message
+        self._memory.keep(peer.key, message.head)
 
     def _own_head(self) -> HeadSeen | None:
         published = self._heads.published

@@ -16,7 +16,7 @@ from tirami.core.clock import Clock
 from tirami.core.errors import MeshError, VerificationError, WireError
 from tirami.core.keys import PublicKey
 from tirami.net.address import PeerAddress
-from tirami.net.hello import Identity
+from tirami.net.hello import Identity, Remembered
 from tirami.net.origins import Origins
 from tirami.net.peer import Peer
 from tirami.net.transport import Connection, Endpoint, Stream
@@ -45,7 +45,7 @@ class Mesh:
     """Use as an async context manager: entering listens, leaving closes every connection and ends every task.
 
     Args:
-        seen: highest (incarnation, number) known under a key, for the hello (B9).
+        seen: what is known under a key, for the hello (B9).
         refuse: why a key is not welcome, or ``None``.
     """
 
@@ -55,7 +55,7 @@ class Mesh:
         identity: Identity,
         clock: Clock,
         *,
-        seen: Callable[[PublicKey], tuple[int, int]] = lambda _: (0, 0),
+        seen: Callable[[PublicKey], Remembered] = lambda _: Remembered(),
         refuse: Callable[[PublicKey], str | None] = lambda _: None,
     ) -> None:
         self._endpoint = endpoint

@@ -5,7 +5,7 @@ computed here, tokens are counted here. What does not agree ends the session, an
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -32,6 +32,7 @@ from tirami.proto import (
     Acceptance,
     Ask,
     Cancel,
+    Cited,
     Finish,
     Message,
     NetworkFile,
@@ -86,9 +87,16 @@ class Wanted:
 
 
 async def purchase(
-    stream: Stream, wanted: Wanted, checker: Checker, random: Callable[[int], bytes], now_ms: int
+    stream: Stream,
+    wanted: Wanted,
+    checker: Checker,
+    random: Callable[[int], bytes],
+    now_ms: int,
+    recall: Callable[[Sequence[Cited]], None] = lambda _: None,
 ) -> "Purchase":
     """Ask for a quote and check it. Nothing is promised yet.
+
+    ``recall`` is told what the provider shows of the payer's own signatures, before anything is signed (B9).
 
     Raises ``PeerRefused`` with the provider's own reason, ``BadQuote`` naming the field, ``ConnectionLost``.
     """
@@ -117,6 +125,7 @@ async def purchase(
             raise WireError(f"an Offer answers an Ask, not a {type(offer).__name__}")
         secret = session_secret(nonce, offer.nonce)
         quote = _checked(wanted, ask, offer, secret, now_ms)
+        recall([Cited(one.kind, one.body, one.signature) for one in offer.shown])
     except BaseException:
         await stream.reset()
         raise

@@ -47,6 +47,7 @@ from tirami.proto import (
     Refused,
     RunningHash,
     Settled,
+    Shown,
     SignedBody,
     Trade,
     amount_due,
@@ -182,7 +183,9 @@ class Provider:
             card.hidden,
             card.quantization,
         )
-        offer = Offer(SignedBody(own.body, own.signature), nonce, facts, 0, 0)
+        incarnation, number, piece = self._ledger.state.last_signed(ask.payer)
+        shown = () if piece is None else (Shown(*piece),)
+        offer = Offer(SignedBody(own.body, own.signature), nonce, facts, incarnation, number, shown)
         generate = engine.generate(prompt, sampling)
         return _Serving(self._ledger, self._random(16), record, offer, secret, terms, generate)
 

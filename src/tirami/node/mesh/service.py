@@ -19,6 +19,7 @@ from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
 from tirami.net.blocks import bring
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
+from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.session import Provider
@@ -60,10 +61,12 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
     """
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
-    mesh = Mesh(endpoint, identity, parts.clock)
+    memory = Memory(ledger)
+    mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of)
+    mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
     peers = PeerRegistry(lambda _: REPUTATION)
     watch = Watch(ledger, mesh)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch, memory)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
     desk = EngineDesk(

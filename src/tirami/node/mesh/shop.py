@@ -192,7 +192,8 @@ class Shop:
             request_id=request_id,
         )
         stream = await peer.connection.open()
-        return await purchase(stream, wanted, TokenizerCheck(prompter), os.urandom, self._ledger.now())
+        recall = self._ledger.restarts.heard
+        return await purchase(stream, wanted, TokenizerCheck(prompter), os.urandom, self._ledger.now(), recall)
 
     def _bounded(self, provider: Provider, prompt: Prompt, sampling: Sampling, payer: Payer) -> Sampling:
         """With a length: what was asked for, or the default, which context, funds and ``mesh.max_trm`` may shorten.
