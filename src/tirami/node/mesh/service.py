@@ -17,7 +17,7 @@ from tirami.infer import BlockCache, MetadataBlock, Prompters
 from tirami.ledger import Admitted
 from tirami.market import PeerRegistry
 from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
-from tirami.net.blocks import bring
+from tirami.net.blocks import Bringer
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
 from tirami.net.mesh import Mesh
@@ -97,6 +97,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
                 return found.data
         return None
 
+    bringer = Bringer(block)
+
     async def asked(peer: Peer, stream: Stream) -> None:
         async with asyncio.timeout(FIRST_S):
             first = await FrameReader(stream, OPENINGS).read()
@@ -104,7 +106,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
             case Ask():
                 await provider.serve(peer.key, stream, first)
             case BlockWanted():
-                await bring(stream, first, block)
+                await bringer.bring(peer.key, stream, first)
             case Reconcile():
                 await gossip.answer(peer, stream, first)
             case _:
