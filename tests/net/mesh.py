@@ -156,8 +156,8 @@ async def members(
         result = []
         for number in range(count):
             key = SigningKey.generate()
-            entering = member(home / str(number), await bind(key), key, network, clock, number)
-            result.append(await stack.enter_async_context(entering))
+            entered = member(home / str(number), await bind(key), key, network, clock, number)
+            result.append(await stack.enter_async_context(entered))
         yield result
 
 

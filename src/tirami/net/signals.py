@@ -23,6 +23,8 @@ LOOK_S: Final = 0.5
 QUIET_S: Final = 30.0
 """When nothing changed it says so this seldom."""
 LIFETIME_MS: Final = 90_000
+KEPT_BYTES: Final = 16 * 1024 * 1024
+"""Of signals kept to tell newcomers."""
 
 
 class Signals:
@@ -52,6 +54,7 @@ class Signals:
         self._random = random
         self._last: SignalSeen | None = None
         self._seen: dict[bytes, SignalSeen] = {}
+        self._seen_bytes = 0
         mesh.on_message(SignalSeen, self._heard)
         mesh.add(self)
 
@@ -63,14 +66,14 @@ class Signals:
         for key, message in list(self._seen.items()):
             known = self._peers.get(key)
             if known is None or not known.fresh(now):
-                del self._seen[key]
+                self._drop(key)
             elif key != peer.key:
                 peer.send(message)
 
     def lost(self, peer: Peer) -> None:
         """Who is gone serves nobody."""
         self._peers.forget(peer.key)
-        self._seen.pop(peer.key, None)
+        self._drop(peer.key)
 
     async def run(self) -> None:
         """Until cancelled: look at our own prices, and tell when they changed or it has been quiet for long."""
@@ -98,12 +101,19 @@ class Signals:
             raise WireError("a signal that its node did not sign")
         if not self._peers.ingest(signal, self._now()):
             return
+        self._drop(signal.node)
         self._seen[signal.node] = message
-        while len(self._seen) > MAX_PEERS:
-            del self._seen[next(iter(self._seen))]
+        self._seen_bytes += len(message.signal.body)
+        while len(self._seen) > MAX_PEERS or self._seen_bytes > KEPT_BYTES:
+            self._drop(next(iter(self._seen)))
         others = [other for other in self._mesh.peers.values() if other.key not in (peer.key, signal.node)]
         for other in self._random.sample(others, min(FAN_OUT, len(others))):
             other.send(message)
+
+    def _drop(self, key: bytes) -> None:
+        dropped = self._seen.pop(key, None)
+        if dropped is not None:
+            self._seen_bytes -= len(dropped.signal.body)
 
 
 def _shape(signal: Signal) -> bytes:

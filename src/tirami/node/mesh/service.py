@@ -16,7 +16,7 @@ from tirami.infer import BlockCache, MetadataBlock, Prompters
 from tirami.ledger import Admitted
 from tirami.market import PeerRegistry
 from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
-from tirami.net.blocks import bring
+from tirami.net.blocks import Bringer
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
 from tirami.net.memory import Memory
@@ -106,6 +106,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
                 return found.data
         return None
 
+    bringer = Bringer(block)
+
     async def asked(peer: Peer, stream: Stream) -> None:
         async with asyncio.timeout(FIRST_S):
             first = await FrameReader(stream, OPENINGS).read()
@@ -113,7 +115,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
             case Ask():
                 await provider.serve(peer.key, stream, first)
             case BlockWanted():
-                await bring(stream, first, block)
+                await bringer.bring(peer.key, stream, first)
             case Reconcile():
                 await gossip.answer(peer, stream, first)
             case _:
