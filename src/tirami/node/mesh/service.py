@@ -26,6 +26,7 @@ from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
 from tirami.node.mesh.desk import FEATURES, EngineDesk
+from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
@@ -61,10 +62,12 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
     gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
+    pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
     desk = EngineDesk(
         config,
         parts.engines,
         parts.load,
+        pace.speed,
         lambda: provider.running,
         lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
     )
@@ -112,7 +115,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
 
     mesh.on_stream(asked)
     async with mesh.running():
-        tasks = [asyncio.create_task(work, name="mesh") for work in (gossip.run(), signals.run(), watch.run())]
+        works = (gossip.run(), signals.run(), watch.run(), pace.run(lambda: desk.sellable))
+        tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
         parts.chat.shop = shop
