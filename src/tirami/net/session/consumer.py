@@ -93,10 +93,13 @@ async def purchase(
     random: Callable[[int], bytes],
     now_ms: int,
     recall: Callable[[Sequence[Cited]], None] = lambda _: None,
+    patience_s: float | None = None,
 ) -> "Purchase":
     """Ask for a quote and check it. Nothing is promised yet.
 
-    ``recall`` is told what the provider shows of the payer's own signatures, before anything is signed (B9).
+    Args:
+        recall: told what the provider shows of the payer's own signatures, before anything is signed (B9).
+        patience_s: how long the provider may be silent before its first token; default ``IDLE_S``.
 
     Raises ``PeerRefused`` with the provider's own reason, ``BadQuote`` naming the field, ``ConnectionLost``.
     """
@@ -120,7 +123,7 @@ async def purchase(
     reader, writer = FrameReader(stream, TO_CONSUMER), FrameWriter(stream)
     try:
         await writer.write(ask)
-        offer = await _next(reader)
+        offer = await _next(reader, patience_s)
         if not isinstance(offer, Offer):
             raise WireError(f"an Offer answers an Ask, not a {type(offer).__name__}")
         secret = session_secret(nonce, offer.nonce)
@@ -129,7 +132,7 @@ async def purchase(
     except BaseException:
         await stream.reset()
         raise
-    return Purchase(stream, reader, writer, wanted, offer, quote, secret, checker)
+    return Purchase(stream, reader, writer, wanted, offer, quote, secret, checker, patience_s)
 
 
 class Purchase:
@@ -145,6 +148,7 @@ class Purchase:
         quote: Quote,
         secret: bytes,
         checker: Checker,
+        patience_s: float | None,
     ) -> None:
         self._stream, self._reader, self._writer = stream, reader, writer
         self._wanted = wanted
@@ -154,6 +158,7 @@ class Purchase:
         self.card = _card(quote, offer)
         self._secret = secret
         self._checker = checker
+        self._patience_s = patience_s
         self._quote = quote
         self.offered = Offered(
             quote=quote,
@@ -196,7 +201,9 @@ class Purchase:
     @asynccontextmanager
     async def _work(self, _: Acceptance, accepted: Signed) -> AsyncIterator["RemoteAnswer"]:
         await self._say(Accept(SignedBody(accepted.body, accepted.signature)))
-        answer = RemoteAnswer(self._reader, self.card, self._quote, RunningHash(self._secret), self._checker)
+        answer = RemoteAnswer(
+            self._reader, self.card, self._quote, RunningHash(self._secret), self._checker, self._patience_s
+        )
         try:
             yield answer
         finally:
@@ -219,13 +226,20 @@ class RemoteAnswer:
     """An answer as it arrives, each piece checked before it is yielded. A :class:`~tirami.infer.Generation`."""
 
     def __init__(
-        self, reader: FrameReader, card: ModelCard, quote: Quote, running: RunningHash, checker: Checker
+        self,
+        reader: FrameReader,
+        card: ModelCard,
+        quote: Quote,
+        running: RunningHash,
+        checker: Checker,
+        patience_s: float | None,
     ) -> None:
         self._reader = reader
         self._card = card
         self._quote = quote
         self._hash = running
         self._checker = checker
+        self._patience_s = patience_s
         self._ids = 0
         self._count = TokenCount(0)
         self._finish: Finish | None = None
@@ -259,7 +273,7 @@ class RemoteAnswer:
         if self._reason is not None:
             raise StopAsyncIteration
         try:
-            while isinstance(message := await _next(self._reader), Working):
+            while isinstance(message := await _next(self._reader, None if self._ids else self._patience_s), Working):
                 pass
             match message:
                 case Piece():
@@ -295,13 +309,14 @@ class RemoteAnswer:
         return Chunk(text, piece.ids, self._count)
 
 
-async def _next(reader: FrameReader) -> Message:
+async def _next(reader: FrameReader, patience_s: float | None = None) -> Message:
     """The next message, in time. Raises ``PeerRefused`` for a refusal, ``ConnectionLost``, ``WireError``."""
+    patience_s = IDLE_S if patience_s is None else patience_s
     try:
-        async with asyncio.timeout(IDLE_S):
+        async with asyncio.timeout(patience_s):
             message = await reader.read()
     except TimeoutError as error:
-        raise ConnectionLost(f"no word from the provider for {IDLE_S:g} s") from error
+        raise ConnectionLost(f"no word from the provider for {patience_s:g} s") from error
     except StreamEnded as error:
         raise ConnectionLost("the provider ended the session") from error
     if isinstance(message, Refused):

@@ -6,7 +6,7 @@ before more than K tokens go out beyond it (PROTOCOL B7, B11). However it ends, 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -30,8 +30,9 @@ from tirami.infer import Chunk, Engine, FinishReason, Generation, Sampling, Shap
 from tirami.ledger import Admitted, Heads, Ledger, Price
 from tirami.market.quoting import Parties, quote
 from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.meanwhile import meanwhile
 from tirami.net.session.sale import Sale, unpaid
-from tirami.net.session.terms import IDLE_S, SESSION_S, TO_PROVIDER, afforded, slack, window
+from tirami.net.session.terms import IDLE_S, SESSION_S, TO_PROVIDER, WORKING_S, afforded, slack, window
 from tirami.net.transport import Stream
 from tirami.proto import (
     Accept,
@@ -50,6 +51,7 @@ from tirami.proto import (
     Shown,
     SignedBody,
     Trade,
+    Working,
     amount_due,
     decode,
     prompt_hash,
@@ -308,9 +310,10 @@ class _Serving:
         try:
             async with self._generate as generation:
                 self._generation = generation
-                async for chunk in generation:
-                    if not await self._send(chunk):
-                        break
+                chunks = aiter(generation)
+                chunk = await meanwhile(_next(chunks), WORKING_S, self._working)
+                while chunk is not None and await self._send(chunk):
+                    chunk = await _next(chunks)
                 self._reason = self._reason or generation.finish_reason or FinishReason.LENGTH
         except TiramiError as error:
             if isinstance(error, MeshError) or self._generation is None:
@@ -320,6 +323,9 @@ class _Serving:
             if self._reason is None or self._generation is None:
                 raise
         await self._finish()
+
+    async def _working(self) -> None:
+        await self._writer.write(Working(0))
 
     async def _send(self, chunk: Chunk) -> bool:
         """Hand a chunk out as far as window and ceiling allow; whether to go on."""
@@ -402,6 +408,10 @@ class _Serving:
         self._pieces = {digest: count for digest, count in self._pieces.items() if count >= delivered}
         self._covered, self._vouched = delivered, TokenCount(counted)
         self._news.set()
+
+
+async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    return await anext(chunks, None)
 
 
 def _sampling(ask: Ask) -> Sampling:

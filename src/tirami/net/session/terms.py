@@ -21,6 +21,10 @@ from tirami.proto import (
 
 IDLE_S: Final = 20.0
 """Seconds without a word after which the other side counts as gone."""
+WORKING_S: Final = 0.5
+"""Seconds between two words of a provider whose engine has not begun to answer yet."""
+IMPATIENT_S: Final = 1.5
+"""Seconds without a word, before the first token, after which a payer who can ask somebody else does."""
 SESSION_S: Final = 30 * 60.0
 """Seconds a session may last."""
 COUNT_TOLERANCE: Final = 2

@@ -27,6 +27,7 @@ from tirami.net.signals import Signals
 from tirami.net.watch import Watch
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.finding import FINDING, Finding, Source
+from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
@@ -69,10 +70,12 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
     gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch, memory)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
+    pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
     desk = EngineDesk(
         config,
         parts.engines,
         parts.load,
+        pace.speed,
         lambda: provider.running,
         lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
     )
@@ -123,7 +126,13 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
 
     mesh.on_stream(asked)
     async with mesh.running():
-        works = (gossip.run(), signals.run(), watch.run(), finding.run())
+        works = (
+            gossip.run(),
+            signals.run(),
+            watch.run(),
+            finding.run(),
+            pace.run(lambda: desk.sellable),
+        )
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -27,7 +27,8 @@ from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, sch
 from tirami.net.blocks import fetch
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
-from tirami.net.session import Purchase, Wanted, purchase
+from tirami.net.session import IDLE_S, IMPATIENT_S, Purchase, Wanted, purchase
+from tirami.node.chat import ChatCall
 
 _log = structlog.get_logger()
 RETRY_AFTER_S = 5
@@ -122,52 +123,63 @@ class Shop:
             return prompter.prepare_text(text)
         raise InvalidRequest("a prompt of token ids needs the model at hand", param="prompt")
 
-    async def buy(
-        self,
-        payer: Payer,
-        model: str | None,
-        messages: Sequence[Message],
-        tools: Tools | None,
-        text: str | Sequence[int] | None,
-        sampling: Sampling,
-        request_id: str,
-    ) -> tuple[Purchase, Order]:
-        """A checked quote of the best provider that gives one; the next best is asked when it does not.
+    async def offers(self, call: ChatCall, sampling: Sampling) -> AsyncGenerator[tuple[Purchase, Order], None]:
+        """Checked quotes, one after the other, of the best providers that give one; whoever takes one stops here.
 
-        Raises ``ModelNotFound``, ``NoModel``, or what the last provider said.
+        A provider is waited for the shorter if another could be asked. Raises ``ModelNotFound``, ``NoModel``, or what
+        the last provider said, where there was no quote at all.
         """
-        payer = replace(self._node, permit=payer.permit) if payer.scope == LOCAL else payer
         problem: TiramiError | None = None
-        for provider in self.providers(model, sampling.max_tokens or DEFAULT_MAX_TOKENS)[:TRIES]:
-            began = time.monotonic()
-            key = PublicKey(provider.peer.signal.node)
+        found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)[:TRIES]
+        offered = False
+        for number, provider in enumerate(found, 1):
             try:
-                prompter = await self.prompter(provider)
-                prompt = await self.prepare(prompter, messages, tools, text)
-                how = self._bounded(provider, prompt, sampling, payer)
-                peer = self._mesh.peers.get(key)
-                if peer is None:
-                    continue
-                bought = await self._quote(peer, provider, payer, prompt, prompter, how, request_id)
+                offer = await self._offer(provider, call, sampling, IDLE_S if number == len(found) else IMPATIENT_S)
             except (MeshError, TokenizerError, TimeoutError) as error:
-                _log.info("provider_passed_over", provider=key.hex(), reason=str(error))
+                _log.info("provider_passed_over", provider=provider.peer.signal.node.hex(), reason=str(error))
                 problem = error if isinstance(error, TiramiError) else problem
                 continue
-            self._peers.update_latency(key, (time.monotonic() - began) * 1000)
-            return bought, Order(
-                payer=payer,
-                engine=None,
-                prompt=prompt,
-                sampling=how,
-                max_tokens=how.max_tokens,
-                request_id=request_id,
-                offered=bought.offered,
-            )
+            if offer is not None:
+                offered = True
+                yield offer
+        if offered:
+            return
         if problem is not None:
             raise problem
-        if model is None:
+        if call.model is None:
             raise NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
-        raise ModelNotFound(f"the model {model!r} is neither installed nor served by a peer", param="model")
+        raise ModelNotFound(f"the model {call.model!r} is neither installed nor served by a peer", param="model")
+
+    def failed(self, provider: bytes) -> None:
+        """It gave a quote and no answer: nobody is sent there before it is heard of again."""
+        self._peers.forget(provider)
+
+    async def _offer(
+        self, provider: Provider, call: ChatCall, sampling: Sampling, patience_s: float
+    ) -> tuple[Purchase, Order] | None:
+        """``None`` when it is not connected any more."""
+        began, key = time.monotonic(), PublicKey(provider.peer.signal.node)
+        payer = call.payer
+        payer = replace(self._node, permit=payer.permit) if payer.scope == LOCAL else payer
+        prompter = await self.prompter(provider)
+        text = call.prompts[0] if call.prompts else None
+        prompt = await self.prepare(prompter, call.messages, call.tools, text)
+        how = self._bounded(provider, prompt, sampling, payer)
+        peer = self._mesh.peers.get(key)
+        if peer is None:
+            return None
+        bought = await self._quote(peer, provider, payer, prompt, prompter, how, call.request_id, patience_s)
+        self._peers.update_latency(key, (time.monotonic() - began) * 1000)
+        order = Order(
+            payer=payer,
+            engine=None,
+            prompt=prompt,
+            sampling=how,
+            max_tokens=how.max_tokens,
+            request_id=call.request_id,
+            offered=bought.offered,
+        )
+        return bought, order
 
     async def _quote(
         self,
@@ -178,6 +190,7 @@ class Shop:
         prompter: Prompter,
         sampling: Sampling,
         request_id: str,
+        patience_s: float,
     ) -> Purchase:
         offering = provider.offering
         wanted = Wanted(
@@ -192,8 +205,15 @@ class Shop:
             request_id=request_id,
         )
         stream = await peer.connection.open()
-        recall = self._ledger.restarts.heard
-        return await purchase(stream, wanted, TokenizerCheck(prompter), os.urandom, self._ledger.now(), recall)
+        return await purchase(
+            stream,
+            wanted,
+            TokenizerCheck(prompter),
+            os.urandom,
+            self._ledger.now(),
+            self._ledger.restarts.heard,
+            patience_s,
+        )
 
     def _bounded(self, provider: Provider, prompt: Prompt, sampling: Sampling, payer: Payer) -> Sampling:
         """With a length: what was asked for, or the default, which context, funds and ``mesh.max_trm`` may shorten.
