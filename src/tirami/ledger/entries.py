@@ -283,6 +283,13 @@ class FraudProven(msgspec.Struct, frozen=True, array_like=True, tag="fraud_prove
     proof: bytes
 
 
+class GuestTaken(msgspec.Struct, frozen=True, array_like=True, tag="guest_taken"):
+    """``key`` showed an invitation of this node, which is used up: it is a guest from now on."""
+
+    invite: bytes
+    key: bytes
+
+
 class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
     """The smoothed demand factor, parts per million, once a minute."""
 
@@ -306,6 +313,7 @@ Fact = (
     | RequestAnswered
     | HeadPublished
     | FraudProven
+    | GuestTaken
     | PriceObserved
 )
 Content = Envelope | Hold | Claim | Fact

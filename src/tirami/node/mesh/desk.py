@@ -22,16 +22,24 @@ class EngineDesk:
 
     Args:
         busy: strangers being served now.
+        guest: whether this payer came by invitation.
         killed: whether the kill switch is thrown.
     """
 
     def __init__(
-        self, config: MeshConfig, engines: EngineRoom, load: Load, busy: Callable[[], int], killed: Callable[[], bool]
+        self,
+        config: MeshConfig,
+        engines: EngineRoom,
+        load: Load,
+        busy: Callable[[], int],
+        guest: Callable[[PublicKey], bool],
+        killed: Callable[[], bool],
     ) -> None:
         self._config = config
         self._engines = engines
         self._load = load
         self._busy = busy
+        self._guest = guest
         self._killed = killed
         self.paused = False
         """Set by the operator: serve nobody new."""
@@ -62,7 +70,8 @@ class EngineDesk:
             raise QueueFull("every place for strangers is taken", retry_after=5)
         async with self._engines.use(found.card.name, payer=payer) as served:
             async with served.room.place(payer, owner=False):
-                yield Terms(served.engine, self._load.price(served.engine.card.active_parameters))
+                price = self._load.price(served.engine.card.active_parameters)
+                yield Terms(served.engine, price, self._guest(payer))
 
     def signal(self, network: str, node: PublicKey) -> Signal | None:
         """What this node offers now, undated; ``None`` for nothing."""
