@@ -45,6 +45,8 @@ DEFAULTS = {
     "mesh.relay": "off",
     "mesh.bootstrap": "",
     "mesh.peers": 8,
+    "mesh.lan": True,
+    "mesh.invitation": "",
     "mesh.sell": True,
     "mesh.slots": 4,
     "mesh.idle_only": False,
@@ -280,6 +282,7 @@ def test_values_secrets_and_variables_by_key() -> None:
     assert (config.value("api.port"), config.value("data_dir")) == (5, config.data_dir)
     with pytest.raises(ConfigError):
         config.value("api.prot")
-    assert {key for key in KEYS if is_secret(key)} == {"infer.upstream_api_key", "keystore.passphrase"}
+    secrets = {"infer.upstream_api_key", "mesh.invitation", "keystore.passphrase"}
+    assert {key for key in KEYS if is_secret(key)} == secrets
     assert environment_variable("api.tls_cert") == "TIRAMI_API_TLS_CERT"
     assert environment_variable("data_dir") == "TIRAMI_DATA_DIR"

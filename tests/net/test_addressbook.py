@@ -85,10 +85,10 @@ def test_the_dead_are_asked_ever_more_seldom_and_forgotten() -> None:
 
 def test_who_was_vouched_for_is_never_forgotten() -> None:
     known = book()
-    known.pin(at(1))
+    known.pin(at(1), "guest")
     for number in range(50):
         known.failed(KEYS[1], number * 4000.0)
-    assert known.pinned == [at(1)]
+    assert known.pinned("guest") == [at(1)]
 
 
 def test_every_source_gets_its_turn() -> None:
@@ -152,7 +152,7 @@ def test_entries_that_are_no_addresses_are_passed_over() -> None:
 def test_a_restart_knows_what_was_known() -> None:
     known = book()
     known.met(at(1), NOW)
-    known.pin(at(2))
+    known.pin(at(2), "inviter")
     known.hear("a", [at(3)], Trust.FAR)
     again = book()
     again.restore(known.to_bytes())

@@ -55,7 +55,7 @@ class Known:
     """One node.
 
     Attributes:
-        source: who spoke of it first; itself, once it was met.
+        source: who spoke of it first; itself, once it was met; of a pinned one who vouched for it.
         met_ms: when it last proved its key here, Unix milliseconds; 0 for never.
         pinned: never forgotten: its owner and ours know each other.
         failures: calls in vain since it last answered.
@@ -124,14 +124,15 @@ class AddressBook:
             known = self._known[address.key] = Known(address, address.key.hex())
         if address.direct:
             known.address = address
-        known.source, known.met_ms, known.failures, known.due_s = address.key.hex(), now_ms, 0, 0.0
+        if not known.pinned:
+            known.source = address.key.hex()
+        known.met_ms, known.failures, known.due_s = now_ms, 0, 0.0
         self.changes += 1
 
-    def pin(self, address: PeerAddress) -> None:
+    def pin(self, address: PeerAddress, source: str) -> None:
         """Never forget this one: somebody vouched for it."""
-        known = self._known.setdefault(address.key, Known(address, "invitation"))
-        known.address = _joined(address, known.address)
-        known.pinned = True
+        known = self._known.setdefault(address.key, Known(address, source))
+        known.address, known.source, known.pinned = _joined(address, known.address), source, True
         self.changes += 1
 
     def failed(self, key: PublicKey, now_s: float) -> None:
@@ -147,9 +148,9 @@ class AddressBook:
 
     # --- what it is good for -----------------------------------------------------------------------------------
 
-    @property
-    def pinned(self) -> list[PeerAddress]:
-        return [known.address for known in self._known.values() if known.pinned]
+    def pinned(self, source: str) -> list[PeerAddress]:
+        """Those this source vouched for."""
+        return [known.address for known in self._known.values() if known.pinned and known.source == source]
 
     def candidates(
         self, count: int, now_s: float, connected: Collection[PublicKey], full: Callable[[str], str | None]

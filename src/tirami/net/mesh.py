@@ -7,6 +7,7 @@ stays, so that both sides keep the same. A known address is dialled until it ans
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -240,7 +241,8 @@ class Mesh:
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         assert self._group is not None, "the mesh is not running"
-        task = self._group.create_task(_guarded(work), name=name)
+        context = Context()  # whoever asked for it, a request for instance, may end long before
+        task = self._group.create_task(_guarded(work), name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

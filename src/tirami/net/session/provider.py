@@ -70,6 +70,8 @@ class Terms:
 
     engine: Engine
     price: Price
+    known: bool = False
+    """Whether its payer is no stranger: the whole window runs ahead of the vouchers."""
 
 
 class Desk(Protocol):
@@ -230,7 +232,7 @@ class _Serving:
         self._card = terms.engine.card
         self._generate = generate
         self._hash = RunningHash(secret)
-        self._window = window(ledger.network.parameters, record.price_out)
+        self._window = window(ledger.network.parameters, record.price_out, known=terms.known)
         self._most = TokenCount(record.max_tokens)
         self._sent = TokenCount(0)
         self._covered = TokenCount(0)

@@ -26,6 +26,7 @@ class EngineDesk:
     Args:
         speed: completion tokens a second of one answer, as measured; ``None`` before that.
         busy: strangers being served now.
+        guest: whether this payer came by invitation.
         killed: whether the kill switch is thrown.
     """
 
@@ -36,6 +37,7 @@ class EngineDesk:
         load: Load,
         speed: Callable[[Engine], float | None],
         busy: Callable[[], int],
+        guest: Callable[[PublicKey], bool],
         killed: Callable[[], bool],
     ) -> None:
         self._config = config
@@ -45,6 +47,7 @@ class EngineDesk:
         self._told = load.factor
         """The factor in the prices that were told last."""
         self._busy = busy
+        self._guest = guest
         self._killed = killed
         self.paused = False
         """Set by the operator: serve nobody new."""
@@ -75,7 +78,7 @@ class EngineDesk:
             raise QueueFull("every place for strangers is taken", retry_after=5)
         async with self._engines.use(found.card.name, payer=payer) as served:
             async with served.room.place(payer, owner=False):
-                yield Terms(served.engine, self._price(served.engine.card))
+                yield Terms(served.engine, self._price(served.engine.card), self._guest(payer))
 
     def signal(self, network: str, node: PublicKey) -> Signal | None:
         """What this node offers now, undated; ``None`` for nothing. Only engines whose speed is known are told of."""

@@ -1,6 +1,7 @@
 """How this node finds others: its address book on disk, peers of peers, and whoever announces nodes elsewhere."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from random import SystemRandom
@@ -15,8 +16,9 @@ from tirami.net.addressbook import AddressBook, Trust
 from tirami.net.exchange import Exchange
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
+from tirami.node.mesh.guests import Guests
 from tirami.node.parts import Parts
-from tirami.proto import Message, PeersWanted
+from tirami.proto import InviteShown, Message, PeersWanted
 
 _log = structlog.get_logger()
 FILE: Final = "peers.json"
@@ -24,7 +26,7 @@ MAX_FILE: Final = 1 << 20
 SAVE_S: Final = 30.0
 AGAIN_S: Final = 60.0
 """After a source broke down it is tried again."""
-FINDING: Final[tuple[type[Message], ...]] = (PeersWanted,)
+FINDING: Final[tuple[type[Message], ...]] = (InviteShown, PeersWanted)
 """What opens a stream of this kind."""
 
 
@@ -35,9 +37,11 @@ Found = Callable[[Iterable[PeerAddress], Trust], None]
 class Source(Protocol):
     """Where nodes are announced beyond the mesh itself: the local network, Nostr, DNS."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For the log, and whose hints these are."""
 
-    async def run(self, mesh: Mesh, found: Found) -> None:
+    async def run(self, found: Found) -> None:
         """Announce this node, where that is the way, and tell what is found, until cancelled."""
 
 
@@ -49,6 +53,7 @@ class Finding:
     """
 
     def __init__(self, parts: Parts, mesh: Mesh, sources: Sequence[Source] = ()) -> None:
+        """Raises ``ConfigError`` for an invitation that is none to this network."""
         self._path = parts.home.path / FILE
         self._mesh = mesh
         self._sources = sources
@@ -57,17 +62,21 @@ class Finding:
         random = SystemRandom()
         self.book = AddressBook(mesh.key, random)
         self.exchange = Exchange(mesh, self.book, parts.clock, parts.ledger.now, random, parts.config.mesh.peers)
+        self.guests = Guests(mesh, parts.ledger, parts.key, self.book, os.urandom)
+        self._invitation = self.guests.invitation(parts.config.mesh.invitation)
 
     async def run(self) -> None:
         """Until cancelled; the address book is on disk then."""
         await asyncio.to_thread(self._load)
         self.exchange.hear("network file", _parsed(self._seeds), Trust.OWNER)
-        for address in self.book.pinned:
+        for address in self.book.pinned("inviter"):
             self._mesh.keep(address)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.exchange.run())
                 group.create_task(self._keep_saved())
+                if self._invitation is not None:
+                    group.create_task(self.guests.join_when_possible(self._invitation), name="join")
                 for source in self._sources:
                     group.create_task(self._follow(source), name=f"found-by-{source.name}")
         finally:
@@ -76,6 +85,8 @@ class Finding:
     async def answer(self, peer: Peer, stream: Stream, first: Message) -> None:
         """A peer opened a stream with one of :data:`FINDING`."""
         match first:
+            case InviteShown():
+                await self.guests.answer(peer, stream, first)
             case PeersWanted():
                 await self.exchange.answer(peer, stream, first)
             case _:
@@ -85,7 +96,7 @@ class Finding:
         """A source that breaks down takes nothing with it."""
         while True:
             try:
-                await source.run(self._mesh, lambda addresses, trust: self.exchange.hear(source.name, addresses, trust))
+                await source.run(lambda addresses, trust: self.exchange.hear(source.name, addresses, trust))
             except Exception as error:
                 _log.warning("source_failed", source=source.name, reason=str(error) or type(error).__name__)
             await asyncio.sleep(AGAIN_S)

@@ -77,6 +77,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         parts.load,
         pace.speed,
         lambda: provider.running,
+        lambda key: key in ledger.state.settings.guests,
         lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
     )
 
@@ -136,11 +137,11 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        parts.chat.shop = shop
+        parts.chat.shop, parts.membership.guests = shop, finding.guests
         try:
             yield MeshService(mesh, peers, gossip, desk, provider, shop, finding)
         finally:
-            parts.chat.shop = None
+            parts.chat.shop = parts.membership.guests = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
