@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -31,7 +31,6 @@ from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.reconciliation import Reconciliation
 from tirami.net.transport import Stream
-from tirami.net.watch import Watch
 from tirami.proto import (
     RECORDS,
     Envelope,
@@ -62,6 +61,12 @@ _TAGS = {record.__name__.lower(): record.TAG for record in RECORDS}
 RECONCILING: Final = registry(Reconcile, Records)
 
 
+class Onlooker(Protocol):
+    """Whoever is shown the network's records as they enter the book."""
+
+    def see(self, record: Envelope) -> None: ...
+
+
 class Gossip:
     """The records of one ledger among its mesh.
 
@@ -71,7 +76,7 @@ class Gossip:
     """
 
     def __init__(
-        self, ledger: Ledger, heads: Heads, mesh: Mesh, clock: Clock, random: Random, watch: Watch | None = None
+        self, ledger: Ledger, heads: Heads, mesh: Mesh, clock: Clock, random: Random, watch: Onlooker | None = None
     ) -> None:
         self._ledger = ledger
         self._heads = heads

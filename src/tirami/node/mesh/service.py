@@ -12,20 +12,21 @@ import structlog
 
 from tirami.core.errors import WireError
 from tirami.core.keys import Digest
-from tirami.core.units import MICRO, Ppm
 from tirami.infer import BlockCache, MetadataBlock, Prompters
 from tirami.ledger import Admitted
-from tirami.market import PeerRegistry
+from tirami.market import PeerRegistry, Reputation
 from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
 from tirami.net.blocks import bring
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
 from tirami.net.mesh import Mesh
+from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
 from tirami.node.mesh.desk import FEATURES, EngineDesk
+from tirami.node.mesh.onlookers import Onlookers
 from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
@@ -36,7 +37,6 @@ _log = structlog.get_logger()
 FIRST_S = 10.0
 """Seconds a stream may be open without saying what it is for."""
 OPENINGS = registry(Ask, BlockWanted, Reconcile)
-REPUTATION = Ppm(MICRO // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class MeshService:
 
     mesh: Mesh
     peers: PeerRegistry
+    reputation: Reputation
     gossip: Gossip
     desk: EngineDesk
     provider: Provider
@@ -57,9 +58,10 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
     mesh = Mesh(endpoint, identity, parts.clock)
-    peers = PeerRegistry(lambda _: REPUTATION)
+    reputation = Reputation(key.public_key)
+    peers = PeerRegistry(reputation.of)
     watch = Watch(ledger, mesh)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), Onlookers(watch, ledger, reputation))
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
     pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
@@ -85,7 +87,16 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
         parts.clock,
         SystemRandom(),
     )
-    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), parts.payers.node)
+    opinions = Opinions(
+        mesh,
+        reputation,
+        key,
+        ledger.network.id,
+        lambda provider: round(known.latency_ms) if (known := peers.get(provider)) else 0,
+        ledger.now,
+        SystemRandom(),
+    )
+    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
 
     def block(digest: Digest) -> bytes | None:
         """Of a model here, or one fetched before."""
@@ -115,13 +126,13 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
 
     mesh.on_stream(asked)
     async with mesh.running():
-        works = (gossip.run(), signals.run(), watch.run(), pace.run(lambda: desk.sellable))
+        works = (gossip.run(), signals.run(), watch.run(), pace.run(lambda: desk.sellable), opinions.run())
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
         parts.chat.shop = shop
         try:
-            yield MeshService(mesh, peers, gossip, desk, provider, shop)
+            yield MeshService(mesh, peers, reputation, gossip, desk, provider, shop)
         finally:
             parts.chat.shop = None
             for task in tasks:
