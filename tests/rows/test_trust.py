@@ -1,4 +1,4 @@
-"""Who is chosen, and why: signals and observations among nodes that trade over a network in memory (spec 02 §7 – §11)."""
+"""Who is chosen, and why: signals and observations among nodes that trade over a network in memory (spec 02 §7)."""
 
 import asyncio
 import json
