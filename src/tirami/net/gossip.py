@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -33,7 +33,6 @@ from tirami.net.peer import Peer
 from tirami.net.reconciliation import Reconciliation
 from tirami.net.transport import Stream
 from tirami.net.unfunded import Unfunded
-from tirami.net.watch import Watch
 from tirami.proto import (
     RECORDS,
     Envelope,
@@ -64,6 +63,12 @@ _TAGS = {record.__name__.lower(): record.TAG for record in RECORDS}
 RECONCILING: Final = registry(Reconcile, Records)
 
 
+class Onlooker(Protocol):
+    """Whoever is shown the network's records as they enter the book."""
+
+    def see(self, record: Envelope) -> None: ...
+
+
 class Gossip:
     """The records of one ledger among its mesh.
 
@@ -80,7 +85,7 @@ class Gossip:
         mesh: Mesh,
         clock: Clock,
         random: Random,
-        watch: Watch | None = None,
+        watch: Onlooker | None = None,
         memory: Memory | None = None,
     ) -> None:
         self._ledger = ledger

@@ -20,6 +20,7 @@ from tirami.proto import (
     Hello,
     Leaving,
     Message,
+    ObservationSeen,
     Ping,
     Pong,
     Records,
@@ -27,7 +28,9 @@ from tirami.proto import (
     SignalSeen,
 )
 
-CONTROL: Final = registry(Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen)
+CONTROL: Final = registry(
+    Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen, ObservationSeen
+)
 """What may come on the first stream of a connection."""
 PING_S: Final = 1.5
 SILENCE_S: Final = 4.5

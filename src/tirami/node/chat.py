@@ -211,18 +211,18 @@ class Chat:
         async with aclosing(shop.offers(call, how)) as offers:
             async for bought, order in offers:
                 try:
-                    choice = await self._answered(stack, bought, order)
+                    choice = await self._answered(stack, shop, bought, order)
                 except (EngineFailed, MeshError) as error:  # nothing was delivered, so nothing is owed: the next best
-                    shop.failed(bought.offered.quote.provider)
                     failure = error
                 else:
                     return ChatStream(bought.card, stack, [choice], None, order.payer.key)
         assert failure is not None, "offers end with an error where there were none"
         raise failure
 
-    async def _answered(self, stack: AsyncExitStack, bought: "Purchase", order: Order) -> Choice:
+    async def _answered(self, stack: AsyncExitStack, shop: "Shop", bought: "Purchase", order: Order) -> Choice:
         """A bought answer whose first chunk is there. Raises ``EngineFailed`` when it does not come; all is undone."""
         async with AsyncExitStack() as attempt:
+            attempt.callback(shop.ended, bought)
             attempt.push_async_callback(bought.close)
             (ticket,) = await self._market.begin([order])
             attempt.push_async_callback(self._market.cancel, ticket)

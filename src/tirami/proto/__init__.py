@@ -25,6 +25,7 @@ from tirami.proto.messages import (
     Leaving,
     Message,
     ModelFacts,
+    ObservationSeen,
     Offer,
     Payment,
     Peers,
@@ -46,6 +47,7 @@ from tirami.proto.messages import (
     Working,
 )
 from tirami.proto.network import Issuer, NetworkFile, Parameters
+from tirami.proto.observation import Observation
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
 from tirami.proto.running import RunningHash, prompt_hash, session_secret
@@ -92,6 +94,8 @@ __all__ = [
     "Message",
     "ModelFacts",
     "NetworkFile",
+    "Observation",
+    "ObservationSeen",
     "Offer",
     "Offering",
     "Open",

@@ -55,6 +55,10 @@ QUOTE_LATE_MS = 120_000
 """How far a quote's time may lie from ours."""
 
 
+BROKEN = (FinishReason.FAILED, FinishReason.KILLED, FinishReason.STOPPED)
+"""How a provider may end an answer without having kept it."""
+
+
 class Checker(Protocol):
     """What an answer is checked with; made from the tokenizer block the quote names."""
 
@@ -155,6 +159,7 @@ class Purchase:
         self._window = window(wanted.network.parameters, quote.price_out)
         self._answer: RemoteAnswer | None = None
         self._gone = False
+        self._unsettled = False
         self.card = _card(quote, offer)
         self._secret = secret
         self._checker = checker
@@ -178,6 +183,14 @@ class Purchase:
     def gone(self) -> bool:
         return self._gone
 
+    @property
+    def kept(self) -> bool | None:
+        """Whether the provider kept its word, answer and settlement; ``None`` while open, or none of its doing."""
+        answer = self._answer
+        if self._unsettled or (answer is not None and (answer.lost or answer.finish_reason in BROKEN)):
+            return False
+        return True if answer is not None and answer.finish_reason is not None else None
+
     async def pay(self, voucher: Signed) -> None:
         await self._say(Payment(SignedBody(voucher.body, voucher.signature)))
 
@@ -190,7 +203,7 @@ class Purchase:
                     pass
             if message.record_id == record_id:
                 return Signature(message.signature)
-        self._gone = True
+        self._gone = self._unsettled = True
         return None
 
     async def close(self) -> None:
@@ -204,6 +217,7 @@ class Purchase:
         answer = RemoteAnswer(
             self._reader, self.card, self._quote, RunningHash(self._secret), self._checker, self._patience_s
         )
+        self._answer = answer
         try:
             yield answer
         finally:

@@ -11,22 +11,23 @@ from random import SystemRandom
 import structlog
 
 from tirami.core.keys import Digest
-from tirami.core.units import MICRO, Ppm
 from tirami.infer import BlockCache, MetadataBlock, Prompters
 from tirami.ledger import Admitted
-from tirami.market import PeerRegistry
+from tirami.market import PeerRegistry, Reputation
 from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
 from tirami.net.blocks import Bringer
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
 from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
+from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.finding import FINDING, Finding, Source
+from tirami.node.mesh.onlookers import Onlookers
 from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
@@ -37,7 +38,6 @@ _log = structlog.get_logger()
 FIRST_S = 10.0
 """Seconds a stream may be open without saying what it is for."""
 OPENINGS = registry(Ask, BlockWanted, Reconcile, *FINDING)
-REPUTATION = Ppm(MICRO // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class MeshService:
 
     mesh: Mesh
     peers: PeerRegistry
+    reputation: Reputation
     gossip: Gossip
     desk: EngineDesk
     provider: Provider
@@ -65,9 +66,11 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
     memory = Memory(ledger)
     mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of)
     mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
-    peers = PeerRegistry(lambda _: REPUTATION)
+    reputation = Reputation(key.public_key)
+    peers = PeerRegistry(reputation.of)
     watch = Watch(ledger, mesh)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch, memory)
+    onlookers = Onlookers(watch, ledger, reputation)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, memory)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
     pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
@@ -95,7 +98,16 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         SystemRandom(),
     )
     finding = Finding(parts, mesh, sources)
-    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), parts.payers.node)
+    opinions = Opinions(
+        mesh,
+        reputation,
+        key,
+        ledger.network.id,
+        lambda provider: round(known.latency_ms) if (known := peers.get(provider)) else 0,
+        ledger.now,
+        SystemRandom(),
+    )
+    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
 
     def block(digest: Digest) -> bytes | None:
         """Of a model here, or one fetched before."""
@@ -133,13 +145,14 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
             watch.run(),
             finding.run(),
             pace.run(lambda: desk.sellable),
+            opinions.run(),
         )
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
         parts.chat.shop, parts.membership.guests = shop, finding.guests
         try:
-            yield MeshService(mesh, peers, gossip, desk, provider, shop, finding)
+            yield MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding)
         finally:
             parts.chat.shop = parts.membership.guests = None
             for task in tasks:

@@ -26,12 +26,15 @@ from tirami.ledger import LOCAL, Ledger, Payer
 from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, schedule_score
 from tirami.net.blocks import fetch
 from tirami.net.mesh import Mesh
+from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
 from tirami.net.session import IDLE_S, IMPATIENT_S, Purchase, Wanted, purchase
 from tirami.node.chat import ChatCall
 
 _log = structlog.get_logger()
 RETRY_AFTER_S = 5
+LAST_MS = 30_000
+"""How long who broke its word comes after all others."""
 TRIES = 3
 """Providers asked before a request is given up."""
 
@@ -55,6 +58,7 @@ class Shop:
 
     Args:
         prompters: tokenizers at hand, by digest.
+        opinions: told how every answer that was accepted ended.
         node: who pays for the owner: local funds do not leave the machine (B14).
     """
 
@@ -65,6 +69,7 @@ class Shop:
         mesh: Mesh,
         peers: PeerRegistry,
         prompters: Prompters,
+        opinions: Opinions,
         node: Payer,
     ) -> None:
         self._config = config
@@ -72,7 +77,10 @@ class Shop:
         self._mesh = mesh
         self._peers = peers
         self._prompters = prompters
+        self._opinions = opinions
         self._node = node
+        self._broke: dict[bytes, int] = {}
+        """When a provider broke its word, Unix milliseconds; of late only."""
         self._trusted = _keys(config.trusted)
         self._denied = _keys(config.denied)
 
@@ -86,9 +94,10 @@ class Shop:
         found = self._peers.providers(model, self._ledger.now())
         allowed = [provider for provider in found if self.objection(provider.peer.signal.node) is None]
 
-        def rank(provider: Provider) -> tuple[Fraction, bytes]:
-            cost = provider.candidate.cost(0, tokens)
-            return -schedule_score(provider.candidate, cost), provider.peer.signal.node
+        def rank(provider: Provider) -> tuple[bool, Fraction, bytes]:
+            cost, key = provider.candidate.cost(0, tokens), provider.peer.signal.node
+            broke = self._ledger.now() - self._broke.get(key, -LAST_MS) < LAST_MS
+            return broke, -schedule_score(provider.candidate, cost), key
 
         return sorted(allowed, key=rank)
 
@@ -150,9 +159,15 @@ class Shop:
             raise NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
         raise ModelNotFound(f"the model {call.model!r} is neither installed nor served by a peer", param="model")
 
-    def failed(self, provider: bytes) -> None:
-        """It gave a quote and no answer: nobody is sent there before it is heard of again."""
-        self._peers.forget(provider)
+    def ended(self, bought: Purchase) -> None:
+        """What was bought is over, however it ended. Who broke its word comes last for a while."""
+        provider, now = bought.offered.quote.provider, self._ledger.now()
+        if bought.kept is None:
+            return
+        self._opinions.experienced(provider, good=bought.kept)
+        self._broke = {key: at for key, at in self._broke.items() if now - at < LAST_MS and key != provider}
+        if not bought.kept:
+            self._broke[provider] = now
 
     async def _offer(
         self, provider: Provider, call: ChatCall, sampling: Sampling, patience_s: float
