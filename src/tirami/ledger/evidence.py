@@ -25,6 +25,8 @@ CAPACITY = MAX_CITED - 1
 """Not more than a proof can cite."""
 HEADS = 256
 """Heads remembered of one node."""
+NODES = 4_096
+"""Nodes of which heads are remembered."""
 
 Found = tuple[FraudKind, list[Cited]]
 
@@ -87,6 +89,8 @@ class Evidence:
         known = heads.setdefault((head.log_id, head.size), piece)
         if len(heads) > HEADS:
             del heads[next(iter(heads))]
+        if len(self._heads) > NODES:
+            del self._heads[next(iter(self._heads))]
         if decode(Head, known.body).root == head.root:
             return None
         return self._convict(head.node, "two-heads", _ascending(known, piece))

@@ -6,7 +6,7 @@ before. A proof stands for itself: who is told of one checks it and believes nob
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -59,6 +59,12 @@ class Watch:
             proof = self._evidence.see(piece)
             if proof is not None:
                 self._found.put_nowait(proof)
+
+    def see_rewritten(self, older: Cited, newer: Cited, root: bytes, path: Sequence[bytes]) -> None:
+        """A path to the newer head from another root than the older's, as the log's own node gave it."""
+        proof = self._evidence.see_path(older, newer, root, path)
+        if proof is not None:
+            self._found.put_nowait(proof)
 
     async def run(self) -> None:
         """Until cancelled: convict on what was found."""

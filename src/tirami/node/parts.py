@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tirami.core.clock import Clock
@@ -17,6 +17,7 @@ from tirami.core.units import Ppm, UnixMs
 from tirami.ledger import Heads, Ledger, grant_line, is_issuer
 from tirami.market import InferenceMarket, Load
 from tirami.node.activity import Activity
+from tirami.node.alerts import Alert
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
 from tirami.node.home import Home, journal_path
@@ -48,6 +49,8 @@ class Parts:
     admin_token: str
     started_ms: UnixMs
     staging: Staging
+    alarms: dict[str, Alert] = field(default_factory=dict)
+    """What the mesh has to tell the operator, by code, until the next start."""
 
 
 @asynccontextmanager

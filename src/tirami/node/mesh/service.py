@@ -11,7 +11,7 @@ from random import SystemRandom
 import structlog
 
 from tirami.core.errors import WireError
-from tirami.core.keys import Digest
+from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import MICRO, Ppm
 from tirami.infer import BlockCache, MetadataBlock, Prompters
 from tirami.ledger import Admitted
@@ -20,22 +20,24 @@ from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
 from tirami.net.blocks import bring
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
+from tirami.net.logs import Logs
 from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
+from tirami.node.alerts import Alert
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
-from tirami.proto import Ask, BlockWanted, Reconcile
+from tirami.proto import Ask, BlockWanted, ConsistencyWanted, Reconcile
 
 _log = structlog.get_logger()
 FIRST_S = 10.0
 """Seconds a stream may be open without saying what it is for."""
-OPENINGS = registry(Ask, BlockWanted, Reconcile)
+OPENINGS = registry(Ask, BlockWanted, Reconcile, ConsistencyWanted)
 REPUTATION = Ppm(MICRO // 2)
 
 
@@ -61,7 +63,14 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
     mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
     peers = PeerRegistry(lambda _: REPUTATION)
     watch = Watch(ledger, mesh)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch, memory)
+
+    def alarm(key: PublicKey, reason: str) -> None:
+        message = f"the log of peer {key.hex()} contradicts what it signed before: {reason}"
+        parts.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
+
+    logs = Logs(parts.heads, memory, watch, parts.clock, alarm)
+    mesh.add(logs)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch, logs.heard)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
     desk = EngineDesk(
@@ -110,12 +119,15 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
                 await bring(stream, first, block)
             case Reconcile():
                 await gossip.answer(peer, stream, first)
+            case ConsistencyWanted():
+                await logs.answer(peer, stream, first)
             case _:
                 raise WireError("this opens no stream")
 
     mesh.on_stream(asked)
     async with mesh.running():
-        tasks = [asyncio.create_task(work, name="mesh") for work in (gossip.run(), signals.run(), watch.run())]
+        works = gossip.run(), signals.run(), watch.run(), logs.run()
+        tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
         parts.chat.shop = shop
