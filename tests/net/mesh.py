@@ -102,7 +102,7 @@ async def member(
     await ledger.start(os.urandom)
     heads = Heads(ledger, key)
     memory = Memory(ledger)
-    mesh = Mesh(endpoint, Identity(network, "test"), clock, seen=memory.of)
+    mesh = Mesh(endpoint, Identity(network, "test"), clock, seen=memory.of, refuse=lambda key: logs.objection(key))
     mesh.add(memory)
     watch = Watch(ledger, mesh)
     alarms: dict[PublicKey, str] = {}

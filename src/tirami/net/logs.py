@@ -54,6 +54,7 @@ class Logs:
         """The newest head of a peer that grew from those before it."""
         self._newer: dict[PublicKey, tuple[Peer, SignedBody]] = {}
         """Heads that are still to be asked about."""
+        self._broken: OrderedDict[PublicKey, str] = OrderedDict()
         self._asked: dict[PublicKey, float] = {}
         self._answered: dict[PublicKey, float] = {}
 
@@ -119,18 +120,25 @@ class Logs:
         try:
             old, new = roots_from_consistency(older.size, newer.size, older.root, path)
         except InvalidProof as error:
-            self._broken(peer, error.message)
+            self._break(peer, error.message)
             return
         if (old, new) == (older.root, newer.root):
             self._keep(key, signed)
             return
         self._watch.see_rewritten(_cited(checked), _cited(signed), old, path)
-        self._broken(peer, f"its {newer.size} leaves do not begin with the {older.size} it had")
+        self._break(peer, f"its {newer.size} leaves do not begin with the {older.size} it had")
 
-    def _broken(self, peer: Peer, reason: str) -> None:
+    def objection(self, key: PublicKey) -> str | None:
+        """Why nobody connects with this key any more, until the next start; ``None`` for no reason."""
+        return self._broken.get(key)
+
+    def _break(self, peer: Peer, reason: str) -> None:
+        self._broken[peer.key] = "its log does not grow from what it was"
+        while len(self._broken) > HEADS:
+            self._broken.popitem(last=False)
         _log.warning("log_inconsistent", peer=peer.key.hex(), reason=reason)
         self._alarm(peer.key, reason)
-        peer.close("log does not grow from what it was")
+        peer.close(self._broken[peer.key])
 
     def _keep(self, key: PublicKey, signed: SignedBody) -> None:
         self._checked[key] = signed

@@ -17,6 +17,7 @@ from tirami.proto import (
     FraudFound,
     HeadSeen,
     Hello,
+    KillOrdered,
     Leaving,
     Message,
     Ping,
@@ -26,7 +27,7 @@ from tirami.proto import (
     SignalSeen,
 )
 
-CONTROL: Final = registry(Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen)
+CONTROL: Final = registry(Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen, KillOrdered)
 """What may come on the first stream of a connection."""
 PING_S: Final = 1.5
 SILENCE_S: Final = 4.5

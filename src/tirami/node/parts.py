@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,14 @@ from tirami.node.meter import NodeMeter
 from tirami.node.payers import Payers
 from tirami.node.staging import Staging
 from tirami.proto import NetworkFile
+
+
+@dataclass(slots=True)
+class Wide:
+    """What reaches beyond this node, while it is on a mesh."""
+
+    kill: Callable[[bool, str, str], Awaitable[int]] | None = None
+    """Freeze (or release) all nodes of this operator, with a reason and who said so; the journal position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class Parts:
     staging: Staging
     alarms: dict[str, Alert] = field(default_factory=dict)
     """What the mesh has to tell the operator, by code, until the next start."""
+    wide: Wide = field(default_factory=Wide)
 
 
 @asynccontextmanager

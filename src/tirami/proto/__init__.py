@@ -20,6 +20,7 @@ from tirami.proto.messages import (
     FraudFound,
     HeadSeen,
     Hello,
+    KillOrdered,
     Leaving,
     Message,
     ModelFacts,
@@ -39,6 +40,7 @@ from tirami.proto.messages import (
     Working,
 )
 from tirami.proto.network import Issuer, NetworkFile, Parameters
+from tirami.proto.orders import KillOrder
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
 from tirami.proto.running import RunningHash, prompt_hash, session_secret
@@ -79,6 +81,8 @@ __all__ = [
     "HeadSeen",
     "Hello",
     "Issuer",
+    "KillOrder",
+    "KillOrdered",
     "Leaving",
     "Message",
     "ModelFacts",

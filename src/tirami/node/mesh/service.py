@@ -20,6 +20,7 @@ from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
 from tirami.net.blocks import bring
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
+from tirami.net.kills import Kills
 from tirami.net.logs import Logs
 from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
@@ -59,7 +60,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
     memory = Memory(ledger)
-    mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of)
+    mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of, refuse=lambda key: logs.objection(key))
     mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
     peers = PeerRegistry(lambda _: REPUTATION)
     watch = Watch(ledger, mesh)
@@ -94,6 +95,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
         parts.clock,
         SystemRandom(),
     )
+    operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
+    kills = Kills(ledger, mesh, key, operator, parts.clock)
     shop = Shop(config, ledger, mesh, peers, Prompters(blocks), parts.payers.node)
 
     def block(digest: Digest) -> bytes | None:
@@ -130,11 +133,11 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        parts.chat.shop = shop
+        parts.chat.shop, parts.wide.kill = shop, kills.order
         try:
             yield MeshService(mesh, peers, gossip, desk, provider, shop)
         finally:
-            parts.chat.shop = None
+            parts.chat.shop = parts.wide.kill = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
