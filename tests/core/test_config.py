@@ -54,6 +54,7 @@ DEFAULTS = {
     "mesh.trusted": "",
     "mesh.denied": "",
     "mesh.max_trm": 0,
+    "mesh.operator": "",
     "log.level": "info",
     "log.format": "json",
     "log.file": "",

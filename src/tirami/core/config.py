@@ -167,6 +167,8 @@ class MeshConfig:
     """Keys nothing is bought from."""
     max_trm: int = _count(0, 0, 2**53 - 1)
     """Most TRM one bought answer may cost; 0 for no bound but the account's policy."""
+    operator: str = ""
+    """Key whose mesh-wide kill orders this node obeys; empty for its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,11 +163,12 @@ class NodeStarted(msgspec.Struct, frozen=True, array_like=True, tag="node_starte
 
 
 class KillSet(msgspec.Struct, frozen=True, array_like=True, tag="kill_set"):
-    """The kill switch was thrown or released by an operator."""
+    """The kill switch was thrown or released by an operator; by its order number ``order`` to the mesh, or 0."""
 
     active: bool
     reason: str
     operator: str
+    order: int = 0
 
 
 class PolicySet(msgspec.Struct, frozen=True, array_like=True, tag="policy_set"):

@@ -31,7 +31,7 @@ HEADS = 256
 KEYS = 100_000
 """Keys remembered, and as many proofs; a contradiction that comes after its key was forgotten is found by others."""
 NODES = 4_096
-"""Nodes whose heads are remembered."""
+"""Nodes of which heads are remembered."""
 
 Found = tuple[FraudKind, list[Cited]]
 
@@ -100,6 +100,8 @@ class Evidence:
         known = heads.setdefault((head.log_id, head.size), piece)
         if len(heads) > HEADS:
             del heads[next(iter(heads))]
+        if len(self._heads) > NODES:
+            del self._heads[next(iter(self._heads))]
         if decode(Head, known.body).root == head.root:
             return None
         return self._convict(head.node, "two-heads", _ascending(known, piece))

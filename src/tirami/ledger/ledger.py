@@ -296,13 +296,13 @@ class Ledger:
 
     # --- the kill switch ---------------------------------------------------------------------------------------
 
-    async def set_kill(self, active: bool, reason: str, operator: str) -> int:
+    async def set_kill(self, active: bool, reason: str, operator: str, order: int = 0) -> int:
         """Throw or release the kill switch; returns its journal position once durable.
 
         Throwing acts at once, in memory, even when the disk is full; running sessions are told before the write.
         A switch whose fact could not be written stays thrown until a later fact is.
         """
-        fact = KillSet(active, reason, operator)
+        fact = KillSet(active, reason, operator, order)
         if active:
             self.gate.thrown = fact
             for stop in self._on_kill:

@@ -7,7 +7,7 @@ a peer, when its book differs from ours for a while, and every minute.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Final, Protocol
@@ -27,7 +27,6 @@ from tirami.core.keys import PublicKey, Signature, sha256, verify
 from tirami.ledger import NETWORK, Admitted, Heads, Ledger, StoredRecord, admit
 from tirami.net.frames import FrameReader, FrameWriter, registry
 from tirami.net.idset import IdSet
-from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.reconciliation import Reconciliation
@@ -75,7 +74,7 @@ class Gossip:
     Args:
         random: whom to tell; a seeded one makes a simulation repeatable.
         watch: shown every record on its way.
-        memory: keeps the heads of peers.
+        heard_head: told of every head that its node signed.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class Gossip:
         clock: Clock,
         random: Random,
         watch: Onlooker | None = None,
-        memory: Memory | None = None,
+        heard_head: Callable[[Peer, Head, SignedBody], None] = lambda *_: None,
     ) -> None:
         self._ledger = ledger
         self._heads = heads
@@ -94,7 +93,7 @@ class Gossip:
         self._clock = clock
         self._random = random
         self._watch = watch
-        self._memory = memory or Memory(ledger)
+        self._heard_head = heard_head
         self._told = 0
         """Records of the log that have been passed on."""
         self._set, self._set_of, self._seen = IdSet(ledger.state.book.ids), ledger.state, 0
@@ -178,12 +177,12 @@ class Gossip:
 
     async def _tell_heads(self) -> None:
         told = 0.0
-        last: bytes | None = None
+        last: HeadSeen | None = None
         while True:
             own = self._own_head()
             due = self._clock.monotonic() - told >= HEAD_S
-            if own is not None and (due or own.fingerprint != last):
-                told, last = self._clock.monotonic(), own.fingerprint
+            if own is not None and (due or own != last):
+                told, last = self._clock.monotonic(), own
                 for peer in self._mesh.peers.values():
                     peer.send(own)
             await asyncio.sleep(CHANGED_S)
@@ -367,7 +366,7 @@ class Gossip:
         if not verify(PublicKey(head.node), signature, Head.TAG + message.head.body):
             raise WireError("a head that its node did not sign")
         self._theirs[peer.key] = message
-        self._memory.keep(peer.key, message.head)
+        self._heard_head(peer, head, message.head)
 
     def _own_head(self) -> HeadSeen | None:
         published = self._heads.published

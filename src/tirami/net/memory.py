@@ -13,7 +13,7 @@ from tirami.core.keys import PublicKey
 from tirami.ledger import QUOTA, Ledger
 from tirami.net.hello import Remembered
 from tirami.net.peer import Peer
-from tirami.proto import Cited, Shown, SignedBody
+from tirami.proto import Cited, Head, Shown, SignedBody, decode
 
 HEADS: Final = 4_096
 """Nodes whose newest head is kept, those heard of last."""
@@ -27,14 +27,15 @@ class Memory:
         self._heads: OrderedDict[PublicKey, SignedBody] = OrderedDict()
 
     def keep(self, node: PublicKey, head: SignedBody) -> None:
-        """The newest head of a node; its signature has been checked."""
+        """A head of a node, whose signature has been checked; of one log the largest is kept."""
+        if (known := self._heads.get(node)) is not None:
+            former, newer = decode(Head, known.body), decode(Head, head.body)
+            if former.log_id == newer.log_id and former.size > newer.size:
+                return
         self._heads[node] = head
         self._heads.move_to_end(node)
         while len(self._heads) > HEADS:
             self._heads.popitem(last=False)
-
-    def head(self, node: PublicKey) -> SignedBody | None:
-        return self._heads.get(node)
 
     def of(self, key: PublicKey) -> Remembered:
         """For the hello to ``key``. What cannot be read just now is left out."""

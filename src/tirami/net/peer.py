@@ -18,6 +18,7 @@ from tirami.proto import (
     FraudFound,
     HeadSeen,
     Hello,
+    KillOrdered,
     Leaving,
     Message,
     ObservationSeen,
@@ -29,7 +30,17 @@ from tirami.proto import (
 )
 
 CONTROL: Final = registry(
-    Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen, ObservationSeen
+    Hello,
+    Refused,
+    Ping,
+    Pong,
+    Leaving,
+    Records,
+    HeadSeen,
+    FraudFound,
+    SignalSeen,
+    ObservationSeen,
+    KillOrdered,
 )
 """What may come on the first stream of a connection."""
 PING_S: Final = 1.5

@@ -53,7 +53,12 @@ class Node:
         """
         async with open_parts(config, clock or SystemClock()) as parts, AsyncExitStack() as stack:
             upkeep = Upkeep(
-                parts.ledger, parts.heads, parts.market, parts.engines.room, parts.clock, partial(alerts, parts.config)
+                parts.ledger,
+                parts.heads,
+                parts.market,
+                parts.engines.room,
+                parts.clock,
+                partial(alerts, parts.config, parts.alarms.values()),
             )
             watching = asyncio.create_task(upkeep.run(), name="upkeep")
             stack.push_async_callback(_ended, watching)

@@ -22,6 +22,7 @@ from tirami.proto.messages import (
     Hello,
     InviteShown,
     InviteTaken,
+    KillOrdered,
     Leaving,
     Message,
     ModelFacts,
@@ -48,6 +49,7 @@ from tirami.proto.messages import (
 )
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.observation import Observation
+from tirami.proto.orders import KillOrder
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
 from tirami.proto.running import RunningHash, prompt_hash, session_secret
@@ -90,6 +92,8 @@ __all__ = [
     "InviteShown",
     "InviteTaken",
     "Issuer",
+    "KillOrder",
+    "KillOrdered",
     "Leaving",
     "Message",
     "ModelFacts",

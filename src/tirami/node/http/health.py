@@ -53,7 +53,7 @@ async def readyz(call: Call) -> Response:
         "storage": call.parts.ledger.writable,
     }
     ready = all(components.values())
-    warnings = [alert.code for alert in alerts(call.parts.config)]
+    warnings = [alert.code for alert in alerts(call.parts.config, call.parts.alarms.values())]
     return json_reply(ReadyReply(ready=ready, components=components, warnings=warnings), 200 if ready else 503)
 
 
@@ -68,7 +68,10 @@ async def status(call: Call) -> StatusReply:
         engine=_engine(parts),
         activity=_activity(parts, owner=call.caller.account is None),
         storage_writable=parts.ledger.writable,
-        warnings=[StatusWarning(code=alert.code, message=alert.message) for alert in alerts(parts.config)],
+        warnings=[
+            StatusWarning(code=alert.code, message=alert.message)
+            for alert in alerts(parts.config, parts.alarms.values())
+        ],
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),

@@ -10,7 +10,7 @@ from random import SystemRandom
 
 import structlog
 
-from tirami.core.keys import Digest
+from tirami.core.keys import Digest, PublicKey
 from tirami.infer import BlockCache, MetadataBlock, Prompters
 from tirami.ledger import Admitted
 from tirami.market import PeerRegistry, Reputation
@@ -18,6 +18,8 @@ from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
 from tirami.net.blocks import Bringer
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
+from tirami.net.kills import Kills
+from tirami.net.logs import Logs
 from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
@@ -25,6 +27,7 @@ from tirami.net.peer import Peer
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
+from tirami.node.alerts import Alert
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.finding import FINDING, Finding, Source
 from tirami.node.mesh.onlookers import Onlookers
@@ -32,12 +35,12 @@ from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
-from tirami.proto import Ask, BlockWanted, Reconcile
+from tirami.proto import Ask, BlockWanted, ConsistencyWanted, Reconcile
 
 _log = structlog.get_logger()
 FIRST_S = 10.0
 """Seconds a stream may be open without saying what it is for."""
-OPENINGS = registry(Ask, BlockWanted, Reconcile, *FINDING)
+OPENINGS = registry(Ask, BlockWanted, Reconcile, ConsistencyWanted, *FINDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,20 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
     memory = Memory(ledger)
-    mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of)
+    mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of, refuse=lambda key: logs.objection(key))
     mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
     reputation = Reputation(key.public_key)
     peers = PeerRegistry(reputation.of)
     watch = Watch(ledger, mesh)
+
+    def alarm(key: PublicKey, reason: str) -> None:
+        message = f"the log of peer {key.hex()} contradicts what it signed before: {reason}"
+        parts.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
+
+    logs = Logs(parts.heads, memory, watch, parts.clock, alarm)
+    mesh.add(logs)
     onlookers = Onlookers(watch, ledger, reputation)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, memory)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, logs.heard)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
     pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
@@ -107,6 +117,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         ledger.now,
         SystemRandom(),
     )
+    operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
+    kills = Kills(ledger, mesh, key, operator, parts.clock)
     shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
 
     def block(digest: Digest) -> bytes | None:
@@ -134,6 +146,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
                 await bringer.bring(peer.key, stream, first)
             case Reconcile():
                 await gossip.answer(peer, stream, first)
+            case ConsistencyWanted():
+                await logs.answer(peer, stream, first)
             case _:
                 await finding.answer(peer, stream, first)
 
@@ -143,6 +157,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
             gossip.run(),
             signals.run(),
             watch.run(),
+            logs.run(),
             finding.run(),
             pace.run(lambda: desk.sellable),
             opinions.run(),
@@ -150,11 +165,11 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        parts.chat.shop, parts.membership.guests = shop, finding.guests
+        parts.chat.shop, parts.membership.guests, parts.wide.kill = shop, finding.guests, kills.order
         try:
             yield MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding)
         finally:
-            parts.chat.shop = parts.membership.guests = None
+            parts.chat.shop = parts.membership.guests = parts.wide.kill = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
