@@ -124,7 +124,7 @@ async def _meshed(parts: Parts) -> "AsyncIterator[MeshService]":
 
     config = parts.config.mesh
     endpoint = await IrohEndpoint.bind(parts.key, config.bind, config.relay)
-    async with opened_mesh(parts, endpoint, await sources(parts, endpoint)) as mesh:
+    async with opened_mesh(parts, endpoint, sources(parts, endpoint)) as mesh:
         _log.info("mesh_joined", address=str(mesh.mesh.address()))
         yield mesh
 
