@@ -21,6 +21,7 @@ from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
+from tirami.net.probes import Call
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
@@ -52,11 +53,14 @@ class MeshService:
 
 
 @asynccontextmanager
-async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = ()) -> AsyncIterator[MeshService]:
+async def opened_mesh(
+    parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = (), call: Call | None = None
+) -> AsyncIterator[MeshService]:
     """Join the mesh over ``endpoint`` until left; the endpoint is closed then.
 
     Args:
         sources: where nodes are found beside what peers tell.
+        call: how a peer is reached as by a stranger, for probes.
     """
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
@@ -88,7 +92,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         parts.clock,
         SystemRandom(),
     )
-    finding = Finding(parts, mesh, sources)
+    finding = Finding(parts, mesh, sources, call)
     shop = Shop(config, ledger, mesh, peers, Prompters(blocks), parts.payers.node)
 
     def block(digest: Digest) -> bytes | None:
