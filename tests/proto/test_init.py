@@ -12,7 +12,7 @@ Cited FraudProof FraudRecord build_fraud cited_in parse_fraud
 MAX_MODELS MAX_PIECE MESSAGES VERSION Accept Ask BlockFollows BlockPart BlockWanted Cancel ConsistencyProof
 ConsistencyWanted Finish FraudFound HeadSeen Hello KillOrder KillOrdered Leaving Message ModelFacts Observation
 ObservationSeen Offer Offering Payment Piece Ping Pong Reconcile Records RecordsWanted Refused Settled Shown Signal
-SignalSeen SignedBody Working InviteShown InviteTaken PeerSeen Peers PeersWanted ProbeWanted Probed
+SignalSeen SignedBody Working Advert InviteShown InviteTaken PeerSeen Peers PeersWanted ProbeWanted Probed
 """
 
 

@@ -24,6 +24,7 @@ from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
+from tirami.net.probes import Call
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
@@ -58,11 +59,14 @@ class MeshService:
 
 
 @asynccontextmanager
-async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = ()) -> AsyncIterator[MeshService]:
+async def opened_mesh(
+    parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = (), call: Call | None = None
+) -> AsyncIterator[MeshService]:
     """Join the mesh over ``endpoint`` until left; the endpoint is closed then.
 
     Args:
         sources: where nodes are found beside what peers tell.
+        call: how a peer is reached as by a stranger, for probes.
     """
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
@@ -107,7 +111,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         parts.clock,
         SystemRandom(),
     )
-    finding = Finding(parts, mesh, sources)
+    finding = Finding(parts, mesh, sources, call)
     opinions = Opinions(
         mesh,
         reputation,
