@@ -283,6 +283,13 @@ class FraudProven(msgspec.Struct, frozen=True, array_like=True, tag="fraud_prove
     proof: bytes
 
 
+class SellingPaused(msgspec.Struct, frozen=True, array_like=True, tag="selling_paused"):
+    """Strangers are served no more, or again: ``paused`` as an operator set it."""
+
+    paused: bool
+    operator: str
+
+
 class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
     """The smoothed demand factor, parts per million, once a minute."""
 
@@ -306,6 +313,7 @@ Fact = (
     | RequestAnswered
     | HeadPublished
     | FraudProven
+    | SellingPaused
     | PriceObserved
 )
 Content = Envelope | Hold | Claim | Fact

@@ -22,6 +22,7 @@ from tirami.ledger.entries import (
     PolicySet,
     PriceObserved,
     RequestAnswered,
+    SellingPaused,
     TokenExpirySet,
     TokenIssued,
     TokenRevoked,
@@ -77,6 +78,8 @@ class Settings:
     """How many tokens there may be before the expired ones are dropped."""
     convicted: dict[bytes, bytes] = field(default_factory=dict)
     """Id of the fraud proof against each guilty key."""
+    paused: bool = False
+    """Whether strangers are not to be served for now."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -104,6 +107,8 @@ class Settings:
                 self.head = fact
             case FraudProven():
                 self.convicted.setdefault(fact.key, sha256(fact.proof))
+            case SellingPaused():
+                self.paused = fact.paused
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():

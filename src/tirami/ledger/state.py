@@ -11,6 +11,7 @@ from tirami.ledger.admission import LOCAL, Admitted, allowance_rule, read
 from tirami.ledger.book import Book
 from tirami.ledger.claims import Claims
 from tirami.ledger.columns import U32, Column
+from tirami.ledger.earnings import Earnings
 from tirami.ledger.entries import (
     BreakerTripped,
     ClaimDropped,
@@ -71,6 +72,7 @@ class State:
         self.network_totals = Totals()
         self.local_totals = Totals()
         self.usage = Usage()
+        self.earnings = Earnings()
         self.line_due: dict[bytes, UnixMs] = {}
         self._by_party: dict[bytes, Column] = {}
         self._trades_of: Counter[bytes] = Counter()
@@ -134,6 +136,7 @@ class State:
             self.usage.spend(trade.payer, at_ms, trade)
         if trade.scope != LOCAL and self._is_own(trade.provider):
             self.usage.earn(trade.provider, at_ms, trade)
+            self.earnings.earn(at_ms, trade)
 
     def _is_own(self, key: bytes) -> bool:
         opened = self.settings.opened

@@ -7,7 +7,7 @@ from tirami.market.meter import Meter, Unmetered
 from tirami.market.registry import KnownPeer, PeerRegistry, Provider
 from tirami.market.reservations import Reservation, Reservations
 from tirami.market.room import WaitingRoom
-from tirami.market.routing import Candidate, RouteMode, best, route_score, schedule_score
+from tirami.market.routing import Candidate, RouteMode, best, route_score, schedule_score, shown
 from tirami.market.session import Interrupted, MeteredSession, Settlement
 from tirami.market.tickets import Ticket, TicketOffice
 
@@ -38,4 +38,5 @@ __all__ = [
     "best",
     "route_score",
     "schedule_score",
+    "shown",
 ]

@@ -104,6 +104,8 @@ class Provider:
         self._booked = booked
         self._seen = seen
         self._running: set[_Serving] = set()
+        self.sold = 0
+        """Sessions that became a trade."""
         self._asking: Counter[PublicKey] = Counter()
         ledger.on_kill(self._kill)
 
@@ -143,6 +145,7 @@ class Provider:
                 self._running.discard(serving)
                 admitted = await serving.settled()
             if admitted is not None:
+                self.sold += 1
                 await self._booked(admitted)
 
     async def _offered(self, ask: Ask, terms: Terms, sampling: Sampling) -> "_Serving":

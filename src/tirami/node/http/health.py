@@ -17,6 +17,7 @@ from tirami.ledger import tier_of
 from tirami.node.alerts import alerts
 from tirami.node.http.economy import network_reply
 from tirami.node.http.handlers import Call, handles
+from tirami.node.http.mesh import mesh_report
 from tirami.node.http.replies import json_reply
 from tirami.node.http.trades import trade_entries
 from tirami.node.parts import Parts
@@ -72,6 +73,7 @@ async def status(call: Call) -> StatusReply:
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),
+        mesh=mesh_report(parts, owner=call.caller.account is None),
         recent_trades=trade_entries(parts, TradesQuery(limit=10), call.caller.account).trades,
     )
 

@@ -23,23 +23,38 @@ class EngineDesk:
     Args:
         busy: strangers being served now.
         killed: whether the kill switch is thrown.
+        paused: whether the operator wants nobody new.
     """
 
     def __init__(
-        self, config: MeshConfig, engines: EngineRoom, load: Load, busy: Callable[[], int], killed: Callable[[], bool]
+        self,
+        config: MeshConfig,
+        engines: EngineRoom,
+        load: Load,
+        busy: Callable[[], int],
+        killed: Callable[[], bool],
+        paused: Callable[[], bool],
     ) -> None:
         self._config = config
         self._engines = engines
         self._load = load
         self._busy = busy
         self._killed = killed
-        self.paused = False
-        """Set by the operator: serve nobody new."""
+        self._paused = paused
+
+    @property
+    def paused(self) -> bool:
+        return self._paused()
+
+    @property
+    def open(self) -> bool:
+        """Whether strangers are served at all now."""
+        return self._config.sell and not self._paused() and not self._killed()
 
     @property
     def sellable(self) -> list[Engine]:
         """Engines in memory whose answers a payer can check (RULINGS: ids and tokenizer known)."""
-        if not self._config.sell or self.paused or self._killed():
+        if not self.open:
             return []
         return [engine for engine in self._engines.loaded if engine.card.counted_by is CountedBy.ENGINE]
 

@@ -27,6 +27,7 @@ from tirami.net.signals import Signals
 from tirami.net.watch import Watch
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.shop import Shop
+from tirami.node.mesh.view import MeshView
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 from tirami.proto import Ask, BlockWanted, Reconcile
@@ -67,6 +68,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
         parts.load,
         lambda: provider.running,
         lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
+        lambda: ledger.state.settings.paused,
     )
 
     async def booked(admitted: Admitted) -> None:
@@ -115,11 +117,12 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
         tasks = [asyncio.create_task(work, name="mesh") for work in (gossip.run(), signals.run(), watch.run())]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        parts.chat.shop = shop
+        service = MeshService(mesh, peers, gossip, desk, provider, shop)
+        parts.chat.shop, parts.membership.view = shop, MeshView(config, ledger, service)
         try:
-            yield MeshService(mesh, peers, gossip, desk, provider, shop)
+            yield service
         finally:
-            parts.chat.shop = None
+            parts.chat.shop = parts.membership.view = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
