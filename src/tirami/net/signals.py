@@ -76,7 +76,7 @@ class Signals:
         """Until cancelled: look at our own prices, and tell when they changed or it has been quiet for long."""
         told, said = -QUIET_S, None
         while True:
-            own = self._own()
+            own = self._own() or self._withdrawn()
             shape = None if own is None else _shape(own)
             quiet = self._clock.monotonic() - told
             if own is not None and (shape != said or quiet >= QUIET_S):
@@ -85,6 +85,13 @@ class Signals:
                 for peer in self._mesh.peers.values():
                     peer.send(self._last)
             await asyncio.sleep(LOOK_S)
+
+    def _withdrawn(self) -> Signal | None:
+        """What is said when nothing is offered any more: an empty offer, by whoever had one."""
+        if self._last is None:
+            return None
+        last = decode(Signal, self._last.signal.body)
+        return msgspec.structs.replace(last, free_tokens=0, slots=0, models=())
 
     async def _heard(self, peer: Peer, message: Message) -> None:
         assert isinstance(message, SignalSeen)
