@@ -227,7 +227,7 @@ class Mesh:
             peer = self._peers.get(address.key)
             if peer is not None:
                 pause = REDIAL_S
-                await peer.connection.closed()
+                await self._gone(peer)
                 continue
             try:
                 await self.connect(address)
@@ -235,6 +235,12 @@ class Mesh:
                 _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_REDIAL_S, pause * 2)
+
+    async def _gone(self, peer: Peer) -> None:
+        """Until its owner has let go of it: its connection may be closed before that, and asking again would spin."""
+        while self._peers.get(peer.key) is peer:
+            self._changed.clear()
+            await self._changed.wait()
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         assert self._group is not None, "the mesh is not running"

@@ -1,11 +1,12 @@
 """What the routes tell of a mesh of two nodes in memory, and of none."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.node.conftest import Door, door
-from tests.node.test_mesh import Two, two
+from tests.node.test_mesh import CHAT, HELLO, Two, two
 from tests.waiting import until
 from tirami.core.keys import PublicKey, Signature, verify
 from tirami.proto import Signal, decode
@@ -196,6 +197,36 @@ async def test_what_was_bought_names_who_was_paid_and_by_whom(tmp_path: Path, mo
         assert (row["payer"], row["model"], row["hosted"]) == (buyer.hex(), "scripted", False)  # type: ignore[index]
         assert (await get(mesh, f"{T}/mesh"))["buying"]["bought"] == 1  # type: ignore[index]
         assert (await get(mesh, f"{T}/mesh", of="seller"))["selling"]["sold"] == 1  # type: ignore[index]
+
+
+async def test_what_a_lost_provider_is_owed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never countersigned: there is no trade, and yet the payer has signed for what it got."""
+    async with two(tmp_path, monkeypatch) as mesh:
+        mesh.engine.length, mesh.engine.stall_after = 40, 30
+        body = HELLO | {"stream": True, "max_tokens": 100}
+        async with mesh.http.post(mesh.buyer.url + CHAT, json=body) as reply:
+            await mesh.engine.stalled.wait()
+            await until(lambda: any(claim.vouched for claim in mesh.seller.parts.ledger.state.claims.open.values()))
+            mesh.buyer.mesh.mesh.peers[mesh.seller.parts.key.public_key].close("the cable is cut")
+            lines = (await reply.read()).decode().splitlines()
+        mesh.engine.resume.set()
+        told = [json.loads(line[6:])["x_tirami"] for line in lines if '"x_tirami"' in line][-1]
+        assert told["trm_cost"] == told["owed_trm"] > 0
+        assert (told["trade_id"], told["provider"]) == (None, mesh.seller.parts.key.public_key.hex())
+
+
+async def test_metrics_count_sessions_and_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        assert (await mesh.ask())[0] == 200
+        buyer, seller = mesh.buyer.parts.membership.view, mesh.seller.parts.membership.view
+        assert buyer is not None and seller is not None
+        await until(lambda: seller.sold == 1 and sum(buyer.records) > 0)
+        for node, side in ((mesh.buyer, "bought"), (mesh.seller, "sold")):
+            async with mesh.http.get(node.url + "/metrics") as reply:
+                lines = (await reply.text()).splitlines()
+            assert "tirami_mesh_enabled 1.0" in lines and "tirami_mesh_peers 1.0" in lines
+            assert f'tirami_mesh_sessions_total{{side="{side}"}} 1.0' in lines
+            assert sum(line.startswith("tirami_mesh_") for line in lines) == 10, "none of a peer"
 
 
 def _known(mesh: Two):  # type: ignore[no-untyped-def]
