@@ -55,6 +55,7 @@ def worker(
 ) -> Iterator[NodeProcess]:
     named = [part for address in seeds for part in ("--seed", address)]
     given = ("--daemon", *named, "--network", str(file), *LOOPBACK, *options)
-    node = NodeProcess(home, *given, command="worker", env={"TIRAMI_API_RATE_PER_SECOND": "9999", **(env or {})})
-    with node:
+    own = {"TIRAMI_INFER_MODELS_DIR": str(home / "models")}  # what this machine has is not bought
+    settings = {"TIRAMI_API_RATE_PER_SECOND": "9999", **own, **(env or {})}
+    with NodeProcess(home, *given, command="worker", env=settings) as node:
         yield node

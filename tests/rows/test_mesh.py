@@ -240,6 +240,7 @@ def test_a_worker_takes_key_and_address_and_answers_at_the_terminal(pair: Pair) 
 def test_every_form_of_a_seed_is_taken(tmp_path: Path, way: str, relay: str) -> None:
     file, keys = network(tmp_path, "buyer", "away")
     with worker(tmp_path / "buyer", file, keys["away"] + way) as node, node.admin() as admin:
+        assert address_of(node).startswith(keys["buyer"])
         report = admin.mesh()
         assert (report.enabled, report.relay, report.selling.on) == (True, relay, False)
         assert (report.buying.consume, report.buying.trusted) == ("trusted", [keys["away"]])
