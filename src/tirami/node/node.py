@@ -58,7 +58,7 @@ class Node:
                 parts.market,
                 parts.engines.room,
                 parts.clock,
-                partial(alerts, parts.config, parts.alarms.values()),
+                partial(alerts, parts.config, parts.membership.alarms.values()),
             )
             watching = asyncio.create_task(upkeep.run(), name="upkeep")
             stack.push_async_callback(_ended, watching)

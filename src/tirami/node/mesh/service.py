@@ -34,6 +34,7 @@ from tirami.node.mesh.finding import FINDING, Finding, Source
 from tirami.node.mesh.onlookers import Onlookers
 from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.shop import Shop
+from tirami.node.mesh.view import MeshView
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 from tirami.proto import Ask, BlockWanted, ConsistencyWanted, Reconcile
@@ -79,7 +80,7 @@ async def opened_mesh(
 
     def alarm(key: PublicKey, reason: str) -> None:
         message = f"the log of peer {key.hex()} contradicts what it signed before: {reason}"
-        parts.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
+        parts.membership.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
 
     logs = Logs(parts.heads, memory, watch, parts.clock, alarm)
     mesh.add(logs)
@@ -96,6 +97,7 @@ async def opened_mesh(
         lambda: provider.running,
         lambda key: key in ledger.state.settings.guests,
         lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
+        lambda: ledger.state.settings.paused,
     )
 
     async def booked(admitted: Admitted) -> None:
@@ -169,11 +171,15 @@ async def opened_mesh(
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        parts.chat.shop, parts.membership.guests, parts.wide.kill = shop, finding.guests, kills.order
+        service = MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding)
+        membership, parts.chat.shop = parts.membership, shop
+        membership.guests, membership.kill = finding.guests, kills.order
+        membership.view = MeshView(config, ledger, service)
         try:
-            yield MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding)
+            yield service
         finally:
-            parts.chat.shop = parts.membership.guests = parts.wide.kill = None
+            parts.chat.shop = None
+            membership.leave()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
