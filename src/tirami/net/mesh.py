@@ -200,6 +200,7 @@ class Mesh:
             for part in self._parts:
                 part.lost(peer)
             self._changed.set()
+            peer.left.set()
 
     async def _heard(self, peer: Peer, message: Message) -> None:
         heard = self._on_message.get(type(message))
@@ -222,7 +223,7 @@ class Mesh:
             peer = self._peers.get(address.key)
             if peer is not None:
                 pause = REDIAL_S
-                await peer.connection.closed()
+                await peer.left.wait()  # a connection is closed before its peer is gone: to wait for that would spin
                 continue
             try:
                 await self.connect(address)

@@ -50,6 +50,8 @@ class Peer:
         self.rtt_s: float | None = None
         """Round trip on the control stream, seconds, smoothed: what a request to it really waits."""
         self.connected_s = clock.monotonic()
+        self.left = asyncio.Event()
+        """Set when nobody has it any more."""
         self._own = own
         self._clock = clock
         self._queue: deque[bytes] = deque()
