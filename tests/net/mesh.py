@@ -2,14 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import msgspec
+
+from tests.proto.samples import ACCEPTANCE, TRADE
 from tirami.core.clock import Clock
-from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key
+from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key, sha256
 from tirami.core.units import DAY_MS
 from tirami.ledger import Heads, Ledger
 from tirami.net import Endpoint, FrameReader, Stream, registry
@@ -21,6 +24,7 @@ from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.watch import Watch
 from tirami.proto import (
+    Acceptance,
     ConsistencyWanted,
     Envelope,
     Grant,
@@ -28,6 +32,7 @@ from tirami.proto import (
     NetworkFile,
     Parameters,
     Reconcile,
+    amount_due,
     encode,
     sign,
 )
@@ -69,7 +74,7 @@ class Grants:
         self._clock = clock
         self._number = 0
 
-    def next(self) -> Envelope:
+    def next(self, to: SigningKey | None = None) -> Envelope:
         self._number += 1
         now = self._clock.now_ms()
         grant = Grant(
@@ -78,13 +83,39 @@ class Grants:
             incarnation=0,
             number=self._number,
             settled=1_000 * (self._number - 1),
-            to=SigningKey.generate().public_key,
+            to=(to or SigningKey.generate()).public_key,
             limit=1_000,
             due_ms=now + DAY_MS,
             period=now // DAY_MS,
             at_ms=now,
         )
         return Envelope("grant", encode(grant), (sign(grant, self.issuer),), ())
+
+    def bought(self, payer: SigningKey, provider: SigningKey) -> Envelope:
+        """A trade of 9 TRM, the first of this payer: signed by both, with its acceptance."""
+        change, now = msgspec.structs.replace, self._clock.now_ms()
+        parties = {"network": self.network.id, "payer": payer.public_key, "provider": provider.public_key}
+        acceptance = change(ACCEPTANCE, **parties, incarnation=0, number=1, settled=0, open=(), ceiling=9, at_ms=now)
+        accepted = encode(acceptance)
+        trade = change(
+            TRADE,
+            **parties,
+            session=1,
+            acceptance_hash=sha256(Acceptance.TAG, accepted),
+            price_in=0,
+            price_out=1_000_000,
+            completion_tokens=9,
+            amount=amount_due(0, 1_000_000, TRADE.prompt_tokens, 9),
+            at_ms=now,
+        )
+        signatures = sign(trade, payer), sign(trade, provider)
+        return Envelope("trade", encode(trade), signatures, (accepted, sign(acceptance, payer)))
+
+    async def trade(self, node: "Member") -> None:
+        """Two records at this node: a line for somebody new, and what it buys here with it."""
+        payer = SigningKey.generate()
+        await node.ledger.book_record(self.next(payer))[1]
+        await node.ledger.book_record(self.bought(payer, node.key))[1]
 
 
 @asynccontextmanager
@@ -121,27 +152,27 @@ async def member(
     mesh.on_stream(asked)
     try:
         async with mesh.running():
-            running = asyncio.gather(gossip.run(), watch.run(), logs.run())
+            running = [asyncio.create_task(work) for work in (gossip.run(), watch.run(), logs.run())]
             try:
                 yield Member(key, ledger, mesh, gossip, logs, alarms)
             finally:
-                running.cancel()
-                await asyncio.wait([running])
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running)
     finally:
         await ledger.close()
 
 
 @asynccontextmanager
 async def members(
-    home: Path, count: int, bind: Callable[[SigningKey], Endpoint], network: NetworkFile, clock: Clock
+    home: Path, count: int, bind: Callable[[SigningKey], Awaitable[Endpoint]], network: NetworkFile, clock: Clock
 ) -> AsyncIterator[list[Member]]:
     async with AsyncExitStack() as stack:
         result = []
         for number in range(count):
             key = SigningKey.generate()
-            result.append(
-                await stack.enter_async_context(member(home / str(number), bind(key), key, network, clock, number))
-            )
+            entered = member(home / str(number), await bind(key), key, network, clock, number)
+            result.append(await stack.enter_async_context(entered))
         yield result
 
 

@@ -1,5 +1,6 @@
 """An honest node that lost its counter is told before it signs, and begins anew (PROTOCOL B9)."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -53,8 +54,10 @@ class Town:
             return reply.status, await reply.json(content_type=None)
 
     async def bought(self, buyer: Node) -> None:
-        status, reply = await self.buy(buyer)
-        assert status == 200, reply
+        async with asyncio.timeout(WAIT_S):
+            while (answer := await self.buy(buyer))[0] in (404, 503):  # of two connections at once one has just ended
+                await asyncio.sleep(0.1)
+        assert answer[0] == 200, answer[1]
         await self.equal(buyer)
 
     async def equal(self, buyer: Node) -> None:
@@ -166,7 +169,7 @@ async def test_an_ordinary_restart_is_no_restart_of_the_key(town: Town) -> None:
 
 
 async def test_one_key_on_two_machines_signs_on_one_of_them_only(town: Town, tmp_path: Path) -> None:
-    """Each hears of the other from whom it buys; providers take one new incarnation a week, so one goes on."""
+    """Each hears of the other from its provider, which takes one new incarnation in 7 days: one machine goes on."""
     async with town.buyer(town.home) as buyer:
         await town.bought(buyer)
         await town.fund(buyer)

@@ -29,7 +29,7 @@ def gift(network: str, cheat: SigningKey, number: int, settled: int = 0) -> Enve
     return Envelope("transfer", encode(body), (sign(body, cheat),), ())
 
 
-@pytest.mark.row("L1-05", part="same number, understated totals")
+@pytest.mark.row("L1-05")
 @pytest.mark.parametrize("numbers", [(5, 5), (5, 6)], ids=["one number twice", "totals that leave one out"])
 def test_two_promises_that_contradict_each_other_convict(tmp_path: Path, numbers: tuple[int, int]) -> None:
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:

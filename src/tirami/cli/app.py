@@ -16,6 +16,7 @@ from tirami.cli.backup import backup, restore
 from tirami.cli.chat import chat
 from tirami.cli.completion import completion
 from tirami.cli.demo import demo
+from tirami.cli.invite import invite, join
 from tirami.cli.legal import legal
 from tirami.cli.metrics import metrics
 from tirami.cli.options import Json
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    start, node, chat, status, top, metrics, verify, settle, legal, backup, restore, completion, demo,
+    start, node, chat, status, top, metrics, verify, settle, legal, backup, restore, completion, demo, invite, join,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(agent.commands, name="agent")

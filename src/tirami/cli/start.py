@@ -27,6 +27,9 @@ Ledger = Annotated[
 ]
 TlsCert = Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: speak HTTPS.")]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="PEM key of the certificate.")]
+Invitation = Annotated[
+    str | None, typer.Option("--invitation", metavar="TOKEN", hidden=True, help="As `tirami join TOKEN`.")
+]
 CorsOrigins = Annotated[
     list[str] | None, typer.Option("--cors-origin", metavar="ORIGIN", help="Web origin whose pages may ask; repeat.")
 ]
@@ -49,6 +52,7 @@ def start(
     cors_origin: CorsOrigins = None,
     data_dir: DataDir = None,
     json_output: Json = False,
+    invitation: Invitation = None,
 ) -> None:
     """Run a node with everything it needs, made at the first start. Ctrl-C saves and ends."""
     config = settings(config_file, data_dir, _flags(**locals()))
@@ -98,6 +102,7 @@ def _flags(
     tls_cert: Path | None,
     tls_key: Path | None,
     cors_origin: list[str] | None,
+    invitation: str | None = None,
     **_: object,
 ) -> dict[str, object]:
     """What the options of a command say, by setting."""
@@ -114,6 +119,8 @@ def _flags(
         "api.tls_cert": tls_cert,
         "api.tls_key": tls_key,
         "api.cors_origins": cors_origin or None,
+        "mesh.invitation": invitation,
+        "mesh.enabled": True if invitation else None,
     }
 
 

@@ -147,6 +147,12 @@ class MeshConfig:
     """``off``, ``n0`` for the public relays, or a relay's URL. It sees who talks to whom and how much, no words."""
     bootstrap: str = ""
     """Peers to stay connected to, ``KEY@HOST:PORT``, with blanks between."""
+    peers: int = _count(8, 0, 256)
+    """Connections this node makes of its own choice, out of what it hears of; 0 for those named here only."""
+    lan: bool = True
+    """Whether nodes of this network on the local network find this one, and it them."""
+    invitation: str = _secret()
+    """A token of ``tirami invite``, shown at the start to the node that made it."""
     sell: bool = True
     """Whether strangers may buy answers of this node's models."""
     slots: int = _count(4, 1, 1_024)

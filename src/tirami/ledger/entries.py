@@ -305,6 +305,13 @@ class RestartSeen(msgspec.Struct, frozen=True, array_like=True, tag="restart_see
     acceptance_signature: bytes
 
 
+class GuestTaken(msgspec.Struct, frozen=True, array_like=True, tag="guest_taken"):
+    """``key`` showed an invitation of this node, which is used up: it is a guest from now on."""
+
+    invite: bytes
+    key: bytes
+
+
 class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
     """The smoothed demand factor, parts per million, once a minute."""
 
@@ -330,6 +337,7 @@ Fact = (
     | FraudProven
     | SignedElsewhere
     | RestartSeen
+    | GuestTaken
     | PriceObserved
 )
 Content = Envelope | Hold | Claim | Fact

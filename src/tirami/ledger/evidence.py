@@ -6,13 +6,16 @@ the open list of a total; for a payer that lists a session now and then not, tim
 
 Of each key it remembers ``capacity`` totals, those with the largest numbers, and ``capacity`` debits, those with the
 largest amounts: an understatement by more than the small ones that were forgotten is still found. Of each log it
-remembers its newest heads. A key that is convicted is remembered by its proof alone.
+remembers its newest heads. A key that is convicted is remembered by its proof alone. Of keys it remembers so many, the
+most recently seen: keys cost nothing.
 """
 
 import heapq
 from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from tirami.core.errors import VerificationError
 from tirami.ledger.totals import UNSTATED, Totals
@@ -25,8 +28,10 @@ CAPACITY = MAX_CITED - 1
 """Not more than a proof can cite."""
 HEADS = 256
 """Heads remembered of one node."""
+KEYS = 100_000
+"""Keys remembered, and as many proofs; a contradiction that comes after its key was forgotten is found by others."""
 NODES = 4_096
-"""Nodes of which heads are remembered."""
+"""Nodes whose heads are remembered."""
 
 Found = tuple[FraudKind, list[Cited]]
 
@@ -34,12 +39,13 @@ Found = tuple[FraudKind, list[Cited]]
 class Evidence:
     """The index of one network."""
 
-    def __init__(self, network: str, capacity: int = CAPACITY) -> None:
+    def __init__(self, network: str, capacity: int = CAPACITY, keys: int = KEYS) -> None:
         self._network = network
         self._capacity = min(capacity, CAPACITY)
-        self._keys: dict[bytes, _Promises] = {}
-        self._heads: dict[bytes, dict[tuple[bytes, int], Cited]] = {}
-        self._proofs: dict[bytes, bytes] = {}
+        self._most = keys
+        self._keys: OrderedDict[bytes, _Promises] = OrderedDict()
+        self._heads: OrderedDict[bytes, dict[tuple[bytes, int], Cited]] = OrderedDict()
+        self._proofs: OrderedDict[bytes, bytes] = OrderedDict()
 
     @property
     def proofs(self) -> Mapping[bytes, bytes]:
@@ -64,7 +70,11 @@ class Evidence:
         if claim is None or claim.series[0] in self._proofs:
             return None
         key = claim.series[0]
-        found = self._keys.setdefault(key, _Promises(self._capacity)).see(claim, piece)
+        promises = self._keys.get(key)
+        if promises is None:
+            promises = self._keys[key] = _Promises(self._capacity)
+        _keep_newest(self._keys, key, self._most)
+        found = promises.see(claim, piece)
         return self._convict(key, *found) if found else None
 
     def see_path(self, older: Cited, newer: Cited, root: bytes, path: Sequence[bytes]) -> bytes | None:
@@ -86,11 +96,10 @@ class Evidence:
         if head.node in self._proofs:
             return None
         heads = self._heads.setdefault(head.node, {})
+        _keep_newest(self._heads, head.node, NODES)
         known = heads.setdefault((head.log_id, head.size), piece)
         if len(heads) > HEADS:
             del heads[next(iter(heads))]
-        if len(self._heads) > NODES:
-            del self._heads[next(iter(self._heads))]
         if decode(Head, known.body).root == head.root:
             return None
         return self._convict(head.node, "two-heads", _ascending(known, piece))
@@ -102,6 +111,7 @@ class Evidence:
         if key in self._proofs:
             return None
         self._proofs[key] = proof
+        _keep_newest(self._proofs, key, self._most)
         self._keys.pop(key, None)
         self._heads.pop(key, None)
         return proof
@@ -265,6 +275,12 @@ class _Numbers:
             if total > claim.settled:
                 break
         return "totals", [piece, *(self.debits[debit][1] for debit in sorted(chosen))]
+
+
+def _keep_newest(remembered: "OrderedDict[bytes, Any]", key: bytes, most: int) -> None:
+    remembered.move_to_end(key)
+    while len(remembered) > most:
+        remembered.popitem(last=False)
 
 
 def _ascending(first: Cited, second: Cited) -> list[Cited]:

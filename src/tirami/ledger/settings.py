@@ -15,6 +15,7 @@ from tirami.ledger.entries import (
     ApprovalUsed,
     Fact,
     FraudProven,
+    GuestTaken,
     HeadPublished,
     JournalOpened,
     KillSet,
@@ -79,6 +80,10 @@ class Settings:
     """How many tokens there may be before the expired ones are dropped."""
     convicted: dict[bytes, bytes] = field(default_factory=dict)
     """Id of the fraud proof against each guilty key."""
+    guests: dict[bytes, bytes] = field(default_factory=dict)
+    """Key → invitation it came with."""
+    invites: dict[bytes, bytes] = field(default_factory=dict)
+    """Invitation that is used up → key that used it."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -107,6 +112,8 @@ class Settings:
                 self.head = fact
             case FraudProven():
                 self.convicted.setdefault(fact.key, sha256(fact.proof))
+            case GuestTaken():
+                self.guests[fact.key], self.invites[fact.invite] = fact.invite, fact.key
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():

@@ -15,6 +15,8 @@ from tirami.market.routing import Candidate
 from tirami.proto import Offering, Signal
 
 MAX_PEERS = 10_000
+MAX_OFFERINGS = 40_000
+"""Models that all of them together may offer."""
 LATENCY_MS = 500.0
 """Of a peer that has not been measured."""
 _WEIGHT = 0.2
@@ -58,6 +60,7 @@ class PeerRegistry:
         self._reputation = reputation
         self._capacity = max(1, capacity)
         self._peers: OrderedDict[bytes, KnownPeer] = OrderedDict()
+        self._offerings = 0
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -79,12 +82,14 @@ class PeerRegistry:
         if not now_ms - signal.lifetime_ms <= signal.at_ms <= now_ms + EARLY_MS:
             return False
         if known is not None:
+            self._offerings -= len(known.signal.models)
             known.signal, known.heard_ms = signal, now_ms
             self._peers.move_to_end(signal.node)
-            return True
-        while len(self._peers) >= self._capacity:
-            self._peers.popitem(last=False)
-        self._peers[signal.node] = KnownPeer(signal, now_ms)
+        else:
+            self._peers[signal.node] = KnownPeer(signal, now_ms)
+        self._offerings += len(signal.models)
+        while len(self._peers) > self._capacity or self._offerings > MAX_OFFERINGS:
+            self.forget(next(iter(self._peers)))
         return True
 
     def update_latency(self, key: bytes, measured_ms: float) -> None:
@@ -95,13 +100,15 @@ class PeerRegistry:
 
     def forget(self, key: bytes) -> None:
         """It is known to be gone."""
-        self._peers.pop(key, None)
+        known = self._peers.pop(key, None)
+        if known is not None:
+            self._offerings -= len(known.signal.models)
 
     def prune(self, now_ms: int) -> int:
         """Drop every signal that has ended; returns how many."""
         stale = [key for key, peer in self._peers.items() if not peer.fresh(now_ms)]
         for key in stale:
-            del self._peers[key]
+            self.forget(key)
         return len(stale)
 
     def providers(self, model: str | bytes | None, now_ms: int) -> list[Provider]:

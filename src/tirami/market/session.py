@@ -227,7 +227,10 @@ class MeteredSession:
             assert isinstance(trade, Trade)
             settlement = Settlement(reason, reading, trade, admitted.record_id, denied)
         self._log(settlement)
-        self._meter.settled(self._ticket.card.name, reason, reading, time.perf_counter() - began)
+        model = self._ticket.card.name
+        if self._counterpart is None:  # the times of another node are its own word
+            self._meter.made(model, reading)
+        self._meter.settled(model, reason, time.perf_counter() - began)
         return settlement
 
     async def _end(self, reason: FinishReason) -> Admitted | None:

@@ -1,10 +1,11 @@
 """Tokenizer blocks between peers: whoever has one brings it; its digest says whether it is the right one (B10)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from tirami.core.errors import TokenizerError, WireError
-from tirami.core.keys import Digest
+from tirami.core.keys import Digest, PublicKey
 from tirami.infer import MetadataBlock
 from tirami.net.frames import FrameReader, FrameWriter, registry
 from tirami.net.peer import Peer
@@ -13,19 +14,47 @@ from tirami.proto import BlockFollows, BlockPart, BlockWanted, Refused
 
 PART = 256 * 1024
 FETCH_S = 60.0
+BRINGINGS, OF_PEER = 8, 4
+"""Blocks on their way at a time, in all and to one peer."""
 BRINGING = registry(BlockFollows, BlockPart, Refused)
 
 
-async def bring(stream: Stream, wanted: BlockWanted, find: Callable[[Digest], bytes | None]) -> None:
-    """Answer a peer that wants a block: send it, or say that it is not here. ``find`` may read files."""
-    writer, data = FrameWriter(stream), await asyncio.to_thread(find, Digest(wanted.digest))
-    if data is None:
-        await writer.write(Refused("not_found", "no such block here"))
-    else:
+class Bringer:
+    """Answers peers that want a block; a few at a time, for each holds one in memory.
+
+    Args:
+        find: the block of a digest, if it is here; may read files.
+    """
+
+    def __init__(self, find: Callable[[Digest], bytes | None]) -> None:
+        self._find = find
+        self._bringing: Counter[PublicKey] = Counter()
+
+    async def bring(self, peer: PublicKey, stream: Stream, wanted: BlockWanted) -> None:
+        """Send the block, or say why not. Raises ``MeshError``, ``TimeoutError``."""
+        writer = FrameWriter(stream)
+        async with asyncio.timeout(FETCH_S):
+            if self._bringing[peer] >= OF_PEER or self._bringing.total() >= BRINGINGS:
+                await writer.write(Refused("queue_full", "blocks are on their way to others", retry_after_s=1))
+                await stream.finish()
+                return
+            self._bringing[peer] += 1
+            try:
+                await self._send(writer, wanted)
+            finally:
+                self._bringing[peer] -= 1
+                if not self._bringing[peer]:
+                    del self._bringing[peer]
+            await stream.finish()
+
+    async def _send(self, writer: FrameWriter, wanted: BlockWanted) -> None:
+        data = await asyncio.to_thread(self._find, Digest(wanted.digest))
+        if data is None:
+            await writer.write(Refused("not_found", "no such block here"))
+            return
         await writer.write(BlockFollows(len(data)))
         for start in range(0, len(data), PART):
             await writer.write(BlockPart(data[start : start + PART]))
-    await stream.finish()
 
 
 async def fetch(peer: Peer, digest: Digest) -> MetadataBlock:
@@ -43,7 +72,7 @@ async def fetch(peer: Peer, digest: Digest) -> MetadataBlock:
 async def _received(reader: FrameReader) -> bytes:
     first = await reader.read()
     if isinstance(first, Refused):
-        raise TokenizerError(f"the peer has no such metadata block: {first.message}")
+        raise TokenizerError(f"the peer brings no metadata block: {first.message}")
     if not isinstance(first, BlockFollows):
         raise WireError(f"a {type(first).__name__} is out of place here")
     data = bytearray()

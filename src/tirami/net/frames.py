@@ -8,11 +8,11 @@ Types from 0x8000 on are optional: who does not know one skips it, so that new k
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from struct import Struct as Layout
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,8 +27,9 @@ OPTIONAL = 0x8000
 OPTIONAL_LIMIT = 64 * 1024
 """Bytes of a body that is skipped."""
 FRAME_S = 10.0
-"""Seconds from the first byte of a frame to its last."""
-
+"""Seconds a header may take from its first byte, and then a body."""
+T = TypeVar("T")
+Pace = Callable[[int, int], Awaitable[None]]
 
 Registry = Mapping[int, type[Message]]
 """The messages that may come on a stream, by type."""
@@ -69,14 +70,16 @@ class FrameReader:
     Args:
         stream: where they come from.
         known: what may come.
-        frame_s: seconds a frame may take from its first byte to its last. Waiting for the first byte is not bounded
-            here: put :func:`asyncio.timeout` around ``read`` for that. A cancelled ``read`` loses nothing.
+        frame_s: seconds a header may take from its first byte to its last, and a body. Waiting for the first byte is
+            not bounded here: put :func:`asyncio.timeout` around ``read`` for that. A cancelled ``read`` loses nothing.
+        pace: told type and length before a body is read; it may wait.
     """
 
-    def __init__(self, stream: Stream, known: Registry, frame_s: float = FRAME_S) -> None:
+    def __init__(self, stream: Stream, known: Registry, frame_s: float = FRAME_S, pace: Pace | None = None) -> None:
         self._stream = stream
         self._known = known
         self._frame_s = frame_s
+        self._pace = pace
         self._first = b""
         self._header: tuple[int, int] | None = None
 
@@ -89,24 +92,31 @@ class FrameReader:
         while True:
             if not self._first:
                 self._first = await self._stream.read(1)
-            try:
-                async with asyncio.timeout(self._frame_s) as deadline:
-                    message = await self._frame()
-            except StreamEnded as error:
-                raise ConnectionLost("the peer finished within a frame") from error
-            except TimeoutError as error:
-                if not deadline.expired():
-                    raise
-                raise ConnectionLost(f"a frame took longer than {self._frame_s:g} s") from error
+            if self._header is None:
+                self._header = await self._in_time(self._heading())
+                if self._pace is not None:
+                    await self._pace(*self._header)
+            message = await self._in_time(self._frame(*self._header))
             if message is not None:
                 return message
 
-    async def _frame(self) -> Message | None:
-        if self._header is None:
-            kind, length = _HEADER.unpack(self._first + await self._stream.read(_HEADER.size - 1))
-            self._check(kind, length)
-            self._header = kind, length
-        kind, length = self._header
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._frame_s) as deadline:
+                return await work
+        except StreamEnded as error:
+            raise ConnectionLost("the peer finished within a frame") from error
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise ConnectionLost(f"a frame took longer than {self._frame_s:g} s") from error
+
+    async def _heading(self) -> tuple[int, int]:
+        kind, length = _HEADER.unpack(self._first + await self._stream.read(_HEADER.size - 1))
+        self._check(kind, length)
+        return kind, length
+
+    async def _frame(self, kind: int, length: int) -> Message | None:
         body = await self._stream.read(length)
         self._first, self._header = b"", None
         known = self._known.get(kind)

@@ -7,10 +7,10 @@ a peer, when its book differs from ours for a while, and every minute.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -31,7 +31,7 @@ from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.reconciliation import Reconciliation
 from tirami.net.transport import Stream
-from tirami.net.watch import Watch
+from tirami.net.unfunded import Unfunded
 from tirami.proto import (
     RECORDS,
     Envelope,
@@ -54,12 +54,18 @@ CHANGED_S: Final = 1.0
 """A changed head is told within this."""
 RECONCILE_S: Final = 60.0
 STEP_S: Final = 10.0
-UNFUNDED: Final = 64
-"""Records of one payer kept although nothing covers them."""
-MOST_FOR_PEER: Final = 4_096
-"""Unfunded records one peer may bring."""
+ANSWERED: Final = 16
+"""Reconciliations answered at a time, one for each peer."""
+SURPLUS: Final = 16_384
+"""Records sent in one reconciliation; what is more is found by the next."""
 _TAGS = {record.__name__.lower(): record.TAG for record in RECORDS}
 RECONCILING: Final = registry(Reconcile, Records)
+
+
+class Onlooker(Protocol):
+    """Whoever is shown the network's records as they enter the book."""
+
+    def see(self, record: Envelope) -> None: ...
 
 
 class Gossip:
@@ -78,7 +84,7 @@ class Gossip:
         mesh: Mesh,
         clock: Clock,
         random: Random,
-        watch: Watch | None = None,
+        watch: Onlooker | None = None,
         heard_head: Callable[[Peer, Head, SignedBody], None] = lambda *_: None,
     ) -> None:
         self._ledger = ledger
@@ -95,9 +101,9 @@ class Gossip:
         self._source: OrderedDict[bytes, PublicKey] = OrderedDict()
         """Who brought a record; it is not told to them."""
         self._theirs: dict[PublicKey, HeadSeen] = {}
-        self._unfunded: dict[bytes, int] = {}
-        self._charged: dict[PublicKey, int] = {}
+        self._unfunded = Unfunded(self._is_settled)
         self._reconciling: set[PublicKey] = set()
+        self._answering: set[PublicKey] = set()
         self._reviewed = False
         self._news = asyncio.Event()
         self._wanted: asyncio.Queue[PublicKey] = asyncio.Queue(256)
@@ -233,10 +239,16 @@ class Gossip:
         """The other side of it, on a stream a peer opened."""
         if not self._reviewed:
             raise WireError("this node still reads its own records")
-        self._catch_up()
-        reader, writer = FrameReader(stream, RECONCILING), FrameWriter(stream)
-        async with asyncio.timeout(60):
-            await self._converse(peer, Reconciliation(self._set), reader, writer, stream, first)
+        if peer.key in self._answering or len(self._answering) >= ANSWERED:
+            raise WireError("this node compares its books with others already")
+        self._answering.add(peer.key)
+        try:
+            self._catch_up()
+            reader, writer = FrameReader(stream, RECONCILING), FrameWriter(stream)
+            async with asyncio.timeout(60):
+                await self._converse(peer, Reconciliation(self._set), reader, writer, stream, first)
+        finally:
+            self._answering.discard(peer.key)
 
     async def _converse(
         self,
@@ -247,7 +259,10 @@ class Gossip:
         stream: Stream,
         message: Message | None = None,
     ) -> None:
-        """Steps until both know the difference; then each sends what the other lacks, and ends its direction."""
+        """Steps until both know the difference; then each sends what the other lacks, and ends its direction.
+
+        Who has learned of enough to send ends its direction before: its last step stays without an answer.
+        """
         surplus: list[bytes] = []
         while True:
             if message is None:
@@ -263,6 +278,8 @@ class Gossip:
                     except InvalidReconciliation as error:
                         raise WireError(error.message) from error
                     surplus += step.surplus
+                    if len(surplus) >= SURPLUS:
+                        break
                     if step.reply is not None:
                         await writer.write(Reconcile(step.reply))
                     if step.finished:
@@ -273,8 +290,8 @@ class Gossip:
                     raise WireError(f"a {type(message).__name__} is out of place here")
             message = None
         state = self._ledger.state
-        stored = (state.stored(record_id) for record_id in surplus)
-        envelopes = [found.envelope for found in stored if found is not None and not _is_local(found.envelope)]
+        stored = (state.stored(record_id) for record_id in surplus[:SURPLUS])
+        envelopes = (found.envelope for found in stored if found is not None and not _is_local(found.envelope))
         for records in _messages(envelopes):
             await writer.write(records)
         await stream.finish()
@@ -282,9 +299,10 @@ class Gossip:
             while True:
                 async with asyncio.timeout(STEP_S):
                     message = await reader.read()
-                if not isinstance(message, Records):
+                if isinstance(message, Records):
+                    await self._take(peer, message.envelopes)
+                elif len(surplus) < SURPLUS:
                     raise WireError(f"a {type(message).__name__} is out of place here")
-                await self._take(peer, message.envelopes)
 
     def _catch_up(self, until: int | None = None) -> None:
         """Take the network's records that came since, up to a number of them, into the set that is compared."""
@@ -333,12 +351,11 @@ class Gossip:
         book = self._ledger.state.book
         if book.covers(account, debit):
             return True
-        payer = account.owner
-        if self._unfunded.get(payer, 0) >= UNFUNDED or self._charged.get(peer.key, 0) >= MOST_FOR_PEER:
-            return False
-        self._unfunded[payer] = self._unfunded.get(payer, 0) + 1
-        self._charged[peer.key] = self._charged.get(peer.key, 0) + 1
-        return True
+        return self._unfunded.take(admitted.record_id, account.owner, peer.key, self._clock.monotonic())
+
+    def _is_settled(self, record_id: bytes) -> bool:
+        book = self._ledger.state.book
+        return record_id not in book or book.is_applied(record_id)
 
     async def _head(self, peer: Peer, message: Message) -> None:
         assert isinstance(message, HeadSeen)
@@ -368,18 +385,16 @@ def _record_id(envelope: Envelope) -> bytes:
     return sha256(_TAGS.get(envelope.kind, b""), envelope.body)
 
 
-def _messages(envelopes: Sequence[Envelope]) -> list[Records]:
-    """As few messages as their bounds allow."""
-    messages: list[Records] = []
+def _messages(envelopes: Iterable[Envelope]) -> Iterator[Records]:
+    """As few messages as their bounds allow, made as they are asked for."""
     batch: list[Envelope] = []
     size = 0
     for envelope in envelopes:
         length = len(envelope.body) + sum(map(len, envelope.attachments)) + 256
         if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
-            messages.append(Records(tuple(batch)))
+            yield Records(tuple(batch))
             batch, size = [], 0
         batch.append(envelope)
         size += length
     if batch:
-        messages.append(Records(tuple(batch)))
-    return messages
+        yield Records(tuple(batch))

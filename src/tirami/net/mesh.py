@@ -7,6 +7,7 @@ stays, so that both sides keep the same. A known address is dialled until it ans
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -25,7 +26,9 @@ from tirami.proto import Message
 _log = structlog.get_logger()
 DIAL_S: Final = 5.0
 REDIAL_S: Final = 0.5
-LONGEST_REDIAL_S: Final = 60.0
+LONGEST_REDIAL_S: Final = 30.0
+STEADY_S: Final = 10.0
+"""A connection that held so long was a good one: its loss is no reason to wait for long."""
 MAX_PEERS: Final = 1_000
 
 
@@ -123,6 +126,10 @@ class Mesh:
         self._kept[address.key] = address
         self._spawn(self._keep(address), f"dial-{address.key.hex()[:8]}")
 
+    def full(self, way: str) -> str | None:
+        """Why there is no place for one more from ``host:port``; ``None`` where there is."""
+        return self._origins.full(way)
+
     async def connect(self, address: PeerAddress) -> Peer:
         """The peer at this address, connected now if it is not yet. Raises ``MeshError``."""
         known = self._peers.get(address.key)
@@ -197,10 +204,10 @@ class Mesh:
             self._origins.leave(peer.connection.remote)
             if self._peers.get(peer.key) is peer:
                 del self._peers[peer.key]
+            peer.gone.set()
             for part in self._parts:
                 part.lost(peer)
             self._changed.set()
-            peer.left.set()
 
     async def _heard(self, peer: Peer, message: Message) -> None:
         heard = self._on_message.get(type(message))
@@ -220,21 +227,22 @@ class Mesh:
     async def _keep(self, address: PeerAddress) -> None:
         pause = REDIAL_S
         while True:
-            peer = self._peers.get(address.key)
-            if peer is not None:
-                pause = REDIAL_S
-                await peer.left.wait()  # a connection is closed before its peer is gone: to wait for that would spin
-                continue
             try:
-                await self.connect(address)
+                peer = await self.connect(address)
             except (MeshError, TimeoutError) as error:
                 _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
-                await asyncio.sleep(pause)
-                pause = min(LONGEST_REDIAL_S, pause * 2)
+            else:
+                met = self._clock.monotonic()
+                await peer.gone.wait()
+                if self._clock.monotonic() - met > STEADY_S:
+                    pause = REDIAL_S
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_REDIAL_S, pause * 2)
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         assert self._group is not None, "the mesh is not running"
-        task = self._group.create_task(_guarded(work), name=name)
+        context = Context()  # whoever asked for it, a request for instance, may end long before
+        task = self._group.create_task(_guarded(work), name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -10,6 +10,7 @@ import structlog
 from tirami.core.clock import Clock
 from tirami.core.errors import ConnectionLost, MeshError, TiramiError, WireError
 from tirami.core.keys import PublicKey
+from tirami.net.budget import Budget
 from tirami.net.frames import FrameReader, FrameWriter, encode, registry
 from tirami.net.hello import introduce
 from tirami.net.transport import Connection, Stream
@@ -20,6 +21,7 @@ from tirami.proto import (
     KillOrdered,
     Leaving,
     Message,
+    ObservationSeen,
     Ping,
     Pong,
     Records,
@@ -27,13 +29,17 @@ from tirami.proto import (
     SignalSeen,
 )
 
-CONTROL: Final = registry(Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen, KillOrdered)
+CONTROL: Final = registry(
+    Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen, ObservationSeen, KillOrdered
+)
 """What may come on the first stream of a connection."""
 PING_S: Final = 1.5
 SILENCE_S: Final = 4.5
 """Seconds without any word after which a peer is gone; it pings three times as often."""
-QUEUE_BYTES: Final = 4 * 1024 * 1024
+QUEUE_BYTES: Final = 2 * 1024 * 1024
 """Bytes that wait for a slow peer; more are dropped, and reconciliation brings what they said."""
+STALLED_S: Final = 20.0
+"""Seconds a peer may leave a message unread before it counts as gone, whatever it says itself."""
 _log = structlog.get_logger()
 
 Heard = Callable[["Peer", Message], Awaitable[None]]
@@ -50,10 +56,9 @@ class Peer:
         self.rtt_s: float | None = None
         """Round trip on the control stream, seconds, smoothed: what a request to it really waits."""
         self.connected_s = clock.monotonic()
-        self.left = asyncio.Event()
-        """Set when nobody has it any more."""
         self._own = own
         self._clock = clock
+        self._budget = Budget(clock)
         self._queue: deque[bytes] = deque()
         self._waiting = 0
         """Bytes in the queue."""
@@ -62,6 +67,8 @@ class Peer:
         self._pinged: dict[int, float] = {}
         self.dropped = 0
         """Messages it was too slow for."""
+        self.gone = asyncio.Event()
+        """Set once it is no peer any more."""
 
     @property
     def key(self) -> PublicKey:
@@ -88,7 +95,7 @@ class Peer:
         else:
             async with asyncio.timeout(SILENCE_S):
                 stream = await self.connection.accept()
-        self._reader, self._stream = FrameReader(stream, CONTROL), stream
+        self._reader, self._stream = FrameReader(stream, CONTROL, pace=self._budget.pace), stream
         self.hello = await introduce(self._reader, FrameWriter(stream), self._own)
         self._heard_s = self._clock.monotonic()
         return self.hello
@@ -129,7 +136,11 @@ class Peer:
             self._queued.clear()
             while self._queue:
                 frame = self._queue.popleft()
-                await self._stream.write(frame)
+                try:
+                    async with asyncio.timeout(STALLED_S):
+                        await self._stream.write(frame)
+                except TimeoutError:
+                    raise ConnectionLost(f"the peer has read nothing for {STALLED_S:g} s") from None
                 self._waiting -= len(frame)
 
     async def _ping(self) -> None:
@@ -151,14 +162,18 @@ class Peer:
     async def _accept(self, group: asyncio.TaskGroup, asked: Asked) -> None:
         while True:
             stream = await self.connection.accept()
-            group.create_task(_answered(self, stream, asked), name="asked")
+            if self._budget.enter():
+                group.create_task(self._answered(stream, asked), name="asked")
+            else:
+                await stream.reset()
 
-
-async def _answered(peer: Peer, stream: Stream, asked: Asked) -> None:
-    """One stream's trouble is its own."""
-    try:
-        await asked(peer, stream)
-    except Exception as error:
-        if not isinstance(error, TiramiError | TimeoutError):
-            _log.exception("stream_failed", peer=peer.key.hex())
-        await stream.reset()
+    async def _answered(self, stream: Stream, asked: Asked) -> None:
+        """One stream's trouble is its own."""
+        try:
+            await asked(self, stream)
+        except Exception as error:
+            if not isinstance(error, TiramiError | TimeoutError):
+                _log.exception("stream_failed", peer=self.key.hex())
+            await stream.reset()
+        finally:
+            self._budget.leave()

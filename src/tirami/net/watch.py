@@ -5,7 +5,7 @@ before. A proof stands for itself: who is told of one checks it and believes nob
 """
 
 import asyncio
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
@@ -14,6 +14,7 @@ import structlog
 from tirami.core.errors import StorageUnavailable
 from tirami.core.keys import PublicKey
 from tirami.ledger import Evidence, FraudProven, Ledger
+from tirami.net.budget import Bucket
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Cited, Envelope, FraudFound, Message, cited_in
@@ -27,6 +28,12 @@ KEPT = 1_024
 """Proofs kept at hand to tell; the book of facts knows the others."""
 MOST_OF_PEER = 64
 """Proofs one peer may bring: keys cost nothing, and each conviction is written down."""
+TOLD = (1.0, 256.0)
+"""Proofs taken of all peers, a second and at once; who has none of them finds its own, from the records."""
+PEERS = 4_096
+"""Peers whose proofs are counted."""
+FOUND = 4_096
+"""Proofs that wait to be written down."""
 
 
 class Watch:
@@ -37,8 +44,9 @@ class Watch:
         self._mesh = mesh
         self._evidence = Evidence(ledger.network.id)
         self._known: dict[bytes, FraudFound] = {}
-        self._brought: Counter[PublicKey] = Counter()
-        self._found: asyncio.Queue[bytes] = asyncio.Queue()
+        self._brought: OrderedDict[PublicKey, int] = OrderedDict()
+        self._budget = Bucket(*TOLD, ledger.now() / 1000)
+        self._found: asyncio.Queue[bytes] = asyncio.Queue(FOUND)
         mesh.on_message(FraudFound, self._told)
         mesh.add(self)
 
@@ -56,15 +64,19 @@ class Watch:
     def see_all(self, pieces: Iterable[Cited]) -> None:
         """Pieces whose signatures have been checked."""
         for piece in pieces:
-            proof = self._evidence.see(piece)
-            if proof is not None:
-                self._found.put_nowait(proof)
+            self._note(self._evidence.see(piece))
 
     def see_rewritten(self, older: Cited, newer: Cited, root: bytes, path: Sequence[bytes]) -> None:
         """A path to the newer head from another root than the older's, as the log's own node gave it."""
-        proof = self._evidence.see_path(older, newer, root, path)
-        if proof is not None:
+        self._note(self._evidence.see_path(older, newer, root, path))
+
+    def _note(self, proof: bytes | None) -> None:
+        if proof is None:
+            return
+        try:
             self._found.put_nowait(proof)
+        except asyncio.QueueFull:
+            _log.warning("fraud_not_written_down", reason=f"{FOUND} proofs wait")  # others will tell it
 
     async def run(self) -> None:
         """Until cancelled: convict on what was found."""
@@ -74,11 +86,17 @@ class Watch:
 
     async def _told(self, peer: Peer, message: Message) -> None:
         assert isinstance(message, FraudFound)
-        if self._brought[peer.key] >= MOST_OF_PEER:
+        brought = self._brought.get(peer.key, 0)
+        if brought >= MOST_OF_PEER:
             return
         verdict = await asyncio.to_thread(verify_fraud, message.proof)
         if verdict.guilty not in self._ledger.state.settings.convicted:
-            self._brought[peer.key] += 1
+            if not self._budget.allows(1, self._ledger.now() / 1000):
+                return
+            self._brought[peer.key] = brought + 1
+            self._brought.move_to_end(peer.key)
+            if len(self._brought) > PEERS:
+                self._brought.popitem(last=False)
         await self._convict(message.proof, verdict)
 
     async def _convict(self, proof: bytes, verdict: Verdict) -> None:

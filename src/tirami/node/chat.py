@@ -7,12 +7,12 @@ and a prompt is billed once. They run side by side in as many places as are free
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tirami.core.errors import InvalidRequest
+from tirami.core.errors import EngineFailed, InvalidRequest, MeshError, TiramiError
 from tirami.core.units import TokenCount
 from tirami.infer import Chunk, FinishReason, Message, ModelCard, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
@@ -21,6 +21,7 @@ from tirami.node.choice import Choice, interruption
 from tirami.node.engines import EngineRoom, Served
 
 if TYPE_CHECKING:
+    from tirami.net.session import Purchase
     from tirami.node.mesh.shop import Shop
 
 Random = Callable[[int], bytes]
@@ -193,7 +194,8 @@ class Chat:
     async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> "ChatStream":
         """From a peer: one session, paid as it comes, also where the client gets it at once."""
         if call.choices > 1 or len(call.prompts) > 1:
-            raise InvalidRequest("peers are asked for one choice at a time", param="n")
+            field = "n" if call.choices > 1 else "prompt"
+            raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
         if call.logprobs is not None:
             raise InvalidRequest("peers do not sell probabilities", param="logprobs")
         self._market.check(call.payer)
@@ -205,14 +207,30 @@ class Chat:
             top_k=call.top_k,
             shaping=call.shaping,
         )
-        text = call.prompts[0] if call.prompts else None
-        bought, order = await shop.buy(call.payer, call.model, call.messages, call.tools, text, how, call.request_id)
-        stack.push_async_callback(bought.close)
-        (ticket,) = await self._market.begin([order])
-        stack.push_async_callback(self._market.cancel, ticket)
-        choice = Choice(0, 0, self._market, ticket, streamed=True)
-        await choice.begin(stack)
-        return ChatStream(bought.card, stack, [choice], None, order.payer.key)
+        failure: TiramiError | None = None
+        async with aclosing(shop.offers(call, how)) as offers:
+            async for bought, order in offers:
+                try:
+                    choice = await self._answered(stack, shop, bought, order)
+                except (EngineFailed, MeshError) as error:  # nothing was delivered, so nothing is owed: the next best
+                    failure = error
+                else:
+                    return ChatStream(bought.card, stack, [choice], None, order.payer.key)
+        assert failure is not None, "offers end with an error where there were none"
+        raise failure
+
+    async def _answered(self, stack: AsyncExitStack, shop: "Shop", bought: "Purchase", order: Order) -> Choice:
+        """A bought answer whose first chunk is there. Raises ``EngineFailed`` when it does not come; all is undone."""
+        async with AsyncExitStack() as attempt:
+            attempt.callback(shop.ended, bought)
+            attempt.push_async_callback(bought.close)
+            (ticket,) = await self._market.begin([order])
+            attempt.push_async_callback(self._market.cancel, ticket)
+            choice = Choice(0, 0, self._market, ticket, streamed=True)
+            await choice.begin(attempt)
+            await choice.first()
+            stack.push_async_exit(attempt.pop_all())
+        return choice
 
     async def _served(
         self, stack: AsyncExitStack, payer: Payer, model: str | None, *, any_name: bool, ticket: bytes | None = None

@@ -25,6 +25,8 @@ class Choice:
         self._streamed = streamed
         self._session: MeteredSession | None = None
         self._first: Chunk | None = None
+        self._asked = False
+        """Whether :meth:`first` was."""
         self._unsettled: BaseException | None = None
         """What :meth:`settle` raised."""
 
@@ -48,8 +50,14 @@ class Choice:
         stack.push_async_exit(self._leave)
 
     async def first(self) -> None:
-        """Wait for the first chunk; iterating yields it again. Raises what the engine says instead."""
+        """Wait for the first chunk; iterating yields it again. Raises what the engine says instead.
+
+        Does nothing the second time.
+        """
         assert self._session is not None
+        if self._asked:
+            return
+        self._asked = True
         self._first = await anext(self._session, None)
         if self._session.interrupted is not None:
             raise interruption(self._session.interrupted)

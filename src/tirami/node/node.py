@@ -125,10 +125,11 @@ async def _meshed(parts: Parts) -> "AsyncIterator[MeshService]":
     """On the mesh. The libraries are loaded now: a node without one does without their memory."""
     from tirami.net.iroh import IrohEndpoint
     from tirami.node.mesh import opened_mesh
+    from tirami.node.mesh.sources import sources
 
     config = parts.config.mesh
     endpoint = await IrohEndpoint.bind(parts.key, config.bind, config.relay)
-    async with opened_mesh(parts, endpoint) as mesh:
+    async with opened_mesh(parts, endpoint, await sources(parts, endpoint)) as mesh:
         _log.info("mesh_joined", address=str(mesh.mesh.address()))
         yield mesh
 

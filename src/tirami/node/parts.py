@@ -21,6 +21,7 @@ from tirami.node.alerts import Alert
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
 from tirami.node.home import Home, journal_path
+from tirami.node.membership import Membership
 from tirami.node.meter import NodeMeter
 from tirami.node.payers import Payers
 from tirami.node.staging import Staging
@@ -57,6 +58,7 @@ class Parts:
     admin_token: str
     started_ms: UnixMs
     staging: Staging
+    membership: Membership
     alarms: dict[str, Alert] = field(default_factory=dict)
     """What the mesh has to tell the operator, by code, until the next start."""
     wide: Wide = field(default_factory=Wide)
@@ -112,6 +114,7 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             admin_token=home.admin_token(),
             started_ms=ledger.now(),
             staging=staging,
+            membership=Membership(),
         )
 
 

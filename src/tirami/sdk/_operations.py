@@ -254,6 +254,16 @@ class Operations(SyncCaller):
         result: bytes = self._call("legal", {}, None, None, bytes)
         return result
 
+    def create_invite(self, body: s.InviteRequest) -> s.InviteReply:
+        """Make an invitation to this node, for one newcomer. ``POST /v1/tirami/invites``"""
+        result: s.InviteReply = self._call("create_invite", {}, None, body, s.InviteReply)
+        return result
+
+    def join(self, body: s.JoinRequest) -> s.JoinReply:
+        """Come to another node by its invitation, and stay connected to it. ``POST /v1/tirami/join``"""
+        result: s.JoinReply = self._call("join", {}, None, body, s.JoinReply)
+        return result
+
     def backup(self) -> s.BackupReply:
         """Lay down a consistent copy of the journal in the data directory. ``POST /v1/tirami/backup``"""
         result: s.BackupReply = self._call("backup", {}, None, None, s.BackupReply)
@@ -516,6 +526,16 @@ class AsyncOperations(AsyncCaller):
     async def legal(self) -> bytes:
         """TRM is not an investment. ``GET /legal``"""
         result: bytes = await self._call("legal", {}, None, None, bytes)
+        return result
+
+    async def create_invite(self, body: s.InviteRequest) -> s.InviteReply:
+        """Make an invitation to this node, for one newcomer. ``POST /v1/tirami/invites``"""
+        result: s.InviteReply = await self._call("create_invite", {}, None, body, s.InviteReply)
+        return result
+
+    async def join(self, body: s.JoinRequest) -> s.JoinReply:
+        """Come to another node by its invitation, and stay connected to it. ``POST /v1/tirami/join``"""
+        result: s.JoinReply = await self._call("join", {}, None, body, s.JoinReply)
         return result
 
     async def backup(self) -> s.BackupReply:

@@ -52,6 +52,7 @@ from tirami.api.schemas.economy import (
     TransferRequest,
 )
 from tirami.api.schemas.embeddings import EmbeddingEntry, EmbeddingList, EmbeddingRequest, EmbeddingUsage
+from tirami.api.schemas.invites import InviteReply, InviteRequest, JoinReply, JoinRequest
 from tirami.api.schemas.manifest import (
     Action,
     Compatibility,
@@ -180,7 +181,11 @@ __all__ = [
     "HeadEntry",
     "HealthReply",
     "IncompleteDetails",
+    "InviteReply",
+    "InviteRequest",
     "IssuedToken",
+    "JoinReply",
+    "JoinRequest",
     "KillReply",
     "KillRequest",
     "LegacyChatReply",

@@ -21,6 +21,7 @@ from tirami.node.http import (
     backup,
     economy,
     health,
+    invites,
     log,
     manifest,
     metrics,
@@ -46,8 +47,8 @@ from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, backup, economy, health, log, manifest, metrics, models, openai, pricing, routing, safety, settlement,
-    supply, tokens, usage,
+    accounts, backup, economy, health, invites, log, manifest, metrics, models, openai, pricing, routing, safety,
+    settlement, supply, tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +10,28 @@ from random import SystemRandom
 
 import structlog
 
-from tirami.core.errors import WireError
 from tirami.core.keys import Digest, PublicKey
-from tirami.core.units import MICRO, Ppm
 from tirami.infer import BlockCache, MetadataBlock, Prompters
 from tirami.ledger import Admitted
-from tirami.market import PeerRegistry
+from tirami.market import PeerRegistry, Reputation
 from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
-from tirami.net.blocks import bring
+from tirami.net.blocks import Bringer
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
 from tirami.net.kills import Kills
 from tirami.net.logs import Logs
 from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
+from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
 from tirami.node.alerts import Alert
 from tirami.node.mesh.desk import FEATURES, EngineDesk
+from tirami.node.mesh.finding import FINDING, Finding, Source
+from tirami.node.mesh.onlookers import Onlookers
+from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.shop import Shop
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
@@ -38,8 +40,7 @@ from tirami.proto import Ask, BlockWanted, ConsistencyWanted, Reconcile
 _log = structlog.get_logger()
 FIRST_S = 10.0
 """Seconds a stream may be open without saying what it is for."""
-OPENINGS = registry(Ask, BlockWanted, Reconcile, ConsistencyWanted)
-REPUTATION = Ppm(MICRO // 2)
+OPENINGS = registry(Ask, BlockWanted, Reconcile, ConsistencyWanted, *FINDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +49,28 @@ class MeshService:
 
     mesh: Mesh
     peers: PeerRegistry
+    reputation: Reputation
     gossip: Gossip
     desk: EngineDesk
     provider: Provider
     shop: Shop
+    finding: Finding
 
 
 @asynccontextmanager
-async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshService]:
-    """Join the mesh over ``endpoint`` until left; the endpoint is closed then."""
+async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = ()) -> AsyncIterator[MeshService]:
+    """Join the mesh over ``endpoint`` until left; the endpoint is closed then.
+
+    Args:
+        sources: where nodes are found beside what peers tell.
+    """
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
     memory = Memory(ledger)
     mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of, refuse=lambda key: logs.objection(key))
     mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
-    peers = PeerRegistry(lambda _: REPUTATION)
+    reputation = Reputation(key.public_key)
+    peers = PeerRegistry(reputation.of)
     watch = Watch(ledger, mesh)
 
     def alarm(key: PublicKey, reason: str) -> None:
@@ -71,21 +79,25 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
 
     logs = Logs(parts.heads, memory, watch, parts.clock, alarm)
     mesh.add(logs)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch, logs.heard)
+    onlookers = Onlookers(watch, ledger, reputation)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, logs.heard)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
+    pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
     desk = EngineDesk(
         config,
         parts.engines,
         parts.load,
+        pace.speed,
         lambda: provider.running,
+        lambda key: key in ledger.state.settings.guests,
         lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
     )
 
     async def booked(admitted: Admitted) -> None:
         _log.info("earned", trade=admitted.record_id.hex(), amount=admitted.demand.debit.amount)
 
-    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked, watch.see_all)
+    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked, watch.see_all, parts.meter.sold)
     signals = Signals(
         mesh,
         peers,
@@ -97,7 +109,17 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
     )
     operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
     kills = Kills(ledger, mesh, key, operator, parts.clock)
-    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), parts.payers.node)
+    finding = Finding(parts, mesh, sources)
+    opinions = Opinions(
+        mesh,
+        reputation,
+        key,
+        ledger.network.id,
+        lambda provider: round(known.latency_ms) if (known := peers.get(provider)) else 0,
+        ledger.now,
+        SystemRandom(),
+    )
+    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
 
     def block(digest: Digest) -> bytes | None:
         """Of a model here, or one fetched before."""
@@ -112,6 +134,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
                 return found.data
         return None
 
+    bringer = Bringer(block)
+
     async def asked(peer: Peer, stream: Stream) -> None:
         async with asyncio.timeout(FIRST_S):
             first = await FrameReader(stream, OPENINGS).read()
@@ -119,25 +143,33 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
             case Ask():
                 await provider.serve(peer.key, stream, first)
             case BlockWanted():
-                await bring(stream, first, block)
+                await bringer.bring(peer.key, stream, first)
             case Reconcile():
                 await gossip.answer(peer, stream, first)
             case ConsistencyWanted():
                 await logs.answer(peer, stream, first)
             case _:
-                raise WireError("this opens no stream")
+                await finding.answer(peer, stream, first)
 
     mesh.on_stream(asked)
     async with mesh.running():
-        works = gossip.run(), signals.run(), watch.run(), logs.run()
+        works = (
+            gossip.run(),
+            signals.run(),
+            watch.run(),
+            logs.run(),
+            finding.run(),
+            pace.run(lambda: desk.sellable),
+            opinions.run(),
+        )
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        parts.chat.shop, parts.wide.kill = shop, kills.order
+        parts.chat.shop, parts.membership.guests, parts.wide.kill = shop, finding.guests, kills.order
         try:
-            yield MeshService(mesh, peers, gossip, desk, provider, shop)
+            yield MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding)
         finally:
-            parts.chat.shop = parts.wide.kill = None
+            parts.chat.shop = parts.membership.guests = parts.wide.kill = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
