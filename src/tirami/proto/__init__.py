@@ -41,6 +41,7 @@ from tirami.proto.messages import (
     Records,
     RecordsWanted,
     Refused,
+    RotationSeen,
     Settled,
     Shown,
     SignalSeen,
@@ -49,7 +50,7 @@ from tirami.proto.messages import (
 )
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.observation import Observation
-from tirami.proto.orders import KillOrder
+from tirami.proto.orders import NO_SUCCESSOR, Consent, KillOrder, Rotation, rotation
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
 from tirami.proto.running import RunningHash, prompt_hash, session_secret
@@ -67,6 +68,7 @@ __all__ = [
     "MAX_MODELS",
     "MAX_PIECE",
     "MESSAGES",
+    "NO_SUCCESSOR",
     "RECORDS",
     "VERSION",
     "Accept",
@@ -78,6 +80,7 @@ __all__ = [
     "BlockWanted",
     "Cancel",
     "Cited",
+    "Consent",
     "ConsistencyProof",
     "ConsistencyWanted",
     "Envelope",
@@ -121,6 +124,8 @@ __all__ = [
     "Records",
     "RecordsWanted",
     "Refused",
+    "Rotation",
+    "RotationSeen",
     "RunningHash",
     "Settled",
     "Shown",
@@ -151,6 +156,7 @@ __all__ = [
     "parse_statement",
     "prompt_hash",
     "record_id",
+    "rotation",
     "session_secret",
     "sign",
     "signed",

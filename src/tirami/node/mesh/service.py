@@ -24,6 +24,7 @@ from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
+from tirami.net.rotations import Rotations
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
@@ -55,6 +56,7 @@ class MeshService:
     provider: Provider
     shop: Shop
     finding: Finding
+    rotations: Rotations
 
 
 @asynccontextmanager
@@ -109,6 +111,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
     )
     operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
     kills = Kills(ledger, mesh, key, operator, parts.clock)
+    rotations = Rotations(ledger, mesh)
     finding = Finding(parts, mesh, sources)
     opinions = Opinions(
         mesh,
@@ -167,7 +170,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
             mesh.keep(PeerAddress.parse(text))
         parts.chat.shop, parts.membership.guests, parts.wide.kill = shop, finding.guests, kills.order
         try:
-            yield MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding)
+            yield MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding, rotations)
         finally:
             parts.chat.shop = parts.membership.guests = parts.wide.kill = None
             for task in tasks:
