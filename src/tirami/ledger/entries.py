@@ -284,6 +284,13 @@ class FraudProven(msgspec.Struct, frozen=True, array_like=True, tag="fraud_prove
     proof: bytes
 
 
+class KeyRotated(msgspec.Struct, frozen=True, array_like=True, tag="key_rotated"):
+    """A key has ended; ``body`` and ``signature`` are its rotation, checked (A-31)."""
+
+    body: bytes
+    signature: bytes
+
+
 class SignedElsewhere(msgspec.Struct, frozen=True, array_like=True, tag="signed_elsewhere"):
     """A peer has shown a debit of this node's own key that this journal did not make, or a head it does not have (B9).
 
@@ -342,6 +349,7 @@ Fact = (
     | RequestAnswered
     | HeadPublished
     | FraudProven
+    | KeyRotated
     | SignedElsewhere
     | RestartSeen
     | GuestTaken

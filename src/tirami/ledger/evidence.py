@@ -100,8 +100,6 @@ class Evidence:
         known = heads.setdefault((head.log_id, head.size), piece)
         if len(heads) > HEADS:
             del heads[next(iter(heads))]
-        if len(self._heads) > NODES:
-            del self._heads[next(iter(self._heads))]
         if decode(Head, known.body).root == head.root:
             return None
         return self._convict(head.node, "two-heads", _ascending(known, piece))

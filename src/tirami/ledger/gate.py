@@ -96,7 +96,8 @@ class Gate:
         hosted, books = state.settings.accounts.get(account), state.holds.books(account)
         cover = state.book.income(key_account(account)) + self.line(account)
         available = Trm(cover - books.settled - books.held)
-        disabled = account in state.settings.convicted or (hosted is not None and hosted.disabled)
+        over = account in state.settings.convicted or state.succession.ended(account)
+        disabled = over or (hosted is not None and hosted.disabled)
         return Means(available, self.policy(account), disabled)
 
     # --- questions ---------------------------------------------------------------------------------------------
@@ -151,6 +152,8 @@ class Gate:
         """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
         with _Denying(self, NOBODY, None):
             self._check_switches()
+            if self._state().succession.ended(self._node):
+                raise AccountDisabled("this node's key was rotated or revoked: it promises nothing any more")
 
     def check_voucher(self, hold: HoldOpened) -> None:
         """Whether a session may go on: its ceiling is held, so only switches, account and incarnation count."""

@@ -49,7 +49,7 @@ class Receivables:
         Raises:
             InvalidProof, InvalidSignature, NonCanonical: the acceptance is not one of this quote.
             SpendDenied: this node's own switches.
-            AccountDisabled: a fraud proof against the payer is known.
+            AccountDisabled: a fraud proof against the payer is known, or its key has ended.
             CounterLost: the payer's incarnation is over, or begins too soon after its last (B9).
             InsufficientFunds: the payer's funding, as this book knows it, does not cover all it says it has promised.
             UnwitnessedLimit: more than U a day of one payer without witnesses (B6).
@@ -167,6 +167,8 @@ class Receivables:
         ledger, payer = self._ledger, acceptance.payer
         if payer in ledger.state.settings.convicted:
             raise AccountDisabled("this key has signed what contradicts itself, and nothing more is taken from it")
+        if ledger.state.succession.ended(payer):
+            raise AccountDisabled("this key was rotated or revoked, and nothing more is taken from it")
         book, claims = ledger.state.book, ledger.state.claims
         declared = acceptance.settled + sum(session.ceiling for session in acceptance.open)
         listed = {session.number for session in acceptance.open}

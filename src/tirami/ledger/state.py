@@ -25,6 +25,7 @@ from tirami.ledger.entries import (
     HoldOwed,
     HoldReleased,
     HoldVouched,
+    KeyRotated,
     RestartSeen,
     SignedElsewhere,
 )
@@ -34,8 +35,21 @@ from tirami.ledger.log import MerkleLog
 from tirami.ledger.records import EntrySource, Nowhere, Records, StoredRecord
 from tirami.ledger.settings import Settings
 from tirami.ledger.sightings import Sightings
+from tirami.ledger.succession import Succession
 from tirami.ledger.usage import Usage
-from tirami.proto import Cited, Envelope, Grant, NetworkFile, Trade, Transfer, cited_in, leaf
+from tirami.proto import (
+    Cited,
+    Envelope,
+    Grant,
+    NetworkFile,
+    Rotation,
+    SignedBody,
+    Trade,
+    Transfer,
+    cited_in,
+    decode,
+    leaf,
+)
 
 QUOTA = b"quota"
 """Prefix under which an issuer's grants are numbered, apart from what it pays as a node."""
@@ -73,6 +87,7 @@ class State:
         self.settings = Settings()
         self.lineage = Lineage()
         self.sightings = Sightings()
+        self.succession = Succession()
         self.log = MerkleLog()
         self.records = Records(self.log, self.book.ids, source or Nowhere())
         self.network_totals = Totals()
@@ -101,6 +116,9 @@ class State:
                 self.holds.kept(content.account).breaker.trip(content.cause, at_ms)
             case SignedElsewhere():
                 self.lineage.elsewhere(content.account, content.incarnation, content.number)
+            case KeyRotated():
+                order = SignedBody(content.body, content.signature)
+                self.succession.add(decode(Rotation, content.body), order)
             case RestartSeen():
                 self.sightings.see(content.payer, content.incarnation, content.number, entry.seq, at_ms)
             case _:

@@ -352,8 +352,9 @@ class Gossip:
     def _affords(self, peer: Peer, admitted: Admitted) -> bool:
         """Storing is not honouring (B16): records nothing covers are bounded for payer and peer."""
         account, debit = admitted.demand.account, admitted.demand.debit
-        book = self._ledger.state.book
-        if book.covers(account, debit):
+        state, (incarnation, number, _) = self._ledger.state, debit.order
+        late = state.succession.too_late(account.owner, incarnation, number)  # of a key that has ended: no funding
+        if state.book.covers(account, debit) and not late:
             return True
         return self._unfunded.take(admitted.record_id, account.owner, peer.key, self._clock.monotonic())
 

@@ -26,21 +26,13 @@ from tirami.proto import (
     Pong,
     Records,
     Refused,
+    RotationSeen,
     SignalSeen,
 )
 
 CONTROL: Final = registry(
-    Hello,
-    Refused,
-    Ping,
-    Pong,
-    Leaving,
-    Records,
-    HeadSeen,
-    FraudFound,
-    SignalSeen,
-    ObservationSeen,
-    KillOrdered,
+    *(Hello, Refused, Ping, Pong, Leaving),
+    *(Records, HeadSeen, FraudFound, SignalSeen, ObservationSeen, KillOrdered, RotationSeen),
 )
 """What may come on the first stream of a connection."""
 PING_S: Final = 1.5

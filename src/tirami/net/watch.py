@@ -64,19 +64,19 @@ class Watch:
     def see_all(self, pieces: Iterable[Cited]) -> None:
         """Pieces whose signatures have been checked."""
         for piece in pieces:
-            proof = self._evidence.see(piece)
-            if proof is None:
-                continue
-            try:
-                self._found.put_nowait(proof)
-            except asyncio.QueueFull:
-                _log.warning("fraud_not_written_down", reason=f"{FOUND} proofs wait")  # others will tell it
+            self._note(self._evidence.see(piece))
 
     def see_rewritten(self, older: Cited, newer: Cited, root: bytes, path: Sequence[bytes]) -> None:
         """A path to the newer head from another root than the older's, as the log's own node gave it."""
-        proof = self._evidence.see_path(older, newer, root, path)
-        if proof is not None:
+        self._note(self._evidence.see_path(older, newer, root, path))
+
+    def _note(self, proof: bytes | None) -> None:
+        if proof is None:
+            return
+        try:
             self._found.put_nowait(proof)
+        except asyncio.QueueFull:
+            _log.warning("fraud_not_written_down", reason=f"{FOUND} proofs wait")  # others will tell it
 
     async def run(self) -> None:
         """Until cancelled: convict on what was found."""

@@ -42,6 +42,7 @@ from tirami.proto.messages import (
     Records,
     RecordsWanted,
     Refused,
+    RotationSeen,
     Settled,
     Shown,
     SignalSeen,
@@ -50,7 +51,7 @@ from tirami.proto.messages import (
 )
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.observation import Observation
-from tirami.proto.orders import KillOrder
+from tirami.proto.orders import NO_SUCCESSOR, Consent, KillOrder, Rotation, rotation
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
 from tirami.proto.running import RunningHash, prompt_hash, session_secret
@@ -68,6 +69,7 @@ __all__ = [
     "MAX_MODELS",
     "MAX_PIECE",
     "MESSAGES",
+    "NO_SUCCESSOR",
     "RECORDS",
     "VERSION",
     "Accept",
@@ -80,6 +82,7 @@ __all__ = [
     "BlockWanted",
     "Cancel",
     "Cited",
+    "Consent",
     "ConsistencyProof",
     "ConsistencyWanted",
     "Envelope",
@@ -123,6 +126,8 @@ __all__ = [
     "Records",
     "RecordsWanted",
     "Refused",
+    "Rotation",
+    "RotationSeen",
     "RunningHash",
     "Settled",
     "Shown",
@@ -153,6 +158,7 @@ __all__ = [
     "parse_statement",
     "prompt_hash",
     "record_id",
+    "rotation",
     "session_secret",
     "sign",
     "signed",

@@ -25,6 +25,7 @@ from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
 from tirami.net.probes import Call
+from tirami.net.rotations import Rotations
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
@@ -57,6 +58,7 @@ class MeshService:
     provider: Provider
     shop: Shop
     finding: Finding
+    rotations: Rotations
 
 
 @asynccontextmanager
@@ -113,6 +115,9 @@ async def opened_mesh(
         parts.clock,
         SystemRandom(),
     )
+    operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
+    kills = Kills(ledger, mesh, key, operator, parts.clock)
+    rotations = Rotations(ledger, mesh)
     finding = Finding(parts, mesh, sources, call)
     opinions = Opinions(
         mesh,
@@ -123,8 +128,6 @@ async def opened_mesh(
         ledger.now,
         SystemRandom(),
     )
-    operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
-    kills = Kills(ledger, mesh, key, operator, parts.clock)
     shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
 
     def block(digest: Digest) -> bytes | None:
@@ -171,7 +174,7 @@ async def opened_mesh(
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        service = MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding)
+        service = MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding, rotations)
         membership, parts.chat.shop = parts.membership, shop
         membership.guests, membership.kill = finding.guests, kills.order
         membership.view = MeshView(config, ledger, service)

@@ -111,6 +111,8 @@ class Shop:
             return "no prompt leaves this machine (mesh.consume = off)"
         if key in self._denied:
             return "it is on the deny list"
+        if self._ledger.state.succession.ended(key):
+            return "its key was rotated or revoked"
         if self._config.consume == "trusted" and key not in self._trusted:
             return "it is not on the list of trusted providers"
         if PublicKey(key) not in self._mesh.peers:
