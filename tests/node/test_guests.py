@@ -76,7 +76,7 @@ async def test_a_made_up_or_late_one_is_refused(tmp_path: Path) -> None:
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a, node(tmp_path / "b", file, memory) as b:
         real = Invitation.parse(await token(a))
-        guessed = Invitation(real.invite, bytes(16), real.address, real.network, real.network_hash)
+        guessed = Invitation(real.invite, bytes(16), real.address, real.network)
         status, refused = await post(b, "join", token=str(guessed))
         assert (status, refused["error"]["refused"]) == (503, "invite_unknown")  # type: ignore[index]
         longer = Invitation(
@@ -84,7 +84,6 @@ async def test_a_made_up_or_late_one_is_refused(tmp_path: Path) -> None:
             real.secret,
             real.address,
             real.network,
-            real.network_hash,
         )
         assert (await post(b, "join", token=str(longer)))[0] == 503, "its life cannot be lengthened"
         short = await token(a, expires_secs=1)

@@ -11,9 +11,10 @@ import pytest
 
 from tests.net.test_linkdrop import can_unshare
 from tests.processes import NodeProcess
-from tests.rows.meshes import homes
+from tests.rows.meshes import LOOPBACK, homes
 from tests.rows.test_l1 import wait_until
 from tirami.api.schemas import BalanceQuery
+from tirami.net.invites import Invitation
 
 TIRAMI = [sys.executable, "-m", "tirami.cli"]
 
@@ -95,3 +96,21 @@ def test_two_nodes_on_one_host_find_each_other_unconfigured(
         took = (said(second, "peer_connected", peer=made.keys[0]) or 0) - (said(second, "mesh_joined") or 0)
         record_property("L0-08: seconds until two nodes on one host were connected, mDNS on loopback", round(took, 2))
         assert took < 3
+
+
+def test_a_token_is_all_a_newcomer_needs(tmp_path: Path) -> None:
+    """The inviter's own network, its file, its address, the welcome line, and the mesh again at later starts."""
+    quiet = {key: value for key, value in LOOPBACK.items() if key != "TIRAMI_MESH_ENABLED"}
+    here, there = tmp_path / "here" / ".tirami", tmp_path / "there" / ".tirami"
+    with NodeProcess(here, "--no-model", env=LOOPBACK) as first:
+        token = tirami(first, "invite").stdout.strip()
+        with NodeProcess(there, token, "--no-model", env=quiet, command="join") as second:
+            with second.admin() as client:
+                wait_until(lambda: client.balance(BalanceQuery()).effective_balance == 1_000, 20)
+        with NodeProcess(there, "--no-model", env=quiet) as second:
+            inviter = Invitation.parse(token).address.key.hex()
+            wait_until(lambda: second.log().count('"peer_connected"') == 2 and met(second, inviter), 30)
+        own = there / "config.toml"
+        own.write_text("# mine\n")
+        with NodeProcess(there, token, "--no-model", env=quiet, command="join"):
+            assert own.read_text() == "# mine\n", "what is there stays"

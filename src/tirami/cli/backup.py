@@ -94,7 +94,7 @@ def restore(
         "Journal": f"{done.entries} entries, every one re-hashed",
         **({} if check else {"Now in": str(config.data_dir)}),
         **({"Moved aside": str(done.replaced)} if done.replaced else {}),
-        **({"Network": f"start it with --network {done.network_file}"} if done.network_file else {}),
+        **({"Network": str(done.network_file)} if done.network_file else {}),
     }
     terminal.show(facts, lambda console: fields(console, "", shown))
 

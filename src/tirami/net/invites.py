@@ -3,7 +3,7 @@
 ::
 
     token  = "tirami1." base64url(payload ‖ first 4 bytes of SHA-256(payload)), without padding
-    payload = MessagePack [invite, secret, address, network id, network hash]
+    payload = MessagePack [invite, secret, address, network file, deflated (RFC 1950)]
     invite = u48be expiry in Unix milliseconds ‖ 10 random bytes
 
 The secret never leaves the newcomer: what crosses the wire is a MAC under it over both keys, worth nothing to any
@@ -11,22 +11,24 @@ other node. Whoever holds the *token* can use it, once: it is sent as privately 
 """
 
 import hmac
+import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Final, Self
 
 import msgspec
 
-from tirami.core.errors import InvalidField, PeerRefused, WireError
+from tirami.core.errors import InvalidField, NetworkFileError, PeerRefused, WireError
 from tirami.core.keys import PublicKey, sha256
 from tirami.core.units import UnixMs
 from tirami.net.address import PeerAddress
 from tirami.net.frames import FrameReader, FrameWriter, registry
 from tirami.net.peer import Peer
-from tirami.proto import InviteShown, InviteTaken, Refused
+from tirami.proto import InviteShown, InviteTaken, NetworkFile, Refused
+from tirami.proto.network import MAX_FILE
 
 PREFIX: Final = "tirami1."
-MAX_TOKEN: Final = 1_024
+MAX_TOKEN: Final = 64 * 1024
 SECRET: Final = 16
 ANSWERS: Final = registry(InviteTaken, Refused)
 _TAG: Final = b"tirami/1/invite"
@@ -40,14 +42,13 @@ class Invitation:
         invite: its number; holds when it expires.
         secret: 16 bytes.
         address: the node that made it, and where it is.
-        network, network_hash: of that node's network file.
+        network: the file of that node's network, so that a newcomer needs nothing else.
     """
 
     invite: bytes
     secret: bytes
     address: PeerAddress
-    network: str
-    network_hash: bytes
+    network: NetworkFile
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -61,16 +62,16 @@ class Invitation:
             payload, check = data[:-4], data[-4:]
             if sha256(payload)[:4] != check:
                 raise ValueError("the checksum differs")
-            fields = msgspec.msgpack.decode(payload, type=tuple[bytes, bytes, str, str, bytes])
-            invite, secret, address, network, network_hash = fields
-            if (len(invite), len(secret), len(network_hash)) == (16, SECRET, 32):
-                return cls(invite, secret, PeerAddress.parse(address), network, network_hash)
-        except (ValueError, msgspec.MsgspecError, InvalidField) as error:
+            invite, secret, address, deflated = msgspec.msgpack.decode(payload, type=tuple[bytes, bytes, str, bytes])
+            network = NetworkFile.parse(zlib.decompressobj().decompress(deflated, MAX_FILE))
+            if (len(invite), len(secret)) == (16, SECRET):
+                return cls(invite, secret, PeerAddress.parse(address), network)
+        except (ValueError, zlib.error, msgspec.MsgspecError, InvalidField, NetworkFileError) as error:
             raise _invalid("the invitation is damaged: was all of it copied?") from error
         raise _invalid("this is no invitation")
 
     def __str__(self) -> str:
-        fields = (self.invite, self.secret, str(self.address), self.network, self.network_hash)
+        fields = (self.invite, self.secret, str(self.address), zlib.compress(self.network.to_bytes(), 9))
         payload = msgspec.msgpack.encode(fields)
         return PREFIX + urlsafe_b64encode(payload + sha256(payload)[:4]).rstrip(b"=").decode()
 

@@ -18,9 +18,10 @@ import msgspec
 
 from tirami.core.errors import BackupError
 from tirami.core.sealedstream import MAGIC, OpeningReader, SealingWriter
+from tirami.node.home import NETWORK
 
 FORMAT: Final = "tirami/1/backup"
-JOURNAL, NETWORK = "journal.db", "network.json"
+JOURNAL: Final = "journal.db"
 SECRETS = ("node.key", "admin.token", "config.toml")
 REQUIRED = frozenset({"node.key", JOURNAL, NETWORK})
 MEMBERS = frozenset({*SECRETS, JOURNAL, NETWORK})

@@ -22,8 +22,8 @@ from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.keys import PublicKey, journal_key, local_user_key
 from tirami.core.secretfile import read_secret
 from tirami.ledger import Journal, Ledger
-from tirami.node.archive import JOURNAL, NETWORK, SECRETS, Manifest, unpack_archive, write_archive
-from tirami.node.home import RESTORING, Home, journal_path
+from tirami.node.archive import JOURNAL, SECRETS, Manifest, unpack_archive, write_archive
+from tirami.node.home import NETWORK, RESTORING, Home, journal_path
 from tirami.node.parts import network_of
 from tirami.node.staging import PREFIX, lay_down
 from tirami.proto import NetworkFile

@@ -14,6 +14,8 @@ from tirami.core.errors import DataDirLocked, JournalRollback, RestoreRefused
 from tirami.core.secretfile import read_secret, write_secret
 
 TRIES, PAUSE_S = 3, 0.02
+NETWORK = "network.json"
+"""The network file of this directory's node, where it is not the built-in one and the settings name none."""
 RESTORING = "restoring"
 """Lies in a directory while a restore moves files in it."""
 

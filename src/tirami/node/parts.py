@@ -19,7 +19,7 @@ from tirami.market import InferenceMarket, Load
 from tirami.node.activity import Activity
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
-from tirami.node.home import Home, journal_path
+from tirami.node.home import NETWORK, Home, journal_path
 from tirami.node.membership import Membership
 from tirami.node.meter import NodeMeter
 from tirami.node.payers import Payers
@@ -107,10 +107,11 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
 
 
 def network_of(config: Config, node: PublicKey) -> NetworkFile:
-    """The network the settings name. Raises ``NetworkFileError``."""
-    if not config.network.file:
-        return NetworkFile.regtest(node)
-    return NetworkFile.load(Path(config.network.file).expanduser())
+    """The network the settings name, else that of the data directory's own file. Raises ``NetworkFileError``."""
+    if config.network.file:
+        return NetworkFile.load(Path(config.network.file).expanduser())
+    own = config.data_dir / NETWORK
+    return NetworkFile.load(own) if own.exists() else NetworkFile.regtest(node)
 
 
 def _load(config: Config, ledger: Ledger) -> Load:

@@ -13,7 +13,8 @@ from pathlib import Path
 from tirami.core.errors import Conflict
 from tirami.core.uninterrupted import uninterrupted
 from tirami.ledger import Ledger
-from tirami.node.archive import JOURNAL, NETWORK
+from tirami.node.archive import JOURNAL
+from tirami.node.home import NETWORK
 
 PREFIX = "backup-"
 FETCH_WITHIN_S = 600

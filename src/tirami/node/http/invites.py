@@ -18,8 +18,8 @@ async def create_invite(call: Call) -> InviteReply:
         token=str(made),
         expires_ms=made.expires_ms,
         node_id=made.address.key.hex(),
-        network=made.network,
-        network_hash=made.network_hash.hex(),
+        network=made.network.id,
+        network_hash=made.network.hash.hex(),
         addresses=list(made.address.direct),
     )
 
@@ -33,8 +33,8 @@ async def join(call: Call) -> JoinReply:
     await guests.join(invitation)
     return JoinReply(
         inviter=invitation.address.key.hex(),
-        network=invitation.network,
-        network_hash=invitation.network_hash.hex(),
+        network=invitation.network.id,
+        network_hash=invitation.network.hash.hex(),
         addresses=list(invitation.address.direct),
     )
 

@@ -68,8 +68,7 @@ class Guests:
         if not 0 < lifetime_ms <= LONGEST_MS:
             raise InvalidField("an invitation is good for a second to 30 days", param="expires_secs")
         invite = number(self._ledger.now() + lifetime_ms, self._random(10))
-        network = self._ledger.network
-        return Invitation(invite, self._secret(invite), self._mesh.address(), network.id, network.hash)
+        return Invitation(invite, self._secret(invite), self._mesh.address(), self._ledger.network)
 
     async def answer(self, peer: Peer, stream: Stream, shown: InviteShown) -> None:
         """Somebody came with an invitation."""
@@ -112,10 +111,11 @@ class Guests:
     def read(self, token: str) -> Invitation:
         """The token of another node of this network. Raises ``InvalidField`` when it is none."""
         invitation, network = Invitation.parse(token), self._ledger.network
-        if (invitation.network, invitation.network_hash) != (network.id, network.hash):
+        theirs = invitation.network
+        if theirs != network:
             raise InvalidField(
-                f"the invitation is to network {invitation.network!r} ({invitation.network_hash.hex()[:16]}…), and this"
-                f" node is of {network.id!r} ({network.hash.hex()[:16]}…): start it with that network's file",
+                f"the invitation is to network {theirs.id!r} ({theirs.hash.hex()[:16]}…), and this node is of"
+                f" {network.id!r} ({network.hash.hex()[:16]}…): join with another data directory",
                 param="token",
             )
         if invitation.address.key == self._mesh.key:
