@@ -46,6 +46,8 @@ DEFAULTS = {
     "mesh.bootstrap": "",
     "mesh.peers": 8,
     "mesh.lan": True,
+    "mesh.dns": "",
+    "mesh.nostr": "",
     "mesh.invitation": "",
     "mesh.sell": True,
     "mesh.slots": 4,

@@ -169,7 +169,7 @@ async def test_an_ordinary_restart_is_no_restart_of_the_key(town: Town) -> None:
 
 
 async def test_one_key_on_two_machines_signs_on_one_of_them_only(town: Town, tmp_path: Path) -> None:
-    """Each hears of the other from its provider, which takes one new incarnation in 7 days: one machine goes on."""
+    """Each hears of the other from whom it buys; providers take one new incarnation a week, so one goes on."""
     async with town.buyer(town.home) as buyer:
         await town.bought(buyer)
         await town.fund(buyer)

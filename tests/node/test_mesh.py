@@ -18,6 +18,7 @@ from tirami.core.config import load_config
 from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.units import TokenCount
 from tirami.infer import Prompt
+from tirami.ledger import SellingPaused
 from tirami.node.http import HttpServer, build_app
 from tirami.node.mesh import MeshService, Shop, opened_mesh
 from tirami.node.mesh import shop as shop_module
@@ -149,7 +150,7 @@ async def test_only_trusted_providers_are_asked(tmp_path: Path, monkeypatch: pyt
 
 async def test_a_paused_provider_sells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two(tmp_path, monkeypatch) as mesh:
-        mesh.seller.mesh.desk.paused = True
+        await mesh.seller.parts.ledger.record_facts(SellingPaused(True, "test"))
         status, reply = await mesh.ask()
         assert status in (503, 404), reply  # it refuses, or has said so before it was asked
         assert mesh.engine.opened == 0

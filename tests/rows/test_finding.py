@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.net.test_linkdrop import can_unshare
 from tests.processes import NodeProcess
 from tests.rows.meshes import homes
 from tests.rows.test_l1 import wait_until
@@ -36,7 +37,8 @@ def met(node: NodeProcess, key: str) -> bool:
     return said(node, "peer_connected", peer=key) is not None
 
 
-@pytest.mark.row("L0-07", part="by public key, over QUIC; a link that drops is another test's")
+@pytest.mark.row("L0-07", part="by public key, over QUIC")
+@pytest.mark.row("L0-08", part="the static list")
 def test_nodes_meet_by_public_key(tmp_path: Path) -> None:
     made = homes(tmp_path)
     with made.node(0) as first:
@@ -47,6 +49,19 @@ def test_nodes_meet_by_public_key(tmp_path: Path) -> None:
         with made.node(1, TIRAMI_MESH_BOOTSTRAP=f"{'ab' * 31}aa@{address}") as second:
             assert wrong != right
             wait_until(lambda: "does not hold its key" in second.log() or "peer_unreachable" in second.log(), 10)
+
+
+@pytest.mark.row("L0-07", part="back after a link drop")
+@pytest.mark.skipif(not can_unshare, reason="this machine lets nobody make a network namespace")
+@pytest.mark.parametrize("down_s", [3, 12])
+def test_back_within_5_seconds_after_the_link_is(down_s: int, record_property: Callable[[str, object], None]) -> None:
+    """A veth pair whose link goes down, a node in a namespace of its own at each end."""
+    command = ["unshare", "-rn", sys.executable, "-m", "tests.net.linkdrop", str(down_s)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    record_property(f"L0-07: seconds until answered again, link down for {down_s} s, QUIC over veth", figures["back_s"])
+    assert figures["back_s"] < 5
 
 
 def test_an_invitation_from_one_shell_to_another(tmp_path: Path) -> None:

@@ -151,6 +151,10 @@ class MeshConfig:
     """Connections this node makes of its own choice, out of what it hears of; 0 for those named here only."""
     lan: bool = True
     """Whether nodes of this network on the local network find this one, and it them."""
+    dns: str = ""
+    """A domain name whose TXT records name nodes, each ``KEY@HOST:PORT``; empty for none."""
+    nostr: str = ""
+    """Nostr relays to advertise this node at and to find others, ``wss://…``, with blanks between; empty for none."""
     invitation: str = _secret()
     """A token of ``tirami invite``, shown at the start to the node that made it."""
     sell: bool = True

@@ -319,6 +319,13 @@ class GuestTaken(msgspec.Struct, frozen=True, array_like=True, tag="guest_taken"
     key: bytes
 
 
+class SellingPaused(msgspec.Struct, frozen=True, array_like=True, tag="selling_paused"):
+    """Strangers are served no more, or again: ``paused`` as an operator set it."""
+
+    paused: bool
+    operator: str
+
+
 class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
     """The smoothed demand factor, parts per million, once a minute."""
 
@@ -346,6 +353,7 @@ Fact = (
     | SignedElsewhere
     | RestartSeen
     | GuestTaken
+    | SellingPaused
     | PriceObserved
 )
 Content = Envelope | Hold | Claim | Fact

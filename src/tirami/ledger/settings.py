@@ -23,6 +23,7 @@ from tirami.ledger.entries import (
     PolicySet,
     PriceObserved,
     RequestAnswered,
+    SellingPaused,
     TokenExpirySet,
     TokenIssued,
     TokenRevoked,
@@ -84,6 +85,8 @@ class Settings:
     """Key → invitation it came with."""
     invites: dict[bytes, bytes] = field(default_factory=dict)
     """Invitation that is used up → key that used it."""
+    paused: bool = False
+    """Whether strangers are not to be served for now."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -114,6 +117,8 @@ class Settings:
                 self.convicted.setdefault(fact.key, sha256(fact.proof))
             case GuestTaken():
                 self.guests[fact.key], self.invites[fact.invite] = fact.invite, fact.key
+            case SellingPaused():
+                self.paused = fact.paused
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():

@@ -11,6 +11,7 @@ from tirami.ledger.admission import LOCAL, NETWORK, Admitted, allowance_rule, re
 from tirami.ledger.book import Book
 from tirami.ledger.claims import Claims
 from tirami.ledger.columns import U32, Column
+from tirami.ledger.earnings import Earnings
 from tirami.ledger.entries import (
     BreakerTripped,
     ClaimDropped,
@@ -92,6 +93,7 @@ class State:
         self.network_totals = Totals()
         self.local_totals = Totals()
         self.usage = Usage()
+        self.earnings = Earnings()
         self.line_due: dict[bytes, UnixMs] = {}
         self._by_party: dict[bytes, Column] = {}
         self._trades_of: Counter[bytes] = Counter()
@@ -171,6 +173,7 @@ class State:
             self.usage.spend(trade.payer, at_ms, trade)
         if trade.scope != LOCAL and self.is_own(trade.provider):
             self.usage.earn(trade.provider, at_ms, trade)
+            self.earnings.earn(at_ms, trade)
 
     def _number(self, seq: int, at_ms: UnixMs, account: bytes, incarnation: int, number: int, settled: int = 0) -> None:
         """Note a numbered debit; of an own account, whether this journal made it: in a session, or as its next."""

@@ -8,7 +8,7 @@ from tirami.market.registry import KnownPeer, PeerRegistry, Provider
 from tirami.market.reputation import Reputation
 from tirami.market.reservations import Reservation, Reservations
 from tirami.market.room import WaitingRoom
-from tirami.market.routing import Candidate, RouteMode, best, route_score, schedule_score
+from tirami.market.routing import Candidate, RouteMode, best, route_score, schedule_score, shown
 from tirami.market.session import Interrupted, MeteredSession, Settlement
 from tirami.market.tickets import Ticket, TicketOffice
 
@@ -40,4 +40,5 @@ __all__ = [
     "best",
     "route_score",
     "schedule_score",
+    "shown",
 ]

@@ -101,6 +101,8 @@ class Gossip:
         self._source: OrderedDict[bytes, PublicKey] = OrderedDict()
         """Who brought a record; it is not told to them."""
         self._theirs: dict[PublicKey, HeadSeen] = {}
+        self.taken, self.passed_on = 0, 0
+        """Records that peers brought and the book took; copies of records queued for peers."""
         self._unfunded = Unfunded(self._is_settled)
         self._reconciling: set[PublicKey] = set()
         self._answering: set[PublicKey] = set()
@@ -172,6 +174,7 @@ class Gossip:
         peers = list(self._mesh.peers.values())
         for peer in self._random.sample(peers, min(FAN_OUT, len(peers))):
             envelopes = [envelope for record_id, envelope in records if self._source.get(record_id) != peer.key]
+            self.passed_on += len(envelopes)
             for message in _messages(envelopes):
                 peer.send(message)
 
@@ -339,6 +342,7 @@ class Gossip:
                 continue
             self._source[one.record_id] = peer.key
             written = self._ledger.append([one.envelope], one)
+            self.taken += 1
         while len(self._source) > 100_000:
             self._source.popitem(last=False)
         if written is not None:

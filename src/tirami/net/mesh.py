@@ -83,6 +83,11 @@ class Mesh:
         """Connected and introduced."""
         return MappingProxyType(self._peers)
 
+    @property
+    def kept(self) -> Mapping[PublicKey, PeerAddress]:
+        """Those that are dialled again whenever they are lost."""
+        return MappingProxyType(self._kept)
+
     def address(self) -> PeerAddress:
         return self._endpoint.address()
 

@@ -76,6 +76,11 @@ class Peer:
     def key(self) -> PublicKey:
         return self.connection.peer
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since it connected."""
+        return self._clock.monotonic() - self.connected_s
+
     def send(self, message: Message) -> bool:
         """Queue a message on the control stream; ``False`` when it had to be dropped. Never waits."""
         frame = encode(message)

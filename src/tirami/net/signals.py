@@ -103,7 +103,7 @@ class Signals:
             return  # before the signature: what is old costs nothing
         if not verify(PublicKey(signal.node), Signature(message.signal.signature), Signal.TAG + message.signal.body):
             raise WireError("a signal that its node did not sign")
-        if not self._peers.ingest(signal, self._now()):
+        if not self._peers.ingest(signal, self._now(), message.signal):
             return
         self._drop(signal.node)
         self._seen[signal.node] = message

@@ -16,7 +16,7 @@ from tirami.core.errors import EngineFailed, InvalidRequest, MeshError, TiramiEr
 from tirami.core.units import TokenCount
 from tirami.infer import Chunk, FinishReason, Message, ModelCard, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
-from tirami.market import InferenceMarket, Meter, Order, Settlement, WaitingRoom
+from tirami.market import InferenceMarket, Meter, Order, Settlement, Ticket, WaitingRoom
 from tirami.node.choice import Choice, interruption
 from tirami.node.engines import EngineRoom, Served
 
@@ -81,10 +81,13 @@ class EmbeddingCall:
 class Answer:
     """Everything a request got at once: chunks and settlement of each choice, and which prompt each answers.
 
+    ``ticket`` is the first choice's: who pays whom, and at what price.
+
     A choice without a settlement could not be booked; like one its payer could not sign for, it has no chunks.
     """
 
     card: ModelCard
+    ticket: Ticket
     chunks: list[list[Chunk]]
     settlements: list[Settlement | None]
     prompts: list[int]
@@ -227,6 +230,7 @@ class Chat:
             (ticket,) = await self._market.begin([order])
             attempt.push_async_callback(self._market.cancel, ticket)
             choice = Choice(0, 0, self._market, ticket, streamed=True)
+            attempt.enter_context(shop.session())
             await choice.begin(attempt)
             await choice.first()
             stack.push_async_exit(attempt.pop_all())
@@ -273,6 +277,11 @@ class ChatStream:
         self._stack = stack
         self._room = room
         self._payer = payer
+
+    @property
+    def ticket(self) -> Ticket:
+        """Of the first choice: who pays whom, and at what price."""
+        return self.choices[0].ticket
 
     async def __aenter__(self) -> Self:
         return self
@@ -325,7 +334,7 @@ class ChatStream:
             if not any(settlement.trade for settlement in settled if settlement is not None):
                 raise unpaid
             chunks[index] = []  # not paid, not given
-        return Answer(self.card, chunks, settled, [choice.prompt for choice in self.choices])
+        return Answer(self.card, self.ticket, chunks, settled, [choice.prompt for choice in self.choices])
 
     async def settle(self) -> Settlement:
         """:meth:`settle_all` for whoever asked for one choice."""

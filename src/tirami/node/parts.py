@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tirami.core.clock import Clock
@@ -17,7 +17,6 @@ from tirami.core.units import Ppm, UnixMs
 from tirami.ledger import Heads, Ledger, grant_line, is_issuer
 from tirami.market import InferenceMarket, Load
 from tirami.node.activity import Activity
-from tirami.node.alerts import Alert
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
 from tirami.node.home import Home, journal_path
@@ -26,14 +25,6 @@ from tirami.node.meter import NodeMeter
 from tirami.node.payers import Payers
 from tirami.node.staging import Staging
 from tirami.proto import NetworkFile
-
-
-@dataclass(slots=True)
-class Wide:
-    """What reaches beyond this node, while it is on a mesh."""
-
-    kill: Callable[[bool, str, str], Awaitable[int]] | None = None
-    """Freeze (or release) all nodes of this operator, with a reason and who said so; the journal position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +50,6 @@ class Parts:
     started_ms: UnixMs
     staging: Staging
     membership: Membership
-    alarms: dict[str, Alert] = field(default_factory=dict)
-    """What the mesh has to tell the operator, by code, until the next start."""
-    wide: Wide = field(default_factory=Wide)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Every signed record: schema, canonical bytes, limits; nothing else."""
 
+from tirami.proto.adverts import Advert
 from tirami.proto.anchor import AnchorNetwork, anchor_payload, anchor_script
 from tirami.proto.codec import Record, Signed, decode, encode, record_id, sign, signed, signing_bytes, verify
 from tirami.proto.envelope import Envelope, Voucher, leaf
@@ -73,6 +74,7 @@ __all__ = [
     "VERSION",
     "Accept",
     "Acceptance",
+    "Advert",
     "AnchorNetwork",
     "Ask",
     "BlockFollows",

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Protocol, TypeVar
 
@@ -40,11 +41,12 @@ def demo(
     report = Report(None if json_output else terminal.out)
     with tempfile.TemporaryDirectory(prefix="tirami-demo-") as scratch:
         home = data_dir or Path(scratch) / "home"
+        if two_nodes:
+            show = _between_two(home, model, upstream, report)
+        else:
+            show = _alone(home, Path(scratch), model, upstream, report)
         try:
-            if two_nodes:
-                _between_two(home, model, upstream, report)
-            else:
-                _alone(home, Path(scratch), model, upstream, report)
+            show()
         except TiramiError as error:
             terminal.show(report.to_json(), lambda console: console.print(report.summary()))
             terminal.note(f"Error: {error.message}")
@@ -52,7 +54,7 @@ def demo(
     terminal.show(report.to_json(), lambda console: console.print(report.summary()))
 
 
-def _alone(home: Path, scratch: Path, model: str, upstream: str | None, report: Report) -> None:
+def _alone(home: Path, scratch: Path, model: str, upstream: str | None, report: Report) -> Callable[[], None]:
     try:  # the official client is an extra, and slow to import: nobody else waits for it
         from tirami.cli.demo.stage import Stage
         from tirami.cli.demo.steps import STEPS
@@ -61,17 +63,17 @@ def _alone(home: Path, scratch: Path, model: str, upstream: str | None, report: 
     options = ["--port", str(favourite_or_free_port()), "--model", model, "--log-level", "warning"]
     options += ["--upstream", upstream] if upstream else []
     stage = Stage(home, scratch, options, clean_environment(scratch), report)
-    _walk(stage, (Stage.open, *STEPS))
+    return partial(_walk, stage, (Stage.open, *STEPS))
 
 
-def _between_two(home: Path, model: str, upstream: str | None, report: Report) -> None:
+def _between_two(home: Path, model: str, upstream: str | None, report: Report) -> Callable[[], None]:
     from tirami.cli.demo.pair import Pair
     from tirami.cli.demo.trade import STEPS
 
     if upstream:
         raise DemoFailed("between nodes only answers are sold that can be counted: --two-nodes needs a model")
     pair = Pair.built(home, model, clean_environment(home), report)
-    _walk(pair, STEPS)
+    return partial(_walk, pair, STEPS)
 
 
 def _walk(stage: S, steps: Sequence[Callable[[S], None]]) -> None:

@@ -113,6 +113,8 @@ class Provider:
         self._seen = seen
         self._sold = sold
         self._running: set[_Serving] = set()
+        self.sold = 0
+        """Sessions that became a trade."""
         self._asking: Counter[PublicKey] = Counter()
         ledger.on_kill(self._kill)
 
@@ -153,6 +155,7 @@ class Provider:
                 admitted = await serving.settled()
                 self._sold(serving.sale(PublicKey(ask.payer)))
             if admitted is not None:
+                self.sold += 1
                 await self._booked(admitted)
 
     async def _offered(self, ask: Ask, terms: Terms, sampling: Sampling) -> "_Serving":

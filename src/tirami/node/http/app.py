@@ -24,6 +24,7 @@ from tirami.node.http import (
     invites,
     log,
     manifest,
+    mesh,
     metrics,
     models,
     openai,
@@ -47,7 +48,7 @@ from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, backup, economy, health, invites, log, manifest, metrics, models, openai, pricing, routing, safety,
+    accounts, backup, economy, health, invites, log, manifest, mesh, metrics, models, openai, pricing, routing, safety,
     settlement, supply, tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""

@@ -69,10 +69,10 @@ async def kill(call: Call) -> KillReply:
     parts = call.parts
     if not body.mesh:
         position = await parts.ledger.set_kill(body.activate, body.reason, operator)
-    elif parts.wide.kill is None:
+    elif parts.membership.kill is None:
         raise Conflict("this node is not on a mesh", param="mesh")
     else:
-        position = await parts.wide.kill(body.activate, body.reason, operator)
+        position = await parts.membership.kill(body.activate, body.reason, operator)
     status = "KILL SWITCH ACTIVATED" if body.activate else "kill switch deactivated"
     return KillReply(status=status, active=body.activate, reason=body.reason, operator=operator, position=position)
 

@@ -28,6 +28,7 @@ class EngineDesk:
         busy: strangers being served now.
         guest: whether this payer came by invitation.
         killed: whether the kill switch is thrown.
+        paused: whether the operator wants nobody new.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class EngineDesk:
         busy: Callable[[], int],
         guest: Callable[[PublicKey], bool],
         killed: Callable[[], bool],
+        paused: Callable[[], bool],
     ) -> None:
         self._config = config
         self._engines = engines
@@ -49,13 +51,21 @@ class EngineDesk:
         self._busy = busy
         self._guest = guest
         self._killed = killed
-        self.paused = False
-        """Set by the operator: serve nobody new."""
+        self._paused = paused
+
+    @property
+    def paused(self) -> bool:
+        return self._paused()
+
+    @property
+    def open(self) -> bool:
+        """Whether strangers are served at all now."""
+        return self._config.sell and not self._paused() and not self._killed()
 
     @property
     def sellable(self) -> list[Engine]:
         """Engines in memory whose answers a payer can check (RULINGS: ids and tokenizer known)."""
-        if not self._config.sell or self.paused or self._killed():
+        if not self.open:
             return []
         return [engine for engine in self._engines.loaded if engine.card.counted_by is CountedBy.ENGINE]
 

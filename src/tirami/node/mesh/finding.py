@@ -16,9 +16,10 @@ from tirami.net.addressbook import AddressBook, Trust
 from tirami.net.exchange import Exchange
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
+from tirami.net.probes import Call, Probes
 from tirami.node.mesh.guests import Guests
 from tirami.node.parts import Parts
-from tirami.proto import InviteShown, Message, PeersWanted
+from tirami.proto import InviteShown, Message, PeersWanted, ProbeWanted
 
 _log = structlog.get_logger()
 FILE: Final = "peers.json"
@@ -26,7 +27,7 @@ MAX_FILE: Final = 1 << 20
 SAVE_S: Final = 30.0
 AGAIN_S: Final = 60.0
 """After a source broke down it is tried again."""
-FINDING: Final[tuple[type[Message], ...]] = (InviteShown, PeersWanted)
+FINDING: Final[tuple[type[Message], ...]] = (InviteShown, PeersWanted, ProbeWanted)
 """What opens a stream of this kind."""
 
 
@@ -50,9 +51,10 @@ class Finding:
 
     Args:
         sources: beside what peers tell.
+        call: how another node is reached as by a stranger; ``None`` probes nobody.
     """
 
-    def __init__(self, parts: Parts, mesh: Mesh, sources: Sequence[Source] = ()) -> None:
+    def __init__(self, parts: Parts, mesh: Mesh, sources: Sequence[Source] = (), call: Call | None = None) -> None:
         """Raises ``ConfigError`` for an invitation that is none to this network."""
         self._path = parts.home.path / FILE
         self._mesh = mesh
@@ -62,6 +64,7 @@ class Finding:
         random = SystemRandom()
         self.book = AddressBook(mesh.key, random)
         self.exchange = Exchange(mesh, self.book, parts.clock, parts.ledger.now, random, parts.config.mesh.peers)
+        self.probes = Probes(mesh, call, parts.clock, parts.ledger.now, random)
         self.guests = Guests(mesh, parts.ledger, parts.key, self.book, os.urandom)
         self._invitation = self.guests.invitation(parts.config.mesh.invitation)
 
@@ -75,6 +78,7 @@ class Finding:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.exchange.run())
                 group.create_task(self._keep_saved())
+                group.create_task(self.probes.run())
                 if self._invitation is not None:
                     group.create_task(self.guests.join_when_possible(self._invitation), name="join")
                 for source in self._sources:
@@ -89,6 +93,8 @@ class Finding:
                 await self.guests.answer(peer, stream, first)
             case PeersWanted():
                 await self.exchange.answer(peer, stream, first)
+            case ProbeWanted():
+                await self.probes.answer(peer, stream, first)
             case _:
                 raise WireError("this opens no stream")
 

@@ -26,7 +26,7 @@ from tirami.core.errors import (
 from tirami.core.keys import SigningKey, hkdf
 from tirami.core.units import DAY_MS
 from tirami.ledger import GuestTaken, Ledger, grant_line, is_issuer
-from tirami.net import FrameWriter, Stream
+from tirami.net import FrameWriter, PeerAddress, Stream
 from tirami.net.addressbook import AddressBook
 from tirami.net.exchange import address_of
 from tirami.net.invites import SECRET, Invitation, expiry, number, proves, show
@@ -37,6 +37,8 @@ from tirami.proto import InviteShown, InviteTaken, Refused
 _log = structlog.get_logger()
 LONGEST_MS: Final = 30 * DAY_MS
 JOIN_S: Final = 20.0
+TRIES: Final = 4
+PAUSE_S: Final = 0.5
 AGAIN_S: Final = 10.0
 
 
@@ -137,13 +139,25 @@ class Guests:
         address = invitation.address
         try:
             async with asyncio.timeout(JOIN_S):
-                peer = await self._mesh.connect(address)
-                await show(peer, invitation, self._mesh.key)
+                await self._show(address, invitation)
         except TimeoutError as error:
             raise PeerUnreachable(f"{address} did not answer within {JOIN_S:g} s") from error
         self._book.pin(address, "inviter")
         self._mesh.keep(address)
-        _log.info("invitation_taken", peer=peer.key.hex())
+        _log.info("invitation_taken", peer=address.key.hex())
+
+    async def _show(self, address: PeerAddress, invitation: Invitation) -> None:
+        """Where both call each other one of two connections is given up, perhaps under way: so a few times."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                await show(await self._mesh.connect(address), invitation, self._mesh.key)
+                return
+            except PeerRefused:
+                raise
+            except MeshError:
+                if attempt == TRIES:
+                    raise
+            await asyncio.sleep(PAUSE_S)
 
     async def join_when_possible(self, invitation: Invitation) -> None:
         """Try until it is taken, refused or expired; says in the log which."""

@@ -10,11 +10,11 @@ from random import SystemRandom
 
 import structlog
 
-from tirami.core.keys import Digest, PublicKey
-from tirami.infer import BlockCache, MetadataBlock, Prompters
+from tirami.core.keys import PublicKey
+from tirami.infer import BlockCache, Prompters
 from tirami.ledger import Admitted
 from tirami.market import PeerRegistry, Reputation
-from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
+from tirami.net import Endpoint, PeerAddress
 from tirami.net.blocks import Bringer
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
@@ -23,25 +23,24 @@ from tirami.net.logs import Logs
 from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
-from tirami.net.peer import Peer
+from tirami.net.probes import Call
 from tirami.net.rotations import Rotations
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
 from tirami.node.alerts import Alert
+from tirami.node.mesh.blocks import Blocks
 from tirami.node.mesh.desk import FEATURES, EngineDesk
-from tirami.node.mesh.finding import FINDING, Finding, Source
+from tirami.node.mesh.finding import Finding, Source
 from tirami.node.mesh.onlookers import Onlookers
 from tirami.node.mesh.pace import Pace
+from tirami.node.mesh.reception import Reception
 from tirami.node.mesh.shop import Shop
+from tirami.node.mesh.view import MeshView
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
-from tirami.proto import Ask, BlockWanted, ConsistencyWanted, Reconcile
 
 _log = structlog.get_logger()
-FIRST_S = 10.0
-"""Seconds a stream may be open without saying what it is for."""
-OPENINGS = registry(Ask, BlockWanted, Reconcile, ConsistencyWanted, *FINDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,14 @@ class MeshService:
 
 
 @asynccontextmanager
-async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = ()) -> AsyncIterator[MeshService]:
+async def opened_mesh(
+    parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = (), call: Call | None = None
+) -> AsyncIterator[MeshService]:
     """Join the mesh over ``endpoint`` until left; the endpoint is closed then.
 
     Args:
         sources: where nodes are found beside what peers tell.
+        call: how a peer is reached as by a stranger, for probes.
     """
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
@@ -77,7 +79,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
 
     def alarm(key: PublicKey, reason: str) -> None:
         message = f"the log of peer {key.hex()} contradicts what it signed before: {reason}"
-        parts.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
+        parts.membership.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
 
     logs = Logs(parts.heads, memory, watch, parts.clock, alarm)
     mesh.add(logs)
@@ -94,6 +96,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         lambda: provider.running,
         lambda key: key in ledger.state.settings.guests,
         lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
+        lambda: ledger.state.settings.paused,
     )
 
     async def booked(admitted: Admitted) -> None:
@@ -112,7 +115,7 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
     operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
     kills = Kills(ledger, mesh, key, operator, parts.clock)
     rotations = Rotations(ledger, mesh)
-    finding = Finding(parts, mesh, sources)
+    finding = Finding(parts, mesh, sources, call)
     opinions = Opinions(
         mesh,
         reputation,
@@ -124,37 +127,8 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
     )
     shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
 
-    def block(digest: Digest) -> bytes | None:
-        """Of a model here, or one fetched before."""
-        if (kept := blocks.load(digest)) is not None:
-            return kept.data
-        for name, path in parts.engines.loader.installed().items():
-            place = parts.engines.pool.places.get(name)
-            card = place.engine.card if place and place.engine else None
-            if card is not None and card.tokenizer_digest == digest:
-                found = MetadataBlock.of_file(path)
-                blocks.store(found)
-                return found.data
-        return None
-
-    bringer = Bringer(block)
-
-    async def asked(peer: Peer, stream: Stream) -> None:
-        async with asyncio.timeout(FIRST_S):
-            first = await FrameReader(stream, OPENINGS).read()
-        match first:
-            case Ask():
-                await provider.serve(peer.key, stream, first)
-            case BlockWanted():
-                await bringer.bring(peer.key, stream, first)
-            case Reconcile():
-                await gossip.answer(peer, stream, first)
-            case ConsistencyWanted():
-                await logs.answer(peer, stream, first)
-            case _:
-                await finding.answer(peer, stream, first)
-
-    mesh.on_stream(asked)
+    bringer = Bringer(Blocks(parts.engines, blocks).get)
+    mesh.on_stream(Reception(provider, bringer, gossip, logs, finding).take)
     async with mesh.running():
         works = (
             gossip.run(),
@@ -168,11 +142,15 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint, sources: Sequence[Source
         tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        parts.chat.shop, parts.membership.guests, parts.wide.kill = shop, finding.guests, kills.order
+        service = MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding, rotations)
+        membership, parts.chat.shop = parts.membership, shop
+        membership.guests, membership.kill = finding.guests, kills.order
+        membership.view = MeshView(config, ledger, service)
         try:
-            yield MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding, rotations)
+            yield service
         finally:
-            parts.chat.shop = parts.membership.guests = parts.wide.kill = None
+            parts.chat.shop = None
+            membership.leave()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

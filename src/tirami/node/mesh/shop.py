@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
@@ -83,6 +84,9 @@ class Shop:
         """When a provider broke its word, Unix milliseconds; of late only."""
         self._trusted = _keys(config.trusted)
         self._denied = _keys(config.denied)
+        self.bought = 0
+        """Sessions begun."""
+        self.running = 0
 
     @property
     def open(self) -> bool:
@@ -114,6 +118,16 @@ class Shop:
         if PublicKey(key) not in self._mesh.peers:
             return "it is not connected"
         return None
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Around one bought answer."""
+        self.bought += 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
 
     async def prompter(self, provider: Provider) -> Prompter:
         """The tokenizer of what it serves, fetched from it when no other is at hand. Raises ``TokenizerError``."""
