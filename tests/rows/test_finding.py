@@ -14,7 +14,7 @@ from tests.processes import NodeProcess
 from tests.rows.meshes import LOOPBACK, homes
 from tests.rows.test_l1 import wait_until
 from tirami.api.schemas import BalanceQuery
-from tirami.net.invites import Invitation
+from tirami.core.keyfile import load_or_create_node_key
 
 TIRAMI = [sys.executable, "-m", "tirami.cli"]
 
@@ -105,12 +105,13 @@ def test_a_token_is_all_a_newcomer_needs(tmp_path: Path) -> None:
     with NodeProcess(here, "--no-model", env=LOOPBACK) as first:
         token = tirami(first, "invite").stdout.strip()
         with NodeProcess(there, token, "--no-model", env=quiet, command="join") as second:
+            own = BalanceQuery(node=load_or_create_node_key(there / "node.key")[0].public_key.hex())
             with second.admin() as client:
-                wait_until(lambda: client.balance(BalanceQuery()).effective_balance == 1_000, 20)
+                wait_until(lambda: client.balance(own).effective_balance == 1_000, 20)
         with NodeProcess(there, "--no-model", env=quiet) as second:
-            inviter = Invitation.parse(token).address.key.hex()
-            wait_until(lambda: second.log().count('"peer_connected"') == 2 and met(second, inviter), 30)
-        own = there / "config.toml"
-        own.write_text("# mine\n")
+            with second.admin() as client:
+                wait_until(lambda: client.peers().connected == 1, 30)
+        settings = there / "config.toml"
+        settings.write_text("# mine\n")
         with NodeProcess(there, token, "--no-model", env=quiet, command="join"):
-            assert own.read_text() == "# mine\n", "what is there stays"
+            assert settings.read_text() == "# mine\n", "what is there stays"

@@ -330,6 +330,9 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
         "issue_token": {"scope": "inference", "node_id": account},
         "revoke_token": {"token_hash_hex": "0" * 64},
         "rotate_token": {"token_hash_hex": "0" * 64},
+        "set_selling": {"paused": False},
+        "create_invite": {},
+        "join": {"token": "tirami1.x"},
     }
     assert {operation.name for operation in OPERATIONS if operation.body} == set(bodies), (
         "a new route needs a body here"
