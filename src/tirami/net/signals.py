@@ -23,7 +23,7 @@ LOOK_S: Final = 0.5
 QUIET_S: Final = 30.0
 """When nothing changed it says so this seldom."""
 LIFETIME_MS: Final = 90_000
-KEPT_BYTES: Final = 16 * 1024 * 1024
+KEPT_BYTES: Final = 8 * 1024 * 1024
 """Of signals kept to tell newcomers."""
 
 
