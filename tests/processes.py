@@ -30,6 +30,8 @@ class NodeProcess:
         self.command = command
         self.program = program
         self.options = options
+        self.modelless = command == "worker" or "--no-model" in options
+        """Whether it serves without a model of its own."""
         self._env = {**os.environ, "HOME": str(data_dir.parent), **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -55,7 +57,7 @@ class NodeProcess:
             if found.exists():
                 self.url = str(json.loads(found.read_bytes())["url"])
                 with Tirami(self.url) as client:
-                    if client.health().model_loaded or "--no-model" in self.options:
+                    if self.modelless or client.health().model_loaded:
                         return self.url
             time.sleep(0.02)
         raise AssertionError(f"the node was not ready within {within:.0f} s:\n{self.log()[-3000:]}")

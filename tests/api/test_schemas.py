@@ -119,8 +119,8 @@ HARMLESS = {"token_hash_hex", "tokens", "tokens_processed", "prompt_tokens", "co
     *("tokens_per_second", "tokens_total", "cached_tokens", "reasoning_tokens", "token_logprobs", "tokens_generated"),
     *("input_tokens", "input_tokens_details", "max_output_tokens", "output_tokens", "output_tokens_details"),
 }
-TEXT_OF_A_TOKEN = {s.IssuedToken, s.ChatCompletion}
-"""One is a credential, shown once; the other a token of an answer, beside its probability."""
+TEXT_OF_A_TOKEN = {s.IssuedToken, s.InviteReply, s.ChatCompletion}
+"""Two are credentials, shown once; the third a token of an answer, beside its probability."""
 
 
 def names_in(schema: object) -> set[str]:

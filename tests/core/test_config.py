@@ -44,6 +44,11 @@ DEFAULTS = {
     "mesh.bind": "0.0.0.0:0",
     "mesh.relay": "off",
     "mesh.bootstrap": "",
+    "mesh.peers": 8,
+    "mesh.lan": True,
+    "mesh.dns": "",
+    "mesh.nostr": "",
+    "mesh.invitation": "",
     "mesh.sell": True,
     "mesh.slots": 4,
     "mesh.idle_only": False,
@@ -51,6 +56,7 @@ DEFAULTS = {
     "mesh.trusted": "",
     "mesh.denied": "",
     "mesh.max_trm": 0,
+    "mesh.operator": "",
     "log.level": "info",
     "log.format": "json",
     "log.file": "",
@@ -105,7 +111,7 @@ def test_every_key_can_be_set_from_every_place(tmp_path: Path, key: str) -> None
     if isinstance(default, bool):
         other, text = not default, str(not default).lower()
     elif isinstance(default, int):
-        other = {"infer.slots": 4, "infer.threads": 4, "mesh.slots": 6}.get(key, 2_000)
+        other = {"infer.slots": 4, "infer.threads": 4, "mesh.slots": 6, "mesh.peers": 5}.get(key, 2_000)
         text = str(other)
     elif isinstance(default, tuple):
         other, text = ("https://a.example", "http://[::1]:8080"), "https://a.example, http://[::1]:8080"
@@ -279,6 +285,7 @@ def test_values_secrets_and_variables_by_key() -> None:
     assert (config.value("api.port"), config.value("data_dir")) == (5, config.data_dir)
     with pytest.raises(ConfigError):
         config.value("api.prot")
-    assert {key for key in KEYS if is_secret(key)} == {"infer.upstream_api_key", "keystore.passphrase"}
+    secrets = {"infer.upstream_api_key", "mesh.invitation", "keystore.passphrase"}
+    assert {key for key in KEYS if is_secret(key)} == secrets
     assert environment_variable("api.tls_cert") == "TIRAMI_API_TLS_CERT"
     assert environment_variable("data_dir") == "TIRAMI_DATA_DIR"

@@ -51,6 +51,7 @@ TABLE = {
     "CircuitBreakerOpen": ("circuit_breaker_open", 403),
     "VelocityExceeded": ("velocity_exceeded", 403),
     "AccountDisabled": ("account_disabled", 403),
+    "CounterLost": ("counter_lost", 403),
     "SafetyUnknown": ("safety_unknown", 403),
     "KillSwitchActive": ("kill_switch_active", 423),
     "LimitError": ("rate_limited", 429),

@@ -92,7 +92,7 @@ def test_the_units_environment_is_settings_and_nothing_else() -> None:
 
 def test_every_setting_the_guide_names_exists() -> None:
     named = re.findall(
-        r"`((?:api|auth|infer|journal|keystore|log|network|pricing)\.[a-z_]+)(?: = [^`]*)?`", GUIDE.read_text()
+        r"`((?:api|auth|infer|journal|keystore|log|mesh|network|pricing)\.[a-z_]+)(?: = [^`]*)?`", GUIDE.read_text()
     )
     names = {name for name in named if not name.endswith((".db", ".key", ".token"))}
     assert len(names) >= 5

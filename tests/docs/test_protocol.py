@@ -67,7 +67,7 @@ def load(number: int) -> Case:
     return document
 
 
-V = {number: load(number) for number in range(1, 14)}
+V = {number: load(number) for number in range(1, 15)}
 
 
 def cases(number: int, group: str) -> pytest.MarkDecorator:

@@ -175,7 +175,7 @@ async def test_cancellation_anywhere_leaves_no_hold(house: House, after: int) ->
         await serve(house)
 
     task = asyncio.create_task(client())
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(house.engine.stalled.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

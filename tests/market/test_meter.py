@@ -22,8 +22,11 @@ class Notes:
     def queued(self, model: str, seconds: float) -> None:
         raise AssertionError("a session does not queue")
 
-    def settled(self, model: str, reason: FinishReason, reading: Reading, seconds: float) -> None:
-        self.settlements.append((model, reason, reading.completion_tokens, seconds))
+    def made(self, model: str, reading: Reading) -> None:
+        self._tokens = reading.completion_tokens
+
+    def settled(self, model: str, reason: FinishReason, seconds: float) -> None:
+        self.settlements.append((model, reason, self._tokens, seconds))
 
 
 async def measured(house: House, *, streamed: bool, stop_after: int | None = None) -> Notes:

@@ -1,14 +1,16 @@
-"""Routing: the vectors of spec 02 §8 and spec 04 §8.6, exactly; no choice depends on order."""
+"""Routing: the vectors of spec 02 §8, exactly; the weights of API-11; no choice depends on order."""
 
 from fractions import Fraction
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO, MicroTrm, Ppm, Trm
 from tirami.ledger import Price
-from tirami.market import Candidate, RouteMode, best, route_score, schedule_score
+from tirami.market import Candidate, RouteMode, best, route_score, schedule_score, shown
 
 
 def candidate(
@@ -44,18 +46,38 @@ def test_schedule_vectors(found: Candidate, tokens: int, cost: int, score: Fract
 
 
 @pytest.mark.parametrize(
-    ("multiplier", "reputation", "mode", "score"),
-    [
-        (Fraction(3, 2), 0.5, RouteMode.COST, Fraction(-9, 10)),
-        (Fraction(3, 2), 0.5, RouteMode.BALANCED, Fraction(-1, 2)),
-        (Fraction(3, 2), 0.5, RouteMode.QUALITY, Fraction(-1, 10)),
-        (Fraction(11, 10), 0.9, RouteMode.COST, Fraction(-1, 2)),
-        (Fraction(11, 10), 0.9, RouteMode.BALANCED, Fraction(-1, 10)),
-        (Fraction(11, 10), 0.9, RouteMode.QUALITY, Fraction(3, 10)),
-    ],
+    ("mode", "weights"), [(RouteMode.COST, (3, 7)), (RouteMode.BALANCED, (5, 5)), (RouteMode.QUALITY, (7, 3))]
 )
-def test_route_vectors(multiplier: Fraction, reputation: float, mode: RouteMode, score: Fraction) -> None:
-    assert route_score(candidate(multiplier, reputation), mode) == score
+def test_a_routes_weights_are_exponents(mode: RouteMode, weights: tuple[int, int]) -> None:
+    found = candidate(Fraction(5, 4), 0.5, 500, 50)
+    quality, price = weights
+    expected = Fraction(1, 2) ** quality * Fraction(4, 5) ** price * Fraction(2, 3) ** 5 * Fraction(4, 10) ** 5
+    # reputation, cheapness, nearness, capacity: 125 TRM for 100 tokens, and it can take 50
+    assert route_score(found, mode, Trm(125)) == expected
+    assert shown(expected) == pytest.approx(float(expected) ** 0.2, abs=1e-6)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 400), st.integers(0, 100), st.integers(0, 3000), st.none() | st.integers(0, 200)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_equal_weights_are_the_schedulers_own_answer(
+    nodes: list[tuple[int, int, int, int | None]],
+) -> None:
+    found = [
+        candidate(Fraction(multiplier, 100), reputation / 100, latency, available, key)
+        for key, (multiplier, reputation, latency, available) in enumerate(nodes)
+    ]
+    by_schedule = best(found, lambda each: schedule_score(each, each.cost(0, 100)))
+    by_route = best(found, lambda each: route_score(each, RouteMode.BALANCED, each.cost(0, 100)))
+    assert by_route is by_schedule
+    assert by_route is not None
+    cost = by_route.cost(0, 100)
+    score = float(schedule_score(by_route, cost))
+    assert shown(route_score(by_route, RouteMode.BALANCED, cost)) == pytest.approx(score, abs=1e-6)
 
 
 def test_the_best_does_not_depend_on_order_and_equals_go_to_the_smaller_key() -> None:
@@ -67,5 +89,5 @@ def test_the_best_does_not_depend_on_order_and_equals_go_to_the_smaller_key() ->
 
 def test_modes_choose_differently() -> None:
     cheap, good = candidate(Fraction(1, 2), 0.3, key=1), candidate(Fraction(6, 5), 0.95, key=2)
-    picks = {mode: best([cheap, good], lambda found, mode=mode: route_score(found, mode)) for mode in RouteMode}  # type: ignore[misc]
+    picks = {mode: best([cheap, good], lambda found, mode=mode: route_score(found, mode, Trm(1))) for mode in RouteMode}  # type: ignore[misc]
     assert (picks[RouteMode.COST], picks[RouteMode.QUALITY]) == (cheap, good)

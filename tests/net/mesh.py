@@ -12,17 +12,20 @@ import msgspec
 
 from tests.proto.samples import ACCEPTANCE, TRADE
 from tirami.core.clock import Clock
-from tirami.core.keys import SigningKey, journal_key, local_user_key, sha256
+from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key, sha256
 from tirami.core.units import DAY_MS
 from tirami.ledger import Heads, Ledger
-from tirami.net import Endpoint, FrameReader, Stream
-from tirami.net.gossip import RECONCILING, Gossip
+from tirami.net import Endpoint, FrameReader, Stream, registry
+from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
+from tirami.net.logs import Logs
+from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.watch import Watch
 from tirami.proto import (
     Acceptance,
+    ConsistencyWanted,
     Envelope,
     Grant,
     Issuer,
@@ -34,6 +37,8 @@ from tirami.proto import (
     sign,
 )
 
+OPENINGS = registry(Reconcile, ConsistencyWanted)
+
 
 @dataclass
 class Member:
@@ -43,6 +48,8 @@ class Member:
     ledger: Ledger
     mesh: Mesh
     gossip: Gossip
+    logs: Logs
+    alarms: dict[PublicKey, str]
 
     @property
     def state_hash(self) -> bytes:
@@ -125,21 +132,29 @@ async def member(
     )
     await ledger.start(os.urandom)
     heads = Heads(ledger, key)
-    mesh = Mesh(endpoint, Identity(network, "test"), clock)
+    memory = Memory(ledger)
+    mesh = Mesh(endpoint, Identity(network, "test"), clock, seen=memory.of, refuse=lambda key: logs.objection(key))
+    mesh.add(memory)
     watch = Watch(ledger, mesh)
-    gossip = Gossip(ledger, heads, mesh, clock, Random(seed), watch)
+    alarms: dict[PublicKey, str] = {}
+    logs = Logs(heads, memory, watch, clock, alarms.__setitem__)
+    mesh.add(logs)
+    gossip = Gossip(ledger, heads, mesh, clock, Random(seed), watch, logs.heard)
 
     async def asked(peer: Peer, stream: Stream) -> None:
-        first = await FrameReader(stream, RECONCILING).read()
-        assert isinstance(first, Reconcile)
-        await gossip.answer(peer, stream, first)
+        first = await FrameReader(stream, OPENINGS).read()
+        if isinstance(first, ConsistencyWanted):
+            await logs.answer(peer, stream, first)
+        else:
+            assert isinstance(first, Reconcile)
+            await gossip.answer(peer, stream, first)
 
     mesh.on_stream(asked)
     try:
         async with mesh.running():
-            running = [asyncio.create_task(work) for work in (gossip.run(), watch.run())]
+            running = [asyncio.create_task(work) for work in (gossip.run(), watch.run(), logs.run())]
             try:
-                yield Member(key, ledger, mesh, gossip)
+                yield Member(key, ledger, mesh, gossip, logs, alarms)
             finally:
                 for task in running:
                     task.cancel()

@@ -224,3 +224,50 @@ def test_every_step_names_a_row_of_the_mission(report: dict[str, Any]) -> None:
     mission = (Path(__file__).parents[2] / "docs/mission.md").read_text()
     assert all(f"| {step['row']} |" in mission for step in report["steps"])
     assert {"OBS-01", "DEMO-03", "DEMO-10", "L1-01"} <= {step["row"] for step in report["steps"]}
+
+
+@pytest.fixture(scope="module")
+def between_two(model: LocalModel) -> dict[str, Any]:
+    """What the demo between two nodes said, on the real model."""
+    command = [*DEMO, "--two-nodes", "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    return dict(json.loads(ran.stdout))
+
+
+@pytest.mark.row("DEMO-09")
+@pytest.mark.model
+@pytest.mark.timeout(300)
+def test_two_nodes_trade_and_have_equal_books(between_two: dict[str, Any], record_property: Any) -> None:
+    assert between_two["passed"]
+    figures = between_two["figures"]
+    assert figures["state hash, provider"] == figures["state hash, consumer"]
+    assert len(figures["state hash, provider"]) == 64
+    record_property("figure", f"{sum(step['seconds'] for step in between_two['steps']):.0f} s, model cached")
+
+
+@pytest.mark.row("DEMO-09")
+@pytest.mark.model
+@pytest.mark.timeout(300)
+def test_each_cheat_is_paid_for_what_was_honest(between_two: dict[str, Any]) -> None:
+    cheats = {name: figure for name, figure in between_two["figures"].items() if name.startswith("cheat")}
+    assert len(cheats) == 3
+    for figure in cheats.values():
+        paid, claimed = map(int, figure.split(" of "))
+        assert 0 < paid < claimed
+
+
+@pytest.mark.row("DEMO-09")
+@pytest.mark.model
+@pytest.mark.timeout(300)
+def test_what_a_vanished_consumer_costs_is_a_number_within_its_bound(between_two: dict[str, Any]) -> None:
+    lost, bound = between_two["figures"]["lost to a vanished consumer, TRM"].removesuffix(")").split(" (bound ")
+    assert 0 <= int(lost) <= int(bound) < 30
+
+
+@pytest.mark.row("DEMO-09")
+def test_answers_that_cannot_be_counted_are_not_sold(tmp_path: Path) -> None:
+    command = [*DEMO, "--two-nodes", "--upstream", "http://127.0.0.1:1/v1", "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "needs a model" in ran.stderr

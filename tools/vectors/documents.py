@@ -12,6 +12,7 @@ from tools.vectors import (
     journal,
     keys,
     log,
+    market,
     network,
     receipts,
     reconciliation,
@@ -39,6 +40,7 @@ VECTORS: Mapping[str, tuple[str, Callable[[], Case]]] = {
     "tip-11": ("Fraud proofs", fraud.vectors),
     "tip-12": ("Reconciliation", reconciliation.vectors),
     "tip-13": ("Between nodes", wire.vectors),
+    "tip-14": ("Signals, observations, choice", market.vectors),
 }
 
 
@@ -57,6 +59,7 @@ EXAMPLES: Mapping[str, Callable[[], list[str]]] = {
     "reconciliation": reconciliation.example,
     "frames": wire.example,
     "messages": wire.messages,
+    "choice": market.example,
 }
 
 

@@ -26,6 +26,7 @@ class FieldAlias:
 FIELDS: tuple[FieldAlias, ...] = (
     FieldAlias("network", "total_contributed_cu", "total_contributed_trm"),
     FieldAlias("network", "total_consumed_cu", "total_consumed_trm"),
+    FieldAlias("peers", "available_cu", "available_trm"),
     FieldAlias("pricing", "cu_purchasing_power", "trm_purchasing_power"),
     FieldAlias("providers", "contributed_cu", "contributed_trm"),
     FieldAlias("providers", "cu_per_100_tokens", "trm_per_100_tokens"),

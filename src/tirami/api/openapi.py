@@ -126,6 +126,7 @@ _MEANING = {
     422: "Well-formed, but of the wrong shape",
     423: "The kill switch is active",
     429: "Too many requests",
+    502: "Another node answered with nonsense",
     503: "Not able to serve now",
 }
 
@@ -142,6 +143,8 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {409}
     if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "schedule"):
         statuses |= {402, 423, 409}
-    if operation.name in ("change_model", "remove_model", "issue_token", "rotate_token"):
+    if operation.name in ("change_model", "remove_model", "issue_token", "rotate_token", "create_invite", "join"):
         statuses |= {409}
+    if operation.name == "join":
+        statuses |= {502}
     return sorted(statuses)

@@ -11,21 +11,26 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, approvals, config, log, models, safety, su, token, wallet
+from tirami.cli import agent, approvals, config, log, mesh, models, safety, su, token, wallet
 from tirami.cli.backup import backup, restore
 from tirami.cli.chat import chat
 from tirami.cli.completion import completion
 from tirami.cli.demo import demo
+from tirami.cli.earnings import earnings
+from tirami.cli.invite import invite, join
 from tirami.cli.legal import legal
 from tirami.cli.metrics import metrics
 from tirami.cli.options import Json
+from tirami.cli.peers import peers
 from tirami.cli.receipt import verify
+from tirami.cli.seed import seed
 from tirami.cli.settle import settle
 from tirami.cli.start import node, start
 from tirami.cli.status import status
 from tirami.cli.target import NoNode
 from tirami.cli.terminal import Terminal
 from tirami.cli.top import top
+from tirami.cli.worker import worker
 from tirami.core.errors import InvalidField, TiramiError
 
 app = typer.Typer(
@@ -36,7 +41,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    start, node, chat, status, top, metrics, verify, settle, legal, backup, restore, completion, demo,
+    start, node, seed, worker, chat, status, peers, mesh.pause, mesh.resume, invite, join, earnings, top, metrics,
+    verify, settle, legal, backup, restore, completion, demo,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(agent.commands, name="agent")
@@ -48,6 +54,7 @@ app.add_typer(approvals.commands, name="approvals")
 app.add_typer(log.commands, name="log")
 app.add_typer(config.commands, name="config")
 app.add_typer(models.commands, name="models")
+app.add_typer(mesh.commands, name="mesh")
 
 
 @app.callback()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from tirami.api.consent import statements
 from tirami.cli.download import DownloadBar, Progress
 from tirami.core.config import Config, is_public
 from tirami.core.keyfile import load_or_create_node_key
@@ -32,12 +33,16 @@ def _url(config: Config) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Facts of a node that serves. ``model`` ``None``: it runs without one, because of ``problem``."""
+    """Facts of a node that serves. ``model`` ``None``: it runs without one, because of ``problem``.
+
+    ``mesh``: where other nodes find it, while it is on the mesh.
+    """
 
     url: str
     node_id: str
     model: str | None
     problem: str | None
+    mesh: str | None = None
 
 
 class Announcer(Protocol):
@@ -77,6 +82,10 @@ class Banner:
             self._say(f"   API:       {_url(self._config)}\n")
         if in_clear(self._config):
             self._console.print(f"[bold red]⚠  {CLEAR_TEXT}[/]\n")
+        if self._config.mesh.enabled:
+            for statement in statements(self._config.mesh):
+                self._say(f"   🌐 {statement}")
+            self._say("")
 
     def ready(self, running: Running) -> None:
         self._bar.finish()
@@ -86,6 +95,8 @@ class Banner:
             self._say(f"✅ Model loaded: {running.model}")
         elif self._config.infer.model:
             self._say(f"⚠  No model: {running.problem}")
+        if running.mesh is not None:
+            self._say(f"🌐 On the mesh as {running.mesh}")
         self._say("🟢 Tirami node is running. Press Ctrl-C to stop.")
 
     def stopped(self) -> None:
@@ -102,6 +113,7 @@ class PlainLines:
     def __init__(self, config: Config, console: Console) -> None:
         self._console = console
         self._in_clear = in_clear(config)
+        self._mesh = config.mesh
         self.progress: Progress | None = DownloadBar(console, config.infer.model)
 
     def opening(self) -> None:
@@ -110,6 +122,9 @@ class PlainLines:
     def ready(self, running: Running) -> None:
         if self._in_clear:
             self._console.print(f"⚠  {CLEAR_TEXT}", markup=False)
+        if running.mesh is not None:
+            for statement in (f"on the mesh as {running.mesh}", *statements(self._mesh)):
+                self._console.print(statement, markup=False)
         model = running.model or f"no model: {running.problem}"
         self._console.print(f"node {running.node_id} serves {model} at {running.url}", markup=False)
 
@@ -132,6 +147,7 @@ class JsonLine:
             "node_id": running.node_id,
             "model": running.model,
             "problem": running.problem,
+            "mesh": running.mesh,
         }
         print(json.dumps(facts, ensure_ascii=False), flush=True)
 

@@ -87,7 +87,7 @@ def chat(
             question = Question([*history, {"role": "user", "content": prompt}], max_tokens, temperature)
             _answer(speaker, question, terminal)
             return
-        _converse(speaker, history, max_tokens, temperature, terminal)
+        converse(speaker, history, max_tokens, temperature, terminal)
 
 
 @contextmanager
@@ -141,10 +141,11 @@ def _answer(speaker: Speaker, question: Question, terminal: Terminal) -> str:
     return text
 
 
-def _converse(
+def converse(
     speaker: Speaker, history: list[dict[str, str]], max_tokens: int, temperature: float, terminal: Terminal
 ) -> None:
-    terminal.note(f"Tirami · {speaker.model} · quit or Ctrl-D ends")
+    """Ask line by line until the input ends."""
+    terminal.note(f"Tirami · {speaker.model or 'models of peers'} · quit or Ctrl-D ends")
     while True:
         try:
             line = input("" if terminal.json_output else "> ").strip()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,12 +18,14 @@ from tirami.cli.conversation import Bill, Question
 from tirami.cli.download import Progress
 from tirami.core.clock import SystemClock
 from tirami.core.config import Config
+from tirami.net import PeerAddress
 from tirami.node import Node, configure_logs
 from tirami.node.archive import is_sealed
 from tirami.node.backup import Restored, back_up, offline_copy, prove, restore
 from tirami.node.chat import ChatCall
 from tirami.node.models import list_models, pull_model, remove_model
 
+LOOK_S = 0.05
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,11 +60,21 @@ async def _serve(config: Config, progress: Progress | None, ready: Callable[[Run
         try:
             async with Node.open(config, progress=progress) as node:
                 opening.clear()
-                ready(Running(node.url or "", node.identity.hex(), node.model_name, node.model_problem))
+                ready(_facts(node))
                 await node.run_until(stop)
         except asyncio.CancelledError:
             if not stop.is_set():
                 raise
+
+
+def _facts(node: Node) -> Running:
+    mesh = str(node.mesh.mesh.address()) if node.mesh is not None else None
+    return Running(node.url or "", node.identity.hex(), node.model_name, node.model_problem, mesh)
+
+
+def peers_of(texts: Sequence[str]) -> list[PeerAddress]:
+    """``KEY``, ``KEY@IP:PORT`` or ``KEY@RELAY`` each. Raises ``InvalidField``."""
+    return [PeerAddress.parse(text) for text in texts]
 
 
 @contextmanager
@@ -89,7 +101,8 @@ def _signals(stop: asyncio.Event) -> Iterator[set["asyncio.Task[None]"]]:
 
 
 class PrivateNode:
-    """A node of this process without a port, for the person at this terminal. Made by :meth:`open`."""
+    """A node of this process, without a port unless it is to have one, for the person at this terminal. Made by
+    :meth:`open`."""
 
     def __init__(self, portal: BlockingPortal, node: Node) -> None:
         self._portal = portal
@@ -98,12 +111,12 @@ class PrivateNode:
 
     @classmethod
     @contextmanager
-    def open(cls, config: Config, progress: Progress | None) -> Iterator[Self]:
-        """Raises ``StartError``."""
+    def open(cls, config: Config, progress: Progress | None, *, serve: bool = False) -> Iterator[Self]:
+        """``serve``: whether to answer HTTP as well. Raises ``StartError``."""
         configure_logs(config.log)
         with start_blocking_portal() as portal:
             opened: AbstractContextManager[Node] = portal.wrap_async_context_manager(
-                Node.open(config, progress=progress, serve=False)
+                Node.open(config, progress=progress, serve=serve)
             )
             with opened as node:
                 yield cls(portal, node)
@@ -116,6 +129,22 @@ class PrivateNode:
     def problem(self) -> str | None:
         """Why there is no model."""
         return self._node.model_problem
+
+    @property
+    def facts(self) -> Running:
+        return _facts(self._node)
+
+    def provider_within(self, seconds: float) -> bool:
+        """Wait for a peer this node would buy from; whether there is one."""
+        return self._portal.call(self._provider_within, seconds)
+
+    async def _provider_within(self, seconds: float) -> bool:
+        for _ in range(round(seconds / LOOK_S)):
+            view = self._node.parts.membership.view
+            if view is not None and view.sellers(None):
+                return True
+            await asyncio.sleep(LOOK_S)
+        return False
 
     def models(self) -> ModelsReply:
         """What lies on this machine, and the catalogue."""
@@ -169,10 +198,10 @@ class PrivateNode:
             settled = await stream.settle()
         return Bill(
             cost_trm=settled.cost,
-            balance_trm=parts.ledger.balance(call.payer.key).effective,
+            balance_trm=parts.ledger.balance(stream.ticket.payer.key).effective,
             trade_id=settled.record_id.hex() if settled.record_id else None,
-            prompt_tokens=settled.trade.prompt_tokens if settled.trade else 0,
-            completion_tokens=settled.trade.completion_tokens if settled.trade else 0,
+            prompt_tokens=settled.bill.prompt_tokens if settled.bill else 0,
+            completion_tokens=settled.bill.completion_tokens if settled.bill else 0,
             finish_reason=settled.reason.value,
         )
 

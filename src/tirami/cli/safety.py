@@ -17,6 +17,7 @@ from tirami.cli.terminal import Terminal, fields
 commands = typer.Typer(no_args_is_help=True, help="Kill switch, limits and the last denials.")
 Reason = Annotated[str, typer.Option(help="Why; journaled.")]
 Operator = Annotated[str, typer.Option(envvar="USER", help="Who; journaled.")]
+Mesh = Annotated[bool, typer.Option("--mesh", help="All nodes whose mesh.operator is this one's key.")]
 Budget = Annotated[str | None, typer.Option(help="TRM, or 'none' for no limit.")]
 SHOWN = 10
 """Denials in the table; JSON has all that are kept."""
@@ -62,6 +63,7 @@ def show(
 def kill(
     reason: Reason = "",
     operator: Operator = "",
+    mesh: Mesh = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -69,7 +71,7 @@ def kill(
 ) -> None:
     """Freeze all spending now. Running answers end; what they delivered and signed for stays booked."""
     with connect(url, token, data_dir, admin=True) as client:
-        result = client.kill(KillRequest(activate=True, reason=reason, operator=operator))
+        result = client.kill(KillRequest(activate=True, reason=reason, operator=operator, mesh=mesh))
     text = f"[bold red]→ {result.status}[/]\n→ All TRM transactions frozen. No agent can spend."
     Terminal(json_output).show(result.model_dump(), lambda console: console.print(text))
 
@@ -77,6 +79,7 @@ def kill(
 @commands.command()
 def release(
     operator: Operator = "",
+    mesh: Mesh = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -84,7 +87,7 @@ def release(
 ) -> None:
     """Let spending go on."""
     with connect(url, token, data_dir, admin=True) as client:
-        result = client.kill(KillRequest(activate=False, reason="released", operator=operator))
+        result = client.kill(KillRequest(activate=False, reason="released", operator=operator, mesh=mesh))
     Terminal(json_output).show(result.model_dump(), lambda console: console.print(f"[green]→ {result.status}[/]"))
 
 

@@ -27,6 +27,9 @@ Ledger = Annotated[
 ]
 TlsCert = Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: speak HTTPS.")]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="PEM key of the certificate.")]
+Invitation = Annotated[
+    str | None, typer.Option("--invitation", metavar="TOKEN", hidden=True, help="As `tirami join TOKEN`.")
+]
 CorsOrigins = Annotated[
     list[str] | None, typer.Option("--cors-origin", metavar="ORIGIN", help="Web origin whose pages may ask; repeat.")
 ]
@@ -49,13 +52,10 @@ def start(
     cors_origin: CorsOrigins = None,
     data_dir: DataDir = None,
     json_output: Json = False,
+    invitation: Invitation = None,
 ) -> None:
     """Run a node with everything it needs, made at the first start. Ctrl-C saves and ends."""
-    config = settings(config_file, data_dir, _flags(**locals()))
-    terminal = Terminal(json_output)
-    if terminal.err.is_terminal and not config.log.file:  # a log between the lines of the banner helps nobody
-        config = config.with_flags({"log.file": str(config.data_dir / "node.log")})
-    _run(config, JsonLine() if json_output else Banner(config, terminal.out, config.log.file))
+    foreground(settings(config_file, data_dir, flags_of(**locals())), json_output)
 
 
 def node(
@@ -77,30 +77,33 @@ def node(
     json_output: Json = False,
 ) -> None:
     """Run a node with plain output: an API in the foreground."""
-    config = settings(config_file, data_dir, _flags(**locals()))
+    config = settings(config_file, data_dir, flags_of(**locals()))
     if config.origin("log.format") == "default":
         config = config.with_flags({"log.format": "text"})
-    _run(config, JsonLine() if json_output else PlainLines(config, Terminal(json_output).out))
+    run(config, JsonLine() if json_output else PlainLines(config, Terminal(json_output).out))
 
 
-def _flags(
+def flags_of(
     *,
-    model: str | None,
-    no_model: bool,
-    offline: bool,
-    upstream: str | None,
-    port: int | None,
-    bind: str | None,
-    network: Path | None,
-    accept_rollback: bool,
-    log_level: str | None,
-    ledger: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    cors_origin: list[str] | None,
+    model: str | None = None,
+    no_model: bool = False,
+    offline: bool = False,
+    upstream: str | None = None,
+    port: int | None = None,
+    bind: str | None = None,
+    network: Path | None = None,
+    accept_rollback: bool = False,
+    log_level: str | None = None,
+    ledger: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    cors_origin: list[str] | None = None,
+    p2p_bind: str | None = None,
+    relay: str | None = None,
+    invitation: str | None = None,
     **_: object,
 ) -> dict[str, object]:
-    """What the options of a command say, by setting."""
+    """What the options of a command that starts a node say, by setting."""
     return {
         "infer.model": "" if no_model else model,
         "infer.offline": offline or None,
@@ -114,14 +117,38 @@ def _flags(
         "api.tls_cert": tls_cert,
         "api.tls_key": tls_key,
         "api.cors_origins": cors_origin or None,
+        "mesh.bind": p2p_bind,
+        "mesh.relay": relay,
+        "mesh.invitation": invitation,
+        "mesh.enabled": True if invitation else None,
     }
 
 
-def _run(config: Config, announcer: Announcer) -> None:
+def foreground(config: Config, json_output: bool) -> None:
+    """Run a node for a person at a terminal, or for a program that reads one line of JSON."""
+    terminal = Terminal(json_output)
+    config = quiet(config, terminal)
+    run(config, JsonLine() if json_output else Banner(config, terminal.out, config.log.file))
+
+
+def quiet(config: Config, terminal: Terminal) -> Config:
+    """With the log in a file where it would stand between the lines of the banner: that helps nobody."""
+    if terminal.err.is_terminal and not config.log.file:
+        return config.with_flags({"log.file": str(config.data_dir / "node.log")})
+    return config
+
+
+def make_home(config: Config) -> None:
+    """Raises ``ConfigError``."""
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise ConfigError(f"{config.data_dir} cannot be made: {error.strerror}", param="data_dir") from error
+
+
+def run(config: Config, announcer: Announcer) -> None:
+    """Run a node until a signal ends it. Raises ``StartError``."""
+    make_home(config)
     from tirami.cli.host import serve  # a whole node: only who runs one imports it
 
     announcer.opening()

@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from tirami.api.schemas import EngineReport, StatusReply
+from tirami.cli.mesh import in_short
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
@@ -31,6 +32,7 @@ def _show(console: Console, reply: StatusReply) -> None:
         "Network": f"{network.network}: {network.total_trades} trades, {network.total_contributed_trm} TRM moved",
         "Own use": f"{network.local_trades} answers, {network.local_volume_trm} TRM",
         "Book": f"sum {network.sum_of_accounts}, log size {network.log_size}",
+        "Mesh": in_short(reply.mesh),
         "Storage": "writable" if reply.storage_writable else "NOT WRITABLE: selling has stopped",
     }
     facts |= {f"WARNING {warning.code}": warning.message for warning in reply.warnings}

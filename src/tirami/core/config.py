@@ -147,6 +147,16 @@ class MeshConfig:
     """``off``, ``n0`` for the public relays, or a relay's URL. It sees who talks to whom and how much, no words."""
     bootstrap: str = ""
     """Peers to stay connected to, ``KEY@HOST:PORT``, with blanks between."""
+    peers: int = _count(8, 0, 256)
+    """Connections this node makes of its own choice, out of what it hears of; 0 for those named here only."""
+    lan: bool = True
+    """Whether nodes of this network on the local network find this one, and it them."""
+    dns: str = ""
+    """A domain name whose TXT records name nodes, each ``KEY@HOST:PORT``; empty for none."""
+    nostr: str = ""
+    """Nostr relays to advertise this node at and to find others, ``wss://…``, with blanks between; empty for none."""
+    invitation: str = _secret()
+    """A token of ``tirami invite``, shown at the start to the node that made it."""
     sell: bool = True
     """Whether strangers may buy answers of this node's models."""
     slots: int = _count(4, 1, 1_024)
@@ -161,6 +171,8 @@ class MeshConfig:
     """Keys nothing is bought from."""
     max_trm: int = _count(0, 0, 2**53 - 1)
     """Most TRM one bought answer may cost; 0 for no bound but the account's policy."""
+    operator: str = ""
+    """Key whose mesh-wide kill orders this node obeys; empty for its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

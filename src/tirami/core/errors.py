@@ -37,6 +37,7 @@
      │   ├─ ApprovalRequired         403 approval_required
      │   ├─ ApprovalDenied           403 approval_denied
      │   ├─ AccountDisabled          403 account_disabled
+     │   ├─ CounterLost              403 counter_lost
      │   ├─ SafetyUnknown            403 safety_unknown
      │   └─ KillSwitchActive         423 kill_switch_active
      ├─ LimitError                   later, perhaps
@@ -285,6 +286,12 @@ class ApprovalDenied(SpendDenied):
 
 class AccountDisabled(SpendDenied):
     code = "account_disabled"
+
+
+class CounterLost(SpendDenied):
+    """The key has signed debits this journal does not know, or its incarnation has ended (PROTOCOL B9)."""
+
+    code = "counter_lost"
 
 
 class SafetyUnknown(SpendDenied):

@@ -36,8 +36,15 @@ def write_secret(path: Path, data: bytes) -> None:
         os.close(directory)
 
 
-def read_secret(path: Path) -> bytes:
-    """The content of a secret, at most 64 KiB.
+def replace_secret(path: Path, data: bytes) -> None:
+    """As :func:`write_secret`, over what was there: always the old content or the new. Raises ``OSError``."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    write_secret(temporary, data)
+    temporary.replace(path)
+
+
+def read_secret(path: Path, most: int = MAX_SECRET) -> bytes:
+    """The content of a secret, at most 64 KiB or as many bytes as are named.
 
     Raises ``KeyFileError`` naming the file when it is unreadable, no plain file, too large, or open to group or others.
     """
@@ -50,9 +57,9 @@ def read_secret(path: Path) -> bytes:
             if mode & 0o077:
                 shown = f"{stat.S_IMODE(mode):04o}"
                 raise KeyFileError(f"{path} is open to others (mode {shown}); make it 0600", path=str(path))
-            data = file.read(MAX_SECRET + 1)
+            data = file.read(most + 1)
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
-    if len(data) > MAX_SECRET:
-        raise KeyFileError(f"{path} is larger than {MAX_SECRET} bytes", path=str(path))
+    if len(data) > most:
+        raise KeyFileError(f"{path} is larger than {most} bytes", path=str(path))
     return data

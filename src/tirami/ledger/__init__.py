@@ -18,14 +18,17 @@ from tirami.ledger.entries import (
     BreakerTripped,
     Entry,
     FraudProven,
+    GuestTaken,
     HoldCaptured,
     HoldFailed,
     HoldOpened,
     HoldReleased,
     HoldVouched,
+    KeyRotated,
     KillSet,
     PolicySet,
     PriceObserved,
+    SellingPaused,
     TokenExpirySet,
     TokenIssued,
     TokenRevoked,
@@ -53,7 +56,7 @@ from tirami.ledger.records import StoredRecord
 from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, Window
 from tirami.ledger.settings import HostedAccount, Settings, Token
 from tirami.ledger.spends import SpendWindow
-from tirami.ledger.state import State
+from tirami.ledger.state import QUOTA, State
 from tirami.ledger.statements import StatementRun, StatementWindow
 from tirami.ledger.transfers import transfer, transferable
 from tirami.ledger.usage import DayUsage, Usage, UsageSums
@@ -70,6 +73,7 @@ __all__ = [
     "NETWORK",
     "NODE_POLICY",
     "OWNER_POLICY",
+    "QUOTA",
     "SUPPLY_BOUNDS",
     "SUPPLY_FACTOR",
     "UNITY",
@@ -98,6 +102,7 @@ __all__ = [
     "Entry",
     "Evidence",
     "FraudProven",
+    "GuestTaken",
     "Heads",
     "HoldCaptured",
     "HoldFailed",
@@ -108,6 +113,7 @@ __all__ = [
     "HostedAccount",
     "Inclusion",
     "Journal",
+    "KeyRotated",
     "KillSet",
     "Ledger",
     "Means",
@@ -119,6 +125,7 @@ __all__ = [
     "Posting",
     "Price",
     "PriceObserved",
+    "SellingPaused",
     "Settings",
     "SignedHead",
     "SpendWindow",

@@ -163,11 +163,12 @@ class NodeStarted(msgspec.Struct, frozen=True, array_like=True, tag="node_starte
 
 
 class KillSet(msgspec.Struct, frozen=True, array_like=True, tag="kill_set"):
-    """The kill switch was thrown or released by an operator."""
+    """The kill switch was thrown or released by an operator; by its order number ``order`` to the mesh, or 0."""
 
     active: bool
     reason: str
     operator: str
+    order: int = 0
 
 
 class PolicySet(msgspec.Struct, frozen=True, array_like=True, tag="policy_set"):
@@ -283,6 +284,48 @@ class FraudProven(msgspec.Struct, frozen=True, array_like=True, tag="fraud_prove
     proof: bytes
 
 
+class KeyRotated(msgspec.Struct, frozen=True, array_like=True, tag="key_rotated"):
+    """A key has ended; ``body`` and ``signature`` are its rotation, checked (A-31)."""
+
+    body: bytes
+    signature: bytes
+
+
+class SignedElsewhere(msgspec.Struct, frozen=True, array_like=True, tag="signed_elsewhere"):
+    """A peer has shown a debit of this node's own key that this journal did not make, or a head it does not have (B9).
+
+    ``account`` is the key, or its quota; ``number`` is 0 for a head.
+    """
+
+    account: bytes
+    incarnation: int
+    number: int
+
+
+class RestartSeen(msgspec.Struct, frozen=True, array_like=True, tag="restart_seen"):
+    """A payer elsewhere signed an acceptance in a new incarnation; refused, but its day without credit begins (B9)."""
+
+    payer: bytes
+    incarnation: int
+    number: int
+    acceptance: bytes
+    acceptance_signature: bytes
+
+
+class GuestTaken(msgspec.Struct, frozen=True, array_like=True, tag="guest_taken"):
+    """``key`` showed an invitation of this node, which is used up: it is a guest from now on."""
+
+    invite: bytes
+    key: bytes
+
+
+class SellingPaused(msgspec.Struct, frozen=True, array_like=True, tag="selling_paused"):
+    """Strangers are served no more, or again: ``paused`` as an operator set it."""
+
+    paused: bool
+    operator: str
+
+
 class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
     """The smoothed demand factor, parts per million, once a minute."""
 
@@ -306,6 +349,11 @@ Fact = (
     | RequestAnswered
     | HeadPublished
     | FraudProven
+    | KeyRotated
+    | SignedElsewhere
+    | RestartSeen
+    | GuestTaken
+    | SellingPaused
     | PriceObserved
 )
 Content = Envelope | Hold | Claim | Fact

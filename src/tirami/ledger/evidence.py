@@ -31,7 +31,7 @@ HEADS = 256
 KEYS = 100_000
 """Keys remembered, and as many proofs; a contradiction that comes after its key was forgotten is found by others."""
 NODES = 4_096
-"""Nodes whose heads are remembered."""
+"""Nodes of which heads are remembered."""
 
 Found = tuple[FraudKind, list[Cited]]
 

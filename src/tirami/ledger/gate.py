@@ -11,6 +11,7 @@ from tirami.core.errors import (
     AccountDisabled,
     ApprovalDenied,
     ApprovalRequired,
+    CounterLost,
     SafetyUnknown,
     SpendDenied,
     VelocityExceeded,
@@ -21,7 +22,7 @@ from tirami.ledger.accounts import key_account
 from tirami.ledger.approvals import REQUEST_MS, Approval, Verdict
 from tirami.ledger.breaker import Trip
 from tirami.ledger.denials import Denial, Denials
-from tirami.ledger.entries import ApprovalRequested, ApprovalUsed, BreakerTripped, Fact, KillSet
+from tirami.ledger.entries import ApprovalRequested, ApprovalUsed, BreakerTripped, Fact, HoldOpened, KillSet
 from tirami.ledger.holds import MAX_OPEN
 from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, frozen, headroom, refusal
 from tirami.ledger.state import State
@@ -81,10 +82,12 @@ class Gate:
         return settings.policies.get(account, Policy()) if account in settings.accounts else None
 
     def line(self, account: bytes) -> Trm:
-        """The part of a credit line the gate still honours: nothing after its due date (B4)."""
+        """The part of a credit line the gate honours: nothing after its due date (B4) or right after a restart (B9)."""
         state = self._state()
-        due = state.line_due.get(account, UnixMs(0))
-        return state.book.limit(account) if self._now() < due else Trm(0)
+        now = self._now()
+        if now >= state.line_due.get(account, UnixMs(0)) or state.credit_is_young(account, now):
+            return Trm(0)
+        return state.book.limit(account)
 
     def means(self, account: bytes) -> Means:
         if account == self._local_user:
@@ -93,7 +96,8 @@ class Gate:
         hosted, books = state.settings.accounts.get(account), state.holds.books(account)
         cover = state.book.income(key_account(account)) + self.line(account)
         available = Trm(cover - books.settled - books.held)
-        disabled = account in state.settings.convicted or (hosted is not None and hosted.disabled)
+        over = account in state.settings.convicted or state.succession.ended(account)
+        disabled = over or (hosted is not None and hosted.disabled)
         return Means(available, self.policy(account), disabled)
 
     # --- questions ---------------------------------------------------------------------------------------------
@@ -127,6 +131,7 @@ class Gate:
         """What :meth:`check` would raise now. Leaves no trace: no request, no denial, no trip."""
         try:
             self._check_halted()
+            self._check_counter(account)
             means = self.means(account)
             denied = refusal(self.kill, means, self._state().holds.books(account), amount, self._now())
             threshold = means.policy.approval_above if means.policy else 0
@@ -147,11 +152,17 @@ class Gate:
         """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
         with _Denying(self, NOBODY, None):
             self._check_switches()
+            if self._state().succession.ended(self._node):
+                raise AccountDisabled("this node's key was rotated or revoked: it promises nothing any more")
 
-    def check_voucher(self, account: bytes) -> None:
-        """Whether a session of this account may go on: its ceiling is held, so only switches and the account count."""
+    def check_voucher(self, hold: HoldOpened) -> None:
+        """Whether a session may go on: its ceiling is held, so only switches, account and incarnation count."""
+        account = hold.account
         with _Denying(self, account, None):
             self._check_switches()
+            self._check_counter(account)
+            if account != self._local_user and hold.incarnation != self._state().holds.incarnation:
+                raise CounterLost("this session belongs to an incarnation that has ended")
             if self.means(account).disabled:
                 raise AccountDisabled("this account is disabled")
 
@@ -177,6 +188,7 @@ class Gate:
     def _pass(self, account: bytes, amount: Trm, spends: int) -> Means:
         """Every rule but the approval; a velocity overrun trips the breaker."""
         self._check_halted()
+        self._check_counter(account)
         means, books = self.means(account), self._state().holds.books(account)
         denied = refusal(self.kill, means, books, amount, self._now(), spends)
         if isinstance(denied, VelocityExceeded):
@@ -216,6 +228,13 @@ class Gate:
         self._check_halted()
         if (kill := self.kill) is not None and kill.active:
             raise frozen(kill)
+
+    def _check_counter(self, account: bytes) -> None:
+        if account != self._local_user and self._state().lineage.lost:
+            raise CounterLost(
+                "a key of this node has signed elsewhere, and its last new incarnation is less than 7 days old: "
+                "one key on two machines, or a second restored backup"
+            )
 
     def _check_halted(self) -> None:
         if self.halted is not None:

@@ -49,6 +49,7 @@ from tirami.ledger.gate import Gate
 from tirami.ledger.holds import OpenHold, PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
 from tirami.ledger.receivables import Receivables
+from tirami.ledger.restarts import Restarts
 from tirami.ledger.snapshot import SnapshotFile
 from tirami.ledger.snapshots import Snapshots
 from tirami.ledger.state import State
@@ -113,6 +114,7 @@ class Ledger:
         self.state = State(network, journal)
         self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user, self._write)
         self.receivables = Receivables(self, node)
+        self.restarts = Restarts(self, node.public_key)
         self.checked_ms = UnixMs(0)
         """When Σ was last added up anew."""
 
@@ -154,6 +156,7 @@ class Ledger:
         if self._journal.rolled_back:  # what was signed after this copy was made is unknown: begin anew (B9)
             log_id, incarnation = random(16), max(incarnation + 1, now)
         await self.append([NodeStarted(now, incarnation, log_id, network_hash)])
+        self.restarts.follow()
         for hold_id in list(self.state.holds.open):
             await self.end_session(hold_id, "restarted")
         for claim_id in list(self.state.claims.open):
@@ -199,6 +202,7 @@ class Ledger:
             self.state.apply(Entry(seq + offset, at_ms, content), known)
         self._snapshots.follow()
         if any(isinstance(content, Envelope) for content in contents):
+            self.restarts.follow()
             for tell in self._on_record:
                 tell()
         return written
@@ -292,13 +296,13 @@ class Ledger:
 
     # --- the kill switch ---------------------------------------------------------------------------------------
 
-    async def set_kill(self, active: bool, reason: str, operator: str) -> int:
+    async def set_kill(self, active: bool, reason: str, operator: str, order: int = 0) -> int:
         """Throw or release the kill switch; returns its journal position once durable.
 
         Throwing acts at once, in memory, even when the disk is full; running sessions are told before the write.
         A switch whose fact could not be written stays thrown until a later fact is.
         """
-        fact = KillSet(active, reason, operator)
+        fact = KillSet(active, reason, operator, order)
         if active:
             self.gate.thrown = fact
             for stop in self._on_kill:
@@ -362,7 +366,7 @@ class Ledger:
 
     def _signed_total(self, hold_id: bytes, sign: SignTotal) -> HoldVouched:
         hold = self._session(hold_id)
-        self.gate.check_voucher(hold.opened.account)
+        self.gate.check_voucher(hold.opened)
         with self._counting_errors(hold_id):
             amount, half = sign()
         if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
@@ -371,7 +375,7 @@ class Ledger:
 
     def check_voucher(self, hold_id: bytes) -> None:
         """Whether another voucher of this session may be signed now. Raises ``SpendDenied``, ``StorageUnavailable``."""
-        self.gate.check_voucher(self._session(hold_id).opened.account)
+        self.gate.check_voucher(self._session(hold_id).opened)
 
     async def end_session(self, hold_id: bytes, reason: str, sign: SignTotal | None = None) -> Admitted | None:
         """Close a hold: countersign its last voucher and book the trade, or release it when it has none.
@@ -395,7 +399,7 @@ class Ledger:
         if self._session(hold_id).vouched != before:
             raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
         if last is not before:  # a switch thrown while it was countersigned: nothing is promised after it (B13)
-            self.gate.check_voucher(hold.opened.account)
+            self.gate.check_voucher(hold.opened)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
         vouched = () if last is before else (last,)
         await self.append([*vouched, admitted.envelope, captured], admitted)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tirami.core.errors import (
     AccountDisabled,
+    CounterLost,
     InsufficientFunds,
     InvalidProof,
     InvalidSignature,
@@ -22,7 +23,7 @@ from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import NETWORK, Admitted, admit
 from tirami.ledger.claims import OpenClaim
 from tirami.ledger.countersigner import countersigned
-from tirami.ledger.entries import ClaimDropped, ClaimOpened, ClaimSettled, ClaimVouched
+from tirami.ledger.entries import ClaimDropped, ClaimOpened, ClaimSettled, ClaimVouched, RestartSeen
 from tirami.proto import Acceptance, Quote, SignedBody, Trade, amount_due, decode
 from tirami.verify import check_bill
 
@@ -48,7 +49,8 @@ class Receivables:
         Raises:
             InvalidProof, InvalidSignature, NonCanonical: the acceptance is not one of this quote.
             SpendDenied: this node's own switches.
-            AccountDisabled: a fraud proof against the payer is known.
+            AccountDisabled: a fraud proof against the payer is known, or its key has ended.
+            CounterLost: the payer's incarnation is over, or begins too soon after its last (B9).
             InsufficientFunds: the payer's funding, as this book knows it, does not cover all it says it has promised.
             UnwitnessedLimit: more than U a day of one payer without witnesses (B6).
         """
@@ -59,6 +61,7 @@ class Receivables:
         now = ledger.now()
         if now > offered_ms + quote.lifetime_ms:
             raise InvalidProof("the quote has expired", param="quote_hash")
+        self._check_incarnation(acceptance, accepted, now)
         self._check_means(acceptance, now)
         opened = ClaimOpened(
             id=claim_id,
@@ -146,11 +149,26 @@ class Receivables:
         if not verify(PublicKey(acceptance.payer), Signature(accepted.signature), message):
             raise InvalidSignature("the signature of the payer does not verify", param="payer")
 
+    def _check_incarnation(self, acceptance: Acceptance, accepted: SignedBody, now: UnixMs) -> None:
+        """The key's old incarnations are over; a new one has a day without credit, which begins here (B9)."""
+        payer, incarnation = acceptance.payer, acceptance.incarnation
+        seen = self._ledger.state.sightings
+        if (objection := seen.objection(payer, incarnation, now)) is not None:
+            raise CounterLost(objection)
+        known = seen.get(payer)
+        if known is None and not self._ledger.gate.line(payer):
+            return  # a stranger without credit has none to lose, and costs no entry
+        if incarnation > (known.incarnation if known else 0):
+            restarted = RestartSeen(payer, incarnation, acceptance.number, accepted.body, accepted.signature)
+            self._ledger.append([restarted])
+
     def _check_means(self, acceptance: Acceptance, now: UnixMs) -> None:
         """What is proven of the payer, B2 as far as this book knows it, and U."""
         ledger, payer = self._ledger, acceptance.payer
         if payer in ledger.state.settings.convicted:
             raise AccountDisabled("this key has signed what contradicts itself, and nothing more is taken from it")
+        if ledger.state.succession.ended(payer):
+            raise AccountDisabled("this key was rotated or revoked, and nothing more is taken from it")
         book, claims = ledger.state.book, ledger.state.claims
         declared = acceptance.settled + sum(session.ceiling for session in acceptance.open)
         listed = {session.number for session in acceptance.open}
@@ -161,7 +179,8 @@ class Receivables:
         )
         account = key_account(payer)
         promised = max(declared, book.known(account)) + unlisted
-        cover = book.income(account) + ledger.gate.line(payer)
+        line = ledger.gate.line(payer)
+        cover = book.income(account) + line
         if cover < promised + acceptance.ceiling:
             available = Trm(max(0, cover - promised))
             raise InsufficientFunds(

@@ -58,6 +58,10 @@ class Records:
         """The next leaf stands in the journal at ``seq``."""
         self._seqs.append(seq)
 
+    def entry(self, seq: int) -> Entry:
+        """Any entry of the journal. Raises ``StorageUnavailable``, ``JournalCorrupt``."""
+        return self._source.entry(seq)
+
     def __len__(self) -> int:
         return len(self._seqs)
 

@@ -15,6 +15,7 @@ from tirami.ledger.entries import (
     ApprovalUsed,
     Fact,
     FraudProven,
+    GuestTaken,
     HeadPublished,
     JournalOpened,
     KillSet,
@@ -22,6 +23,7 @@ from tirami.ledger.entries import (
     PolicySet,
     PriceObserved,
     RequestAnswered,
+    SellingPaused,
     TokenExpirySet,
     TokenIssued,
     TokenRevoked,
@@ -68,6 +70,8 @@ class Settings:
     started: NodeStarted | None = None
     kill: KillSet | None = None
     kill_seq: int = 0
+    kill_order: int = 0
+    """The highest number of an order to the mesh that was carried out."""
     policies: dict[bytes, Policy] = field(default_factory=dict)
     approvals: Approvals = field(default_factory=Approvals)
     answers: Answers = field(default_factory=Answers)
@@ -77,6 +81,12 @@ class Settings:
     """How many tokens there may be before the expired ones are dropped."""
     convicted: dict[bytes, bytes] = field(default_factory=dict)
     """Id of the fraud proof against each guilty key."""
+    guests: dict[bytes, bytes] = field(default_factory=dict)
+    """Key → invitation it came with."""
+    invites: dict[bytes, bytes] = field(default_factory=dict)
+    """Invitation that is used up → key that used it."""
+    paused: bool = False
+    """Whether strangers are not to be served for now."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -89,6 +99,7 @@ class Settings:
                 self.started = fact
             case KillSet():
                 self.kill, self.kill_seq = fact, seq
+                self.kill_order = max(self.kill_order, fact.order)
             case PolicySet():
                 budgets = (fact.per_request, fact.per_hour, fact.lifetime)
                 self.policies[fact.account] = Policy(*budgets, fact.approval_above, fact.per_minute)
@@ -104,6 +115,10 @@ class Settings:
                 self.head = fact
             case FraudProven():
                 self.convicted.setdefault(fact.key, sha256(fact.proof))
+            case GuestTaken():
+                self.guests[fact.key], self.invites[fact.invite] = fact.invite, fact.key
+            case SellingPaused():
+                self.paused = fact.paused
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():

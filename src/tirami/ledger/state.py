@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from tirami.core.units import Flop, Trm, UnixMs
 from tirami.ledger.accounts import key_account, local_account
-from tirami.ledger.admission import LOCAL, Admitted, allowance_rule, read
+from tirami.ledger.admission import LOCAL, NETWORK, Admitted, allowance_rule, read
 from tirami.ledger.book import Book
 from tirami.ledger.claims import Claims
 from tirami.ledger.columns import U32, Column
+from tirami.ledger.earnings import Earnings
 from tirami.ledger.entries import (
     BreakerTripped,
     ClaimDropped,
@@ -24,13 +25,31 @@ from tirami.ledger.entries import (
     HoldOwed,
     HoldReleased,
     HoldVouched,
+    KeyRotated,
+    RestartSeen,
+    SignedElsewhere,
 )
 from tirami.ledger.holds import Holds
+from tirami.ledger.lineage import Lineage
 from tirami.ledger.log import MerkleLog
 from tirami.ledger.records import EntrySource, Nowhere, Records, StoredRecord
 from tirami.ledger.settings import Settings
+from tirami.ledger.sightings import Sightings
+from tirami.ledger.succession import Succession
 from tirami.ledger.usage import Usage
-from tirami.proto import Envelope, Grant, NetworkFile, Trade, Transfer, leaf
+from tirami.proto import (
+    Cited,
+    Envelope,
+    Grant,
+    NetworkFile,
+    Rotation,
+    SignedBody,
+    Trade,
+    Transfer,
+    cited_in,
+    decode,
+    leaf,
+)
 
 QUOTA = b"quota"
 """Prefix under which an issuer's grants are numbered, apart from what it pays as a node."""
@@ -66,11 +85,15 @@ class State:
         self.holds = Holds()
         self.claims = Claims()
         self.settings = Settings()
+        self.lineage = Lineage()
+        self.sightings = Sightings()
+        self.succession = Succession()
         self.log = MerkleLog()
         self.records = Records(self.log, self.book.ids, source or Nowhere())
         self.network_totals = Totals()
         self.local_totals = Totals()
         self.usage = Usage()
+        self.earnings = Earnings()
         self.line_due: dict[bytes, UnixMs] = {}
         self._by_party: dict[bytes, Column] = {}
         self._trades_of: Counter[bytes] = Counter()
@@ -83,14 +106,26 @@ class State:
                 self._apply_record(entry.seq, at_ms, admitted or read(content, self.network))
             case HoldOpened() | HoldVouched() | HoldCaptured() | HoldReleased() | HoldFailed() | HoldOwed():
                 self.holds.apply(content, at_ms)
+                if isinstance(content, HoldOpened) and content.scope == NETWORK:
+                    self.lineage.make(content.account, content.incarnation, content.number)
             case ClaimOpened() | ClaimVouched() | ClaimSettled() | ClaimDropped():
                 self.claims.apply(content, at_ms)
+                if isinstance(content, ClaimOpened):
+                    self.sightings.see(content.payer, content.incarnation, content.number, entry.seq, at_ms)
             case BreakerTripped():
                 self.holds.kept(content.account).breaker.trip(content.cause, at_ms)
+            case SignedElsewhere():
+                self.lineage.elsewhere(content.account, content.incarnation, content.number)
+            case KeyRotated():
+                order = SignedBody(content.body, content.signature)
+                self.succession.add(decode(Rotation, content.body), order)
+            case RestartSeen():
+                self.sightings.see(content.payer, content.incarnation, content.number, entry.seq, at_ms)
             case _:
                 self.settings.apply(content, entry.seq, at_ms)
-                if self.settings.started is content:
-                    self.holds.start(self.settings.started.number_floor, self.settings.started.incarnation)
+                if (started := self.settings.started) is content:
+                    self.holds.start(started.number_floor, started.incarnation)
+                    self.lineage.start(started.incarnation, at_ms)
 
     def stored(self, record_id: bytes) -> StoredRecord | None:
         index = self.book.ids.find(record_id)
@@ -119,23 +154,64 @@ class State:
                 self._trades_of.update((body.payer, body.provider))
                 (self.local_totals if body.scope == LOCAL else self.network_totals).add(body)
                 self._use(body, at_ms)
+                if body.scope == NETWORK:
+                    self._number(seq, at_ms, body.payer, body.incarnation, body.session, body.amount)
             case Transfer():
                 self._index(index, body.payer, body.to)
+                self._number(seq, at_ms, body.payer, body.incarnation, body.number)
                 self.holds.debited(body.payer, body.number, Trm(body.amount), at_ms)
             case Grant():
                 self._index(index, body.issuer, body.to)
                 self.line_due[body.to] = max(self.line_due.get(body.to, UnixMs(0)), UnixMs(body.due_ms))
+                self._number(seq, at_ms, QUOTA + body.issuer, body.incarnation, body.number)
                 books = self.holds.kept(QUOTA + body.issuer)
                 books.last_number = max(books.last_number, body.number)
 
     def _use(self, trade: Trade, at_ms: UnixMs) -> None:
         """Usage of this node's own accounts; what strangers do among themselves is not counted."""
-        if trade.scope == LOCAL or self._is_own(trade.payer):
+        if trade.scope == LOCAL or self.is_own(trade.payer):
             self.usage.spend(trade.payer, at_ms, trade)
-        if trade.scope != LOCAL and self._is_own(trade.provider):
+        if trade.scope != LOCAL and self.is_own(trade.provider):
             self.usage.earn(trade.provider, at_ms, trade)
+            self.earnings.earn(at_ms, trade)
 
-    def _is_own(self, key: bytes) -> bool:
+    def _number(self, seq: int, at_ms: UnixMs, account: bytes, incarnation: int, number: int, settled: int = 0) -> None:
+        """Note a numbered debit; of an own account, whether this journal made it: in a session, or as its next."""
+        self.sightings.see(account, incarnation, number, seq, at_ms)
+        lineage, key = self.lineage, account.removeprefix(QUOTA) if len(account) > 32 else account
+        if not self.is_own(key) or lineage.made(account, incarnation, number):
+            return
+        if not settled and (incarnation, number) == (self.holds.incarnation, self.holds.next_number(account)):
+            lineage.make(account, incarnation, number)
+        elif more := lineage.elsewhere(account, incarnation, number, settled):
+            books = self.holds.kept(account)
+            books.settled = Trm(books.settled + more)
+
+    def last_signed(self, account: bytes) -> tuple[int, int, Cited | None]:
+        """The highest (incarnation, number) seen of an account, and the record that says so; ``None`` for none.
+
+        Raises ``StorageUnavailable``, ``JournalCorrupt``.
+        """
+        seen = self.sightings.get(account)
+        if seen is None:
+            return 0, 0, None
+        match self.records.entry(seen.seq).content:
+            case Envelope() as envelope:
+                return seen.incarnation, seen.number, cited_in(envelope)[-1]
+            case ClaimOpened() | RestartSeen() as seen_in:
+                piece = Cited("acceptance", seen_in.acceptance, seen_in.acceptance_signature)
+                return seen.incarnation, seen.number, piece
+        raise AssertionError("nothing else is a sighting")
+
+    def credit_is_young(self, account: bytes, now_ms: int) -> bool:
+        """Whether a stranger began a new incarnation so lately that it gets no credit (B9).
+
+        Of its own payers a node knows in which one they are; what they can buy elsewhere is for that provider to say.
+        """
+        return not self.is_own(account) and self.sightings.young(account, now_ms)
+
+    def is_own(self, key: bytes) -> bool:
+        """Whether this node signs for it on the network."""
         opened = self.settings.opened
         return key in self.settings.accounts or (opened is not None and key == opened.node)
 

@@ -5,9 +5,10 @@ from tirami.market.inference import DEFAULT_MAX_TOKENS, STOPPING_S, Estimate, In
 from tirami.market.load import Load
 from tirami.market.meter import Meter, Unmetered
 from tirami.market.registry import KnownPeer, PeerRegistry, Provider
+from tirami.market.reputation import Reputation
 from tirami.market.reservations import Reservation, Reservations
 from tirami.market.room import WaitingRoom
-from tirami.market.routing import Candidate, RouteMode, best, route_score, schedule_score
+from tirami.market.routing import Candidate, RouteMode, best, route_score, schedule_score, shown
 from tirami.market.session import Interrupted, MeteredSession, Settlement
 from tirami.market.tickets import Ticket, TicketOffice
 
@@ -27,6 +28,7 @@ __all__ = [
     "Order",
     "PeerRegistry",
     "Provider",
+    "Reputation",
     "Reservation",
     "Reservations",
     "RouteMode",
@@ -38,4 +40,5 @@ __all__ = [
     "best",
     "route_score",
     "schedule_score",
+    "shown",
 ]

@@ -36,5 +36,6 @@ class Load:
         """What prices are multiplied by now: 1 where load does not move them."""
         return self.demand if self._follow else UNITY
 
-    def price(self, active_parameters: int) -> Price:
-        return price(tier_of(active_parameters), self.factor, self._prompt_ppm)
+    def price(self, active_parameters: int, factor: Ppm | None = None) -> Price:
+        """Of a model of this size; at another ``factor`` than that of now, where one is given."""
+        return price(tier_of(active_parameters), self.factor if factor is None else factor, self._prompt_ppm)

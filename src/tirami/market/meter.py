@@ -11,7 +11,10 @@ class Meter(Protocol):
     def queued(self, model: str, seconds: float) -> None:
         """A request for ``model`` got its place after ``seconds`` in the waiting room."""
 
-    def settled(self, model: str, reason: FinishReason, reading: Reading, seconds: float) -> None:
+    def made(self, model: str, reading: Reading) -> None:
+        """An engine of this node made an answer, for whomever."""
+
+    def settled(self, model: str, reason: FinishReason, seconds: float) -> None:
         """An answer of ``model`` is booked, or released; signing and writing that took ``seconds``."""
 
 
@@ -21,5 +24,8 @@ class Unmetered:
     def queued(self, model: str, seconds: float) -> None:
         return None
 
-    def settled(self, model: str, reason: FinishReason, reading: Reading, seconds: float) -> None:
+    def made(self, model: str, reading: Reading) -> None:
+        return None
+
+    def settled(self, model: str, reason: FinishReason, seconds: float) -> None:
         return None

@@ -12,7 +12,7 @@ from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO, MicroTrm, Ppm, Trm, UnixMs
 from tirami.ledger import Price, tier_of
 from tirami.market.routing import Candidate
-from tirami.proto import Offering, Signal
+from tirami.proto import Offering, Signal, SignedBody
 
 MAX_PEERS = 10_000
 MAX_OFFERINGS = 20_000
@@ -29,11 +29,13 @@ class KnownPeer:
 
     Attributes:
         heard_ms: when its signal came, by this node's clock.
+        signed: the signal as its node signed it, for whoever wants to check.
         latency_ms: smoothed time to its first word.
     """
 
     signal: Signal
     heard_ms: UnixMs
+    signed: SignedBody | None = None
     latency_ms: float = LATENCY_MS
 
     def fresh(self, now_ms: int) -> bool:
@@ -68,10 +70,13 @@ class PeerRegistry:
     def __iter__(self) -> Iterator[KnownPeer]:
         return iter(self._peers.values())
 
+    def reputation(self, key: bytes) -> Ppm:
+        return self._reputation(key)
+
     def get(self, key: bytes) -> KnownPeer | None:
         return self._peers.get(key)
 
-    def ingest(self, signal: Signal, now_ms: UnixMs) -> bool:
+    def ingest(self, signal: Signal, now_ms: UnixMs, signed: SignedBody | None = None) -> bool:
         """Take a signal whose signature has been checked; whether it was news.
 
         Not news: one as old as the one known, one that has ended, one from the future.
@@ -83,10 +88,10 @@ class PeerRegistry:
             return False
         if known is not None:
             self._offerings -= len(known.signal.models)
-            known.signal, known.heard_ms = signal, now_ms
+            known.signal, known.heard_ms, known.signed = signal, now_ms, signed
             self._peers.move_to_end(signal.node)
         else:
-            self._peers[signal.node] = KnownPeer(signal, now_ms)
+            self._peers[signal.node] = KnownPeer(signal, now_ms, signed)
         self._offerings += len(signal.models)
         while len(self._peers) > self._capacity or self._offerings > MAX_OFFERINGS:
             self.forget(next(iter(self._peers)))
@@ -113,10 +118,14 @@ class PeerRegistry:
 
     def providers(self, model: str | bytes | None, now_ms: int) -> list[Provider]:
         """Who serves a model now, by name or digest (any, for ``None``), unordered; only those with something free."""
+        return [found for peer in self._peers.values() for found in self.offers(peer, model, now_ms)]
+
+    def offers(self, peer: KnownPeer, model: str | bytes | None, now_ms: int) -> list[Provider]:
+        """The same of one peer."""
+        if not peer.fresh(now_ms) or peer.signal.free_tokens <= 0 or peer.signal.slots <= 0:
+            return []
         return [
             Provider(peer, offering, self._candidate(peer, offering))
-            for peer in self._peers.values()
-            if peer.fresh(now_ms) and peer.signal.free_tokens > 0 and peer.signal.slots > 0
             for offering in peer.signal.models
             if model in (None, offering.name, offering.model_digest)
         ]

@@ -4,6 +4,7 @@ Pure and exact; equal scores go to the smaller key, so that the choice never dep
 alone has one candidate, itself; the mesh brings the others.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -62,19 +63,34 @@ class Candidate:
 
 def schedule_score(candidate: Candidate, cost: Trm) -> Fraction:
     """reputation · 1/multiplier · 1/(1 + latency/1000 ms) · min(1, available/cost)."""
+    reputation, cheapness, nearness, capacity = _factors(candidate, cost)
+    return reputation * cheapness * nearness * capacity
+
+
+def _factors(candidate: Candidate, cost: Trm) -> tuple[Fraction, Fraction, Fraction, Fraction]:
     reputation = Fraction(candidate.reputation, MICRO)
     cheapness = 1 / max(candidate.multiplier, MULTIPLIER_FLOOR)
     nearness = Fraction(1000, 1000 + max(candidate.latency_ms, 0))
     capacity = Fraction(1)
     if candidate.available is not None and cost > 0:
         capacity = min(Fraction(1), Fraction(max(candidate.available, 0), cost))
-    return reputation * cheapness * nearness * capacity
+    return reputation, cheapness, nearness, capacity
 
 
-def route_score(candidate: Candidate, mode: RouteMode) -> Fraction:
-    """reputation · w − multiplier · v, with the weights of ``mode``."""
+def route_score(candidate: Candidate, mode: RouteMode, cost: Trm) -> Fraction:
+    """Fifth power of reputation^2w · (1/multiplier)^2v · nearness · capacity, with the weights w, v of ``mode``.
+
+    Weights are exponents, so that equal ones give the scheduler's own score; the fifth power keeps it exact.
+    """
     quality, price = WEIGHTS[mode]
-    return Fraction(candidate.reputation, MICRO) * quality - candidate.multiplier * price
+    reputation, cheapness, nearness, capacity = _factors(candidate, cost)
+    weighed = reputation ** int(10 * quality) * cheapness ** int(10 * price)
+    return weighed * nearness**5 * capacity**5
+
+
+def shown(route: Fraction) -> float:
+    """A :func:`route_score` as people see it: on the scale of the scheduler's."""
+    return round(math.pow(route, 0.2), 6)
 
 
 def best(candidates: Iterable[Candidate], score: Callable[[Candidate], Fraction]) -> Candidate | None:

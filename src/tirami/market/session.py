@@ -24,7 +24,7 @@ from tirami.ledger import Admitted, Ledger
 from tirami.market.counterparts import Counterpart
 from tirami.market.meter import Meter
 from tirami.market.tickets import Ticket
-from tirami.proto import RunningHash, Signed, Trade, amount_due, signed
+from tirami.proto import RunningHash, Signed, Trade, amount_due, decode, signed
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -36,9 +36,11 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How a session ended. ``trade`` and ``record_id`` are ``None`` when nothing was delivered or owed.
+    """How a session ended. ``trade`` and ``record_id`` are ``None`` when nothing was delivered or it is only owed.
 
-    ``denied`` is why the payer could not sign for the last tokens that were delivered, if it could not.
+    Attributes:
+        denied: why the payer could not sign for the last tokens that were delivered, if it could not.
+        owed: the last voucher of a provider elsewhere that has not countersigned: its trade may still come (B7).
     """
 
     reason: FinishReason
@@ -46,10 +48,16 @@ class Settlement:
     trade: Trade | None
     record_id: Digest | None
     denied: SpendDenied | None = None
+    owed: Trade | None = None
+
+    @property
+    def bill(self) -> Trade | None:
+        """What the payer has signed for, with the provider's signature or still without."""
+        return self.trade or self.owed
 
     @property
     def cost(self) -> Trm:
-        return Trm(self.trade.amount) if self.trade else Trm(0)
+        return Trm(self.bill.amount) if self.bill else Trm(0)
 
 
 class MeteredSession:
@@ -221,14 +229,23 @@ class MeteredSession:
             reason = FinishReason.KILLED if isinstance(error, KillSwitchActive) else FinishReason.FAILED
             admitted = await self._ledger.end_session(self.hold_id, reason.value)
         if admitted is None:
-            settlement = Settlement(reason, reading, None, None, denied)
+            settlement = Settlement(reason, reading, None, None, denied, self._owed())
         else:
             trade = admitted.body
             assert isinstance(trade, Trade)
             settlement = Settlement(reason, reading, trade, admitted.record_id, denied)
         self._log(settlement)
-        self._meter.settled(self._ticket.card.name, reason, reading, time.perf_counter() - began)
+        model = self._ticket.card.name
+        if self._counterpart is None:  # the times of another node are its own word
+            self._meter.made(model, reading)
+        self._meter.settled(model, reason, time.perf_counter() - began)
         return settlement
+
+    def _owed(self) -> Trade | None:
+        """What a provider elsewhere has a voucher for and has not booked with us."""
+        if self._counterpart is None or self._voucher is None:
+            return None
+        return decode(Trade, self._voucher.body)
 
     async def _end(self, reason: FinishReason) -> Admitted | None:
         """Sign for the rest and have the trade; of another node, which may be silent, perhaps only what it is owed."""
@@ -341,6 +358,7 @@ class MeteredSession:
             hold=self.hold_id.hex(),
             trade=settlement.record_id.hex() if settlement.record_id else None,
             delivered=trade.completion_tokens if trade else 0,
+            owed=settlement.owed.amount if settlement.owed else 0,
             cost=settlement.cost,
             entry=self._ledger.seq,
         )

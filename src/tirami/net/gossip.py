@@ -7,10 +7,10 @@ a peer, when its book differs from ours for a while, and every minute.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -32,7 +32,6 @@ from tirami.net.peer import Peer
 from tirami.net.reconciliation import Reconciliation
 from tirami.net.transport import Stream
 from tirami.net.unfunded import Unfunded
-from tirami.net.watch import Watch
 from tirami.proto import (
     RECORDS,
     Envelope,
@@ -63,16 +62,30 @@ _TAGS = {record.__name__.lower(): record.TAG for record in RECORDS}
 RECONCILING: Final = registry(Reconcile, Records)
 
 
+class Onlooker(Protocol):
+    """Whoever is shown the network's records as they enter the book."""
+
+    def see(self, record: Envelope) -> None: ...
+
+
 class Gossip:
     """The records of one ledger among its mesh.
 
     Args:
         random: whom to tell; a seeded one makes a simulation repeatable.
         watch: shown every record on its way.
+        heard_head: told of every head that its node signed.
     """
 
     def __init__(
-        self, ledger: Ledger, heads: Heads, mesh: Mesh, clock: Clock, random: Random, watch: Watch | None = None
+        self,
+        ledger: Ledger,
+        heads: Heads,
+        mesh: Mesh,
+        clock: Clock,
+        random: Random,
+        watch: Onlooker | None = None,
+        heard_head: Callable[[Peer, Head, SignedBody], None] = lambda *_: None,
     ) -> None:
         self._ledger = ledger
         self._heads = heads
@@ -80,6 +93,7 @@ class Gossip:
         self._clock = clock
         self._random = random
         self._watch = watch
+        self._heard_head = heard_head
         self._told = 0
         """Records of the log that have been passed on."""
         self._set, self._set_of, self._seen = IdSet(ledger.state.book.ids), ledger.state, 0
@@ -87,6 +101,8 @@ class Gossip:
         self._source: OrderedDict[bytes, PublicKey] = OrderedDict()
         """Who brought a record; it is not told to them."""
         self._theirs: dict[PublicKey, HeadSeen] = {}
+        self.taken, self.passed_on = 0, 0
+        """Records that peers brought and the book took; copies of records queued for peers."""
         self._unfunded = Unfunded(self._is_settled)
         self._reconciling: set[PublicKey] = set()
         self._answering: set[PublicKey] = set()
@@ -158,17 +174,18 @@ class Gossip:
         peers = list(self._mesh.peers.values())
         for peer in self._random.sample(peers, min(FAN_OUT, len(peers))):
             envelopes = [envelope for record_id, envelope in records if self._source.get(record_id) != peer.key]
+            self.passed_on += len(envelopes)
             for message in _messages(envelopes):
                 peer.send(message)
 
     async def _tell_heads(self) -> None:
         told = 0.0
-        last: bytes | None = None
+        last: HeadSeen | None = None
         while True:
             own = self._own_head()
             due = self._clock.monotonic() - told >= HEAD_S
-            if own is not None and (due or own.fingerprint != last):
-                told, last = self._clock.monotonic(), own.fingerprint
+            if own is not None and (due or own != last):
+                told, last = self._clock.monotonic(), own
                 for peer in self._mesh.peers.values():
                     peer.send(own)
             await asyncio.sleep(CHANGED_S)
@@ -325,6 +342,7 @@ class Gossip:
                 continue
             self._source[one.record_id] = peer.key
             written = self._ledger.append([one.envelope], one)
+            self.taken += 1
         while len(self._source) > 100_000:
             self._source.popitem(last=False)
         if written is not None:
@@ -334,8 +352,9 @@ class Gossip:
     def _affords(self, peer: Peer, admitted: Admitted) -> bool:
         """Storing is not honouring (B16): records nothing covers are bounded for payer and peer."""
         account, debit = admitted.demand.account, admitted.demand.debit
-        book = self._ledger.state.book
-        if book.covers(account, debit):
+        state, (incarnation, number, _) = self._ledger.state, debit.order
+        late = state.succession.too_late(account.owner, incarnation, number)  # of a key that has ended: no funding
+        if state.book.covers(account, debit) and not late:
             return True
         return self._unfunded.take(admitted.record_id, account.owner, peer.key, self._clock.monotonic())
 
@@ -352,6 +371,7 @@ class Gossip:
         if not verify(PublicKey(head.node), signature, Head.TAG + message.head.body):
             raise WireError("a head that its node did not sign")
         self._theirs[peer.key] = message
+        self._heard_head(peer, head, message.head)
 
     def _own_head(self) -> HeadSeen | None:
         published = self._heads.published

@@ -6,10 +6,19 @@ from dataclasses import dataclass, field
 
 from tirami.core.errors import MeshError, NoCommonVersion, PeerRefused, WireError
 from tirami.net.frames import FrameReader, FrameWriter
-from tirami.proto import VERSION, Hello, NetworkFile, Refused
+from tirami.proto import VERSION, Hello, NetworkFile, Refused, Shown
 
 HELLO_S = 5.0
 """Seconds a peer has to introduce itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What this node has seen under another's key (B9): its highest debit, and what shows it."""
+
+    incarnation: int = 0
+    number: int = 0
+    shown: tuple[Shown, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +37,7 @@ class Identity:
     features: Sequence[str] = ()
     listening: Sequence[str] = field(default=())
 
-    def hello(self, seen: tuple[int, int]) -> Hello:
-        """``seen``: highest (incarnation, number) this node has seen under the other's key (B9)."""
+    def hello(self, seen: Remembered) -> Hello:
         return Hello(
             version_min=VERSION,
             version_max=VERSION,
@@ -37,9 +45,10 @@ class Identity:
             network_hash=self.network.hash,
             features=tuple(sorted(set(self.features))),
             agent=self.agent,
-            seen_incarnation=seen[0],
-            seen_number=seen[1],
+            seen_incarnation=seen.incarnation,
+            seen_number=seen.number,
             listening=tuple(self.listening),
+            shown=seen.shown,
         )
 
 

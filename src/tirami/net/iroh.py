@@ -7,6 +7,8 @@ would also listen on ``[::]``. Here the other family is bound to loopback.
 """
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address
 from typing import Self
 
@@ -92,6 +94,28 @@ class IrohEndpoint:
         self._connections.add(owned)
         owned.end.add_done_callback(lambda _: self._connections.discard(owned))
         return owned
+
+
+def stranger(bind: str) -> Callable[[PeerAddress, float], Awaitable[float]]:
+    """Calls a peer from a new key and port on the interface of ``bind``: whether somebody unknown gets through.
+
+    The call returns seconds and raises as :meth:`IrohEndpoint.connect` does; ``PortTaken`` when nothing can be bound.
+    """
+    host = HostPort.parse(bind, lowest_port=0)
+    anew = str(HostPort(host.host, 0, host.ip))
+
+    async def call(address: PeerAddress, timeout_s: float) -> float:
+        endpoint = await IrohEndpoint.bind(SigningKey.generate(), anew)
+        try:
+            began = time.monotonic()
+            connection = await endpoint.connect(address, timeout_s)
+            took = time.monotonic() - began
+            connection.close("a probe")
+            return took
+        finally:
+            await endpoint.close()
+
+    return call
 
 
 def _builder(key: SigningKey, addresses: list[str], relay: str) -> iroh.EndpointBuilder:

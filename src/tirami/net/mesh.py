@@ -7,6 +7,7 @@ stays, so that both sides keep the same. A known address is dialled until it ans
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -16,7 +17,7 @@ from tirami.core.clock import Clock
 from tirami.core.errors import MeshError, VerificationError, WireError
 from tirami.core.keys import PublicKey
 from tirami.net.address import PeerAddress
-from tirami.net.hello import Identity
+from tirami.net.hello import Identity, Remembered
 from tirami.net.origins import Origins
 from tirami.net.peer import Peer
 from tirami.net.transport import Connection, Endpoint, Stream
@@ -45,7 +46,7 @@ class Mesh:
     """Use as an async context manager: entering listens, leaving closes every connection and ends every task.
 
     Args:
-        seen: highest (incarnation, number) known under a key, for the hello (B9).
+        seen: what is known under a key, for the hello (B9).
         refuse: why a key is not welcome, or ``None``.
     """
 
@@ -55,7 +56,7 @@ class Mesh:
         identity: Identity,
         clock: Clock,
         *,
-        seen: Callable[[PublicKey], tuple[int, int]] = lambda _: (0, 0),
+        seen: Callable[[PublicKey], Remembered] = lambda _: Remembered(),
         refuse: Callable[[PublicKey], str | None] = lambda _: None,
     ) -> None:
         self._endpoint = endpoint
@@ -81,6 +82,11 @@ class Mesh:
     def peers(self) -> Mapping[PublicKey, Peer]:
         """Connected and introduced."""
         return MappingProxyType(self._peers)
+
+    @property
+    def kept(self) -> Mapping[PublicKey, PeerAddress]:
+        """Those that are dialled again whenever they are lost."""
+        return MappingProxyType(self._kept)
 
     def address(self) -> PeerAddress:
         return self._endpoint.address()
@@ -124,6 +130,10 @@ class Mesh:
             return
         self._kept[address.key] = address
         self._spawn(self._keep(address), f"dial-{address.key.hex()[:8]}")
+
+    def full(self, way: str) -> str | None:
+        """Why there is no place for one more from ``host:port``; ``None`` where there is."""
+        return self._origins.full(way)
 
     async def connect(self, address: PeerAddress) -> Peer:
         """The peer at this address, connected now if it is not yet. Raises ``MeshError``."""
@@ -236,7 +246,8 @@ class Mesh:
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         assert self._group is not None, "the mesh is not running"
-        task = self._group.create_task(_guarded(work), name=name)
+        context = Context()  # whoever asked for it, a request for instance, may end long before
+        task = self._group.create_task(_guarded(work), name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -18,16 +18,22 @@ from tirami.proto import (
     FraudFound,
     HeadSeen,
     Hello,
+    KillOrdered,
     Leaving,
     Message,
+    ObservationSeen,
     Ping,
     Pong,
     Records,
     Refused,
+    RotationSeen,
     SignalSeen,
 )
 
-CONTROL: Final = registry(Hello, Refused, Ping, Pong, Leaving, Records, HeadSeen, FraudFound, SignalSeen)
+CONTROL: Final = registry(
+    *(Hello, Refused, Ping, Pong, Leaving),
+    *(Records, HeadSeen, FraudFound, SignalSeen, ObservationSeen, KillOrdered, RotationSeen),
+)
 """What may come on the first stream of a connection."""
 PING_S: Final = 1.0
 SILENCE_S: Final = 3.5
@@ -69,6 +75,11 @@ class Peer:
     @property
     def key(self) -> PublicKey:
         return self.connection.peer
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it connected."""
+        return self._clock.monotonic() - self.connected_s
 
     def send(self, message: Message) -> bool:
         """Queue a message on the control stream; ``False`` when it had to be dropped. Never waits."""

@@ -55,6 +55,8 @@ class Signals:
         self._clock = clock
         self._random = random
         self._last: SignalSeen | None = None
+        self._told: Signal | None = None
+        """What :attr:`_last` says."""
         self._seen: dict[bytes, SignalSeen] = {}
         self._seen_bytes = 0
         mesh.on_message(SignalSeen, self._heard)
@@ -82,13 +84,15 @@ class Signals:
 
     async def run(self) -> None:
         """Until cancelled: look at our own prices, and tell when they changed or it has been quiet for long."""
-        told, said = -QUIET_S, None
+        at = -QUIET_S
         while True:
             own = self._own()
-            shape = None if own is None else _shape(own)
-            quiet = self._clock.monotonic() - told
-            if own is not None and (shape != said or quiet >= QUIET_S):
-                told, said = self._clock.monotonic(), shape
+            told = self._told
+            if own is None and told is not None and told.models:
+                own = _with(told, models=(), free_tokens=0, slots=0)  # no longer: said once, and then silence
+            quiet = self._clock.monotonic() - at
+            if own is not None and (told is None or _is_news(told, own) or (own.models and quiet >= QUIET_S)):
+                at, self._told = self._clock.monotonic(), own
                 self._last = _signed(own, self._now(), self._node)
                 for peer in self._mesh.peers.values():
                     peer.send(self._last)
@@ -104,7 +108,7 @@ class Signals:
             return  # before the signature: what is old costs nothing
         if not verify(PublicKey(signal.node), Signature(message.signal.signature), Signal.TAG + message.signal.body):
             raise WireError("a signal that its node did not sign")
-        if not self._peers.ingest(signal, self._now()):
+        if not self._peers.ingest(signal, self._now(), message.signal):
             return
         self._drop(signal.node)
         self._seen[signal.node] = message
@@ -121,20 +125,21 @@ class Signals:
             self._seen_bytes -= len(dropped.signal.body)
 
 
-def _shape(signal: Signal) -> bytes:
-    """What makes a signal worth telling anew: prices and models, and capacity in steps of a quarter."""
-    steps = (signal.free_tokens.bit_length(), min(signal.slots, 1))
-    return b"".join((encode(_timeless(signal)), bytes(steps)))
+def _is_news(told: Signal, own: Signal) -> bool:
+    """Other models, prices or features; somebody free or nobody; or what is free has halved or doubled."""
+    if _with(told, **_PASSING) != _with(own, **_PASSING) or bool(told.slots) != bool(own.slots):
+        return True
+    less, more = sorted((told.free_tokens, own.free_tokens))
+    return 2 * less < more
 
 
-def _timeless(signal: Signal) -> Signal:
-    return _with(signal, 0, free_tokens=0, slots=0)
+_PASSING: Final = {"free_tokens": 0, "slots": 0, "at_ms": 0, "lifetime_ms": 1}
 
 
-def _with(signal: Signal, at_ms: int, **changed: int) -> Signal:
-    return msgspec.structs.replace(signal, at_ms=at_ms, **changed)
+def _with(signal: Signal, **changed: object) -> Signal:
+    return msgspec.structs.replace(signal, **changed)
 
 
 def _signed(signal: Signal, at_ms: UnixMs, node: Signer) -> SignalSeen:
-    dated = _with(signal, at_ms, lifetime_ms=LIFETIME_MS)
+    dated = _with(signal, at_ms=at_ms, lifetime_ms=LIFETIME_MS)
     return SignalSeen(SignedBody(encode(dated), sign(dated, node)))

@@ -6,7 +6,7 @@ before. A proof stands for itself: who is told of one checks it and believes nob
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -69,13 +69,19 @@ class Watch:
     def see_all(self, pieces: Iterable[Cited]) -> None:
         """Pieces whose signatures have been checked."""
         for piece in pieces:
-            proof = self._evidence.see(piece)
-            if proof is None:
-                continue
-            try:
-                self._found.put_nowait(proof)
-            except asyncio.QueueFull:
-                _log.warning("fraud_not_written_down", reason=f"{FOUND} proofs wait")  # others will tell it
+            self._note(self._evidence.see(piece))
+
+    def see_rewritten(self, older: Cited, newer: Cited, root: bytes, path: Sequence[bytes]) -> None:
+        """A path to the newer head from another root than the older's, as the log's own node gave it."""
+        self._note(self._evidence.see_path(older, newer, root, path))
+
+    def _note(self, proof: bytes | None) -> None:
+        if proof is None:
+            return
+        try:
+            self._found.put_nowait(proof)
+        except asyncio.QueueFull:
+            _log.warning("fraud_not_written_down", reason=f"{FOUND} proofs wait")  # others will tell it
 
     async def run(self) -> None:
         """Until cancelled: convict on what was found."""

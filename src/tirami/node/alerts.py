@@ -1,6 +1,7 @@
 """What an operator should see to while the node still works."""
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tirami.core.config import Config, is_public
@@ -17,9 +18,9 @@ class Alert:
     message: str
 
 
-def alerts(config: Config) -> list[Alert]:
-    """As things stand now; one look at the file system and nothing else."""
-    found = []
+def alerts(config: Config, raised: Iterable[Alert] = ()) -> list[Alert]:
+    """As things stand now, and what was ``raised`` before; one look at the file system and nothing else."""
+    found = list(raised)
     if is_public(config.api) and not config.api.tls_cert:
         found.append(Alert("no_tls", "other machines reach this node without TLS: tokens and prompts go in the clear"))
     least = config.journal.low_disk_mib

@@ -7,20 +7,21 @@ and a prompt is billed once. They run side by side in as many places as are free
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tirami.core.errors import InvalidRequest
+from tirami.core.errors import EngineFailed, InvalidRequest, MeshError, TiramiError
 from tirami.core.units import TokenCount
 from tirami.infer import Chunk, FinishReason, Message, ModelCard, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
-from tirami.market import InferenceMarket, Meter, Order, Settlement, WaitingRoom
+from tirami.market import InferenceMarket, Meter, Order, Settlement, Ticket, WaitingRoom
 from tirami.node.choice import Choice, interruption
 from tirami.node.engines import EngineRoom, Served
 
 if TYPE_CHECKING:
+    from tirami.net.session import Purchase
     from tirami.node.mesh.shop import Shop
 
 Random = Callable[[int], bytes]
@@ -80,10 +81,13 @@ class EmbeddingCall:
 class Answer:
     """Everything a request got at once: chunks and settlement of each choice, and which prompt each answers.
 
+    ``ticket`` is the first choice's: who pays whom, and at what price.
+
     A choice without a settlement could not be booked; like one its payer could not sign for, it has no chunks.
     """
 
     card: ModelCard
+    ticket: Ticket
     chunks: list[list[Chunk]]
     settlements: list[Settlement | None]
     prompts: list[int]
@@ -193,7 +197,8 @@ class Chat:
     async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> "ChatStream":
         """From a peer: one session, paid as it comes, also where the client gets it at once."""
         if call.choices > 1 or len(call.prompts) > 1:
-            raise InvalidRequest("peers are asked for one choice at a time", param="n")
+            field = "n" if call.choices > 1 else "prompt"
+            raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
         if call.logprobs is not None:
             raise InvalidRequest("peers do not sell probabilities", param="logprobs")
         self._market.check(call.payer)
@@ -205,14 +210,31 @@ class Chat:
             top_k=call.top_k,
             shaping=call.shaping,
         )
-        text = call.prompts[0] if call.prompts else None
-        bought, order = await shop.buy(call.payer, call.model, call.messages, call.tools, text, how, call.request_id)
-        stack.push_async_callback(bought.close)
-        (ticket,) = await self._market.begin([order])
-        stack.push_async_callback(self._market.cancel, ticket)
-        choice = Choice(0, 0, self._market, ticket, streamed=True)
-        await choice.begin(stack)
-        return ChatStream(bought.card, stack, [choice], None, order.payer.key)
+        failure: TiramiError | None = None
+        async with aclosing(shop.offers(call, how)) as offers:
+            async for bought, order in offers:
+                try:
+                    choice = await self._answered(stack, shop, bought, order)
+                except (EngineFailed, MeshError) as error:  # nothing was delivered, so nothing is owed: the next best
+                    failure = error
+                else:
+                    return ChatStream(bought.card, stack, [choice], None, order.payer.key)
+        assert failure is not None, "offers end with an error where there were none"
+        raise failure
+
+    async def _answered(self, stack: AsyncExitStack, shop: "Shop", bought: "Purchase", order: Order) -> Choice:
+        """A bought answer whose first chunk is there. Raises ``EngineFailed`` when it does not come; all is undone."""
+        async with AsyncExitStack() as attempt:
+            attempt.callback(shop.ended, bought)
+            attempt.push_async_callback(bought.close)
+            (ticket,) = await self._market.begin([order])
+            attempt.push_async_callback(self._market.cancel, ticket)
+            choice = Choice(0, 0, self._market, ticket, streamed=True)
+            attempt.enter_context(shop.session())
+            await choice.begin(attempt)
+            await choice.first()
+            stack.push_async_exit(attempt.pop_all())
+        return choice
 
     async def _served(
         self, stack: AsyncExitStack, payer: Payer, model: str | None, *, any_name: bool, ticket: bytes | None = None
@@ -255,6 +277,11 @@ class ChatStream:
         self._stack = stack
         self._room = room
         self._payer = payer
+
+    @property
+    def ticket(self) -> Ticket:
+        """Of the first choice: who pays whom, and at what price."""
+        return self.choices[0].ticket
 
     async def __aenter__(self) -> Self:
         return self
@@ -307,7 +334,7 @@ class ChatStream:
             if not any(settlement.trade for settlement in settled if settlement is not None):
                 raise unpaid
             chunks[index] = []  # not paid, not given
-        return Answer(self.card, chunks, settled, [choice.prompt for choice in self.choices])
+        return Answer(self.card, self.ticket, chunks, settled, [choice.prompt for choice in self.choices])
 
     async def settle(self) -> Settlement:
         """:meth:`settle_all` for whoever asked for one choice."""

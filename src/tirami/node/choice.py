@@ -15,16 +15,19 @@ class Choice:
     Attributes:
         index: of the choice among all of the request.
         prompt: index of the prompt it answers.
+        ticket: who pays whom for it, and at what price.
     """
 
     def __init__(self, index: int, prompt: int, market: InferenceMarket, ticket: Ticket, *, streamed: bool) -> None:
         self.index = index
         self.prompt = prompt
         self._market = market
-        self._ticket = ticket
+        self.ticket = ticket
         self._streamed = streamed
         self._session: MeteredSession | None = None
         self._first: Chunk | None = None
+        self._asked = False
+        """Whether :meth:`first` was."""
         self._unsettled: BaseException | None = None
         """What :meth:`settle` raised."""
 
@@ -39,7 +42,7 @@ class Choice:
         """
         if self._session is not None:
             return
-        session = self._session = self._market.execute(self._ticket, self._ticket.payer.key, streamed=self._streamed)
+        session = self._session = self._market.execute(self.ticket, self.ticket.payer.key, streamed=self._streamed)
         try:
             await session.__aenter__()
         except Interrupted as error:
@@ -48,8 +51,14 @@ class Choice:
         stack.push_async_exit(self._leave)
 
     async def first(self) -> None:
-        """Wait for the first chunk; iterating yields it again. Raises what the engine says instead."""
+        """Wait for the first chunk; iterating yields it again. Raises what the engine says instead.
+
+        Does nothing the second time.
+        """
         assert self._session is not None
+        if self._asked:
+            return
+        self._asked = True
         self._first = await anext(self._session, None)
         if self._session.interrupted is not None:
             raise interruption(self._session.interrupted)

@@ -5,10 +5,14 @@ Told once an answer and once a request. What the book knows is read from the boo
 """
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 from tirami.infer import FinishReason, Reading
+
+if TYPE_CHECKING:
+    from tirami.net.session import Sale
 
 MODELS = 16
 """Models whose series are kept; those of the one used longest ago go first."""
@@ -37,6 +41,9 @@ class NodeMeter:
         self._answers = Counter(
             "tirami_answers", "Answers that ended, by reason.", ("model", "reason"), registry=self.registry
         )
+        self._sales = self._counter("sales", "Answers for payers of other nodes that ended.")
+        self._unpaid_tokens = self._counter("unpaid_tokens", "Tokens handed to them that nobody signed for.")
+        self._unpaid = self._counter("unpaid_trm", "TRM those would have cost.")
         self._requests = Counter(
             "tirami_http_requests",
             "HTTP requests, by class of status.",
@@ -48,6 +55,9 @@ class NodeMeter:
     def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"tirami_{name}", meaning, ("model",), buckets=buckets, registry=self.registry)
 
+    def _counter(self, name: str, meaning: str) -> Counter:
+        return Counter(f"tirami_{name}", meaning, registry=self.registry)
+
     def speed(self, model: str) -> float | None:
         """Tokens a second of recent answers of a model, smoothed; ``None`` before there was one."""
         return self._speeds.get(model)
@@ -56,10 +66,21 @@ class NodeMeter:
         self._keep(model)
         self._queue.labels(model).observe(seconds)
 
-    def settled(self, model: str, reason: FinishReason, reading: Reading, seconds: float) -> None:
+    def settled(self, model: str, reason: FinishReason, seconds: float) -> None:
         self._keep(model)
         self._answers.labels(model, reason.value).inc()
         self._settle.labels(model).observe(seconds)
+
+    def sold(self, sale: "Sale") -> None:
+        """A session of another node's payer is over."""
+        self._sales.inc()
+        self._unpaid_tokens.inc(max(0, sale.sent - sale.vouched) if sale.unpaid else 0)
+        self._unpaid.inc(sale.unpaid)
+        if sale.reading is not None:
+            self.made(sale.model, sale.reading)
+
+    def made(self, model: str, reading: Reading) -> None:
+        self._keep(model)
         if reading.ttft_ms is None:
             return
         self._ttft.labels(model).observe(reading.ttft_ms / 1000)

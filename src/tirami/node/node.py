@@ -53,7 +53,12 @@ class Node:
         """
         async with open_parts(config, clock or SystemClock()) as parts, AsyncExitStack() as stack:
             upkeep = Upkeep(
-                parts.ledger, parts.heads, parts.market, parts.engines.room, parts.clock, partial(alerts, parts.config)
+                parts.ledger,
+                parts.heads,
+                parts.market,
+                parts.engines.room,
+                parts.clock,
+                partial(alerts, parts.config, parts.membership.alarms.values()),
             )
             watching = asyncio.create_task(upkeep.run(), name="upkeep")
             stack.push_async_callback(_ended, watching)
@@ -118,12 +123,13 @@ async def _served(parts: Parts) -> AsyncIterator[HttpServer]:
 @asynccontextmanager
 async def _meshed(parts: Parts) -> "AsyncIterator[MeshService]":
     """On the mesh. The libraries are loaded now: a node without one does without their memory."""
-    from tirami.net.iroh import IrohEndpoint
+    from tirami.net.iroh import IrohEndpoint, stranger
     from tirami.node.mesh import opened_mesh
+    from tirami.node.mesh.sources import sources
 
     config = parts.config.mesh
     endpoint = await IrohEndpoint.bind(parts.key, config.bind, config.relay)
-    async with opened_mesh(parts, endpoint) as mesh:
+    async with opened_mesh(parts, endpoint, sources(parts, endpoint), stranger(config.bind)) as mesh:
         _log.info("mesh_joined", address=str(mesh.mesh.address()))
         yield mesh
 

@@ -20,6 +20,7 @@ from tirami.node.activity import Activity
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
 from tirami.node.home import Home, journal_path
+from tirami.node.membership import Membership
 from tirami.node.meter import NodeMeter
 from tirami.node.payers import Payers
 from tirami.node.staging import Staging
@@ -48,6 +49,7 @@ class Parts:
     admin_token: str
     started_ms: UnixMs
     staging: Staging
+    membership: Membership
 
 
 @asynccontextmanager
@@ -100,6 +102,7 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             admin_token=home.admin_token(),
             started_ms=ledger.now(),
             staging=staging,
+            membership=Membership(),
         )
 
 

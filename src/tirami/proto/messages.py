@@ -49,6 +49,14 @@ class SignedBody(msgspec.Struct, frozen=True, array_like=True):
     signature: Bytes64
 
 
+class Shown(msgspec.Struct, frozen=True, array_like=True):
+    """Something its reader signed once: whoever lost its counter or its log believes nothing but that (B9)."""
+
+    kind: Literal["acceptance", "trade", "transfer", "grant", "head"]
+    body: Body
+    signature: Bytes64
+
+
 # --- the connection --------------------------------------------------------------------------------------------------
 
 
@@ -63,6 +71,7 @@ class Hello(Message, frozen=True):
         agent: name and version of the program, for people.
         seen_incarnation, seen_number: the highest this node has seen under the key it speaks to (B9).
         listening: where it can be dialled, as far as it knows: ``HOST:PORT``.
+        shown: that debit, the same of its quota, and the newest head of its log, as far as there are any.
     """
 
     TYPE: ClassVar[int] = 0x0001
@@ -76,6 +85,7 @@ class Hello(Message, frozen=True):
     seen_incarnation: U64
     seen_number: U64
     listening: Annotated[tuple[Label, ...], msgspec.Meta(max_length=8)]
+    shown: Annotated[tuple[Shown, ...], msgspec.Meta(max_length=3)] = ()
 
 
 class Refused(Message, frozen=True):
@@ -273,7 +283,10 @@ class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Offer(Message, frozen=True):
-    """The provider's signed quote, with its half of the secret, and the highest debit it has seen of the payer (B9)."""
+    """The provider's signed quote, with its half of the secret, and the highest debit it has seen of the payer (B9).
+
+    ``shown`` is that debit; numbers without it are nobody's business.
+    """
 
     TYPE: ClassVar[int] = 0x0031
 
@@ -282,6 +295,7 @@ class Offer(Message, frozen=True):
     model: ModelFacts
     seen_incarnation: U64
     seen_number: U64
+    shown: Annotated[tuple[Shown, ...], msgspec.Meta(max_length=1)] = ()
 
 
 class Accept(Message, frozen=True):

@@ -55,7 +55,7 @@ class Operations(SyncCaller):
         return result
 
     def models(self) -> s.ModelList:
-        """Models served here, with prices. ``GET /v1/models``"""
+        """Models served here or by peers, with prices. ``GET /v1/models``"""
         result: s.ModelList = self._call("models", {}, None, None, s.ModelList)
         return result
 
@@ -134,9 +134,34 @@ class Operations(SyncCaller):
         result: s.QuoteReply = self._call("quote", {}, None, body, s.QuoteReply)
         return result
 
-    def providers(self) -> s.ProvidersReply:
-        """Who serves, and at what price. ``GET /v1/tirami/providers``"""
-        result: s.ProvidersReply = self._call("providers", {}, None, None, s.ProvidersReply)
+    def providers(self, query: s.ProvidersQuery | None = None) -> s.ProvidersReply:
+        """Who serves a model, the best first, and at what price. ``GET /v1/tirami/providers``"""
+        result: s.ProvidersReply = self._call("providers", {}, query, None, s.ProvidersReply)
+        return result
+
+    def peers(self, query: s.PeersQuery | None = None) -> s.PeersReply:
+        """Every peer known, what it offers, and why nothing is bought from it. ``GET /v1/tirami/peers``"""
+        result: s.PeersReply = self._call("peers", {}, query, None, s.PeersReply)
+        return result
+
+    def topology(self) -> s.TopologyReply:
+        """This node and the connections it has. ``GET /v1/tirami/topology``"""
+        result: s.TopologyReply = self._call("topology", {}, None, None, s.TopologyReply)
+        return result
+
+    def mesh(self) -> s.MeshReport:
+        """This node on the mesh: selling, buying, and what leaves the machine. ``GET /v1/tirami/mesh``"""
+        result: s.MeshReport = self._call("mesh", {}, None, None, s.MeshReport)
+        return result
+
+    def set_selling(self, body: s.SellingRequest) -> s.SellingReply:
+        """Take no new strangers, or take them again. ``POST /v1/tirami/mesh/selling``"""
+        result: s.SellingReply = self._call("set_selling", {}, None, body, s.SellingReply)
+        return result
+
+    def earnings(self, query: s.EarningsQuery | None = None) -> s.EarningsReply:
+        """What this node was paid, by day, payer and model. ``GET /v1/tirami/earnings``"""
+        result: s.EarningsReply = self._call("earnings", {}, query, None, s.EarningsReply)
         return result
 
     def schedule(self, body: s.ScheduleRequest) -> s.ScheduleReply:
@@ -254,6 +279,16 @@ class Operations(SyncCaller):
         result: bytes = self._call("legal", {}, None, None, bytes)
         return result
 
+    def create_invite(self, body: s.InviteRequest) -> s.InviteReply:
+        """Make an invitation to this node, for one newcomer. ``POST /v1/tirami/invites``"""
+        result: s.InviteReply = self._call("create_invite", {}, None, body, s.InviteReply)
+        return result
+
+    def join(self, body: s.JoinRequest) -> s.JoinReply:
+        """Come to another node by its invitation, and stay connected to it. ``POST /v1/tirami/join``"""
+        result: s.JoinReply = self._call("join", {}, None, body, s.JoinReply)
+        return result
+
     def backup(self) -> s.BackupReply:
         """Lay down a consistent copy of the journal in the data directory. ``POST /v1/tirami/backup``"""
         result: s.BackupReply = self._call("backup", {}, None, None, s.BackupReply)
@@ -319,7 +354,7 @@ class AsyncOperations(AsyncCaller):
         return result
 
     async def models(self) -> s.ModelList:
-        """Models served here, with prices. ``GET /v1/models``"""
+        """Models served here or by peers, with prices. ``GET /v1/models``"""
         result: s.ModelList = await self._call("models", {}, None, None, s.ModelList)
         return result
 
@@ -398,9 +433,34 @@ class AsyncOperations(AsyncCaller):
         result: s.QuoteReply = await self._call("quote", {}, None, body, s.QuoteReply)
         return result
 
-    async def providers(self) -> s.ProvidersReply:
-        """Who serves, and at what price. ``GET /v1/tirami/providers``"""
-        result: s.ProvidersReply = await self._call("providers", {}, None, None, s.ProvidersReply)
+    async def providers(self, query: s.ProvidersQuery | None = None) -> s.ProvidersReply:
+        """Who serves a model, the best first, and at what price. ``GET /v1/tirami/providers``"""
+        result: s.ProvidersReply = await self._call("providers", {}, query, None, s.ProvidersReply)
+        return result
+
+    async def peers(self, query: s.PeersQuery | None = None) -> s.PeersReply:
+        """Every peer known, what it offers, and why nothing is bought from it. ``GET /v1/tirami/peers``"""
+        result: s.PeersReply = await self._call("peers", {}, query, None, s.PeersReply)
+        return result
+
+    async def topology(self) -> s.TopologyReply:
+        """This node and the connections it has. ``GET /v1/tirami/topology``"""
+        result: s.TopologyReply = await self._call("topology", {}, None, None, s.TopologyReply)
+        return result
+
+    async def mesh(self) -> s.MeshReport:
+        """This node on the mesh: selling, buying, and what leaves the machine. ``GET /v1/tirami/mesh``"""
+        result: s.MeshReport = await self._call("mesh", {}, None, None, s.MeshReport)
+        return result
+
+    async def set_selling(self, body: s.SellingRequest) -> s.SellingReply:
+        """Take no new strangers, or take them again. ``POST /v1/tirami/mesh/selling``"""
+        result: s.SellingReply = await self._call("set_selling", {}, None, body, s.SellingReply)
+        return result
+
+    async def earnings(self, query: s.EarningsQuery | None = None) -> s.EarningsReply:
+        """What this node was paid, by day, payer and model. ``GET /v1/tirami/earnings``"""
+        result: s.EarningsReply = await self._call("earnings", {}, query, None, s.EarningsReply)
         return result
 
     async def schedule(self, body: s.ScheduleRequest) -> s.ScheduleReply:
@@ -516,6 +576,16 @@ class AsyncOperations(AsyncCaller):
     async def legal(self) -> bytes:
         """TRM is not an investment. ``GET /legal``"""
         result: bytes = await self._call("legal", {}, None, None, bytes)
+        return result
+
+    async def create_invite(self, body: s.InviteRequest) -> s.InviteReply:
+        """Make an invitation to this node, for one newcomer. ``POST /v1/tirami/invites``"""
+        result: s.InviteReply = await self._call("create_invite", {}, None, body, s.InviteReply)
+        return result
+
+    async def join(self, body: s.JoinRequest) -> s.JoinReply:
+        """Come to another node by its invitation, and stay connected to it. ``POST /v1/tirami/join``"""
+        result: s.JoinReply = await self._call("join", {}, None, body, s.JoinReply)
         return result
 
     async def backup(self) -> s.BackupReply:

@@ -86,6 +86,16 @@ def verify_consistency(first: int, second: int, first_root: bytes, second_root: 
         if proof or first_root != second_root:
             raise InvalidProof("equal trees need no proof and have one root", param="proof")
         return
+    if roots_from_consistency(first, second, first_root, proof) != (first_root, second_root):
+        raise InvalidProof("the consistency proof does not lead to both roots", param="proof")
+
+
+def roots_from_consistency(first: int, second: int, first_root: bytes, proof: Sequence[bytes]) -> tuple[Digest, Digest]:
+    """The roots of both trees, 0 < first < second, that ``proof`` leads to. Raises ``InvalidProof``.
+
+    ``first_root`` is where it begins when the first tree is complete; else it is not looked at.
+    """
+    _hashes(*proof)
     path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
     if not path:
         raise InvalidProof("the consistency proof is empty", param="proof")
@@ -103,8 +113,9 @@ def verify_consistency(first: int, second: int, first_root: bytes, second_root: 
         else:
             new = node_hash(new, sibling)
         position, last = position >> 1, last >> 1
-    if last != 0 or old != first_root or new != second_root:
+    if last != 0:
         raise InvalidProof("the consistency proof does not lead to both roots", param="proof")
+    return old, new
 
 
 def _hashes(*values: bytes) -> None:

@@ -111,10 +111,16 @@ class XTirami(Reply):
     """Cost and proof of an answer. ``effective_balance`` is the payer's, never somebody else's."""
 
     trm_cost: int
-    """Of all choices."""
+    """Of all choices, signed for: ``owed_trm`` of it has no signature of its provider yet, and no trade."""
+    owed_trm: int = 0
+    provider: str
+    """Who served it: this node, or the peer it was bought of."""
+    payer: str
+    """The account that paid. What the owner has bought of a peer is paid by the node: local funds do not leave it."""
     effective_balance: int
+    """Of ``payer``."""
     provider_effective_balance: int | None = None
-    """Only for the owner, who is both sides of a local trade."""
+    """Only for the owner's own use, where it is both sides of a local trade."""
     trade_id: str | None
     """The first choice's; ``null`` when nothing was delivered or owed."""
     trade_ids: tuple[str, ...] = ()

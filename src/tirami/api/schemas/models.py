@@ -11,13 +11,16 @@ ModelState = Literal["available", "fetching", "installed", "loading", "loaded"]
 
 
 class ModelEntry(Reply):
-    """A model that a request may name. One that is only installed is loaded by the first request for it."""
+    """A model that a request may name. One that is only installed is loaded by the first request for it; one that is
+    ``remote`` is bought of a peer, whose price is told where there are several the best's."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "tirami"
-    state: ModelState
+    state: ModelState | Literal["remote"]
+    providers: int = 0
+    """Peers that serve it now and that this node would buy from."""
     digest: str
     size_bytes: int
     """Of the file; 0 where it is not ours."""

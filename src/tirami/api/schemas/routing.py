@@ -13,11 +13,29 @@ MAX_TOKENS = 1 << 32
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+Mode = Literal["cost", "quality", "balanced"]
+
+
+class ProvidersQuery(Query):
+    model: ModelName | None = None
+    """Only who serves this one."""
+    mode: Mode = "balanced"
+    """``balanced`` is the scheduler's own order."""
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 1000
+    """Length of the answer that is scored."""
+
+
 class ProviderEntry(Reply):
+    """A provider that could begin now. Prices and score are those of ``model``, its best where none was asked for."""
+
     node_id: str
     local: bool
     """Whether it is this node."""
     models: list[str]
+    model: str
+    score: float
+    why_not: str | None
+    """Why this node would not buy from it; ``null`` where it would."""
     contributed_cu: int
     contributed_trm: int
     reputation: float
@@ -65,7 +83,7 @@ class RouteQuery(Query):
     model: ModelName = "default"
     """``default`` is whatever is served."""
     max_trm: Tokens | None = None
-    mode: Literal["cost", "quality", "balanced"] = "balanced"
+    mode: Mode = "balanced"
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 1000
 
     @model_validator(mode="before")

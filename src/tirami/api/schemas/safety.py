@@ -92,6 +92,8 @@ class KillRequest(Body):
     reason: Annotated[str, Field(max_length=512)] = ""
     operator: Annotated[str, Field(max_length=128)] = ""
     """A note beside who called, which the journal knows from the token."""
+    mesh: bool = False
+    """Also every node of this operator: those whose ``mesh.operator`` is this node's key."""
 
 
 class KillReply(Reply):

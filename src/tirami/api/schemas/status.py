@@ -2,6 +2,7 @@
 
 from tirami.api.schemas.base import Reply
 from tirami.api.schemas.economy import NetworkReply, TradeEntry
+from tirami.api.schemas.mesh import MeshReport
 
 
 class HealthReply(Reply):
@@ -81,4 +82,5 @@ class StatusReply(Reply):
     protocol_features: list[str]
     market_price: MarketPrice
     network: NetworkReply
+    mesh: MeshReport
     recent_trades: list[TradeEntry]

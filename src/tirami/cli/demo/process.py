@@ -32,6 +32,13 @@ def clean_environment(home: Path) -> dict[str, str]:
     return kept | caches | {"HOME": str(home)}
 
 
+def free_udp_port() -> int:
+    """One of the loopback interface that nobody had a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def favourite_or_free_port() -> int:
     """3001 when nobody listens there, else any free port of the loopback interface."""
     for port in (FAVOURITE_PORT, 0):
@@ -48,13 +55,20 @@ def favourite_or_free_port() -> int:
 class NodeProcess:
     """``tirami start`` in a child process; its output goes to ``node.log`` in the data directory."""
 
-    def __init__(self, data_dir: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        program: Sequence[str] = ("tirami.cli", "start"),
+    ) -> None:
+        """``program``: the module that runs the node, and what it is told first."""
         self.data_dir = data_dir
         self.log = data_dir / "node.log"
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                tirami_command("start", "--data-dir", str(data_dir), *arguments),
+                [sys.executable, "-m", *program, "--data-dir", str(data_dir), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -83,6 +97,11 @@ class NodeProcess:
             self._process.kill()
             self._process.wait()
             raise DemoFailed(f"the node did not stop within {STOP_SECONDS:.0f} s of SIGTERM") from None
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
+        self._process.wait()
 
     def _last_words(self) -> str:
         return " / ".join(self.log.read_text(errors="replace").strip().splitlines()[-3:])

@@ -2,6 +2,19 @@
 
 from tirami.net.session.consumer import Purchase, Wanted, purchase
 from tirami.net.session.provider import Desk, Provider, Terms
-from tirami.net.session.terms import ASKS, IDLE_S, SESSION_S
+from tirami.net.session.sale import Sale
+from tirami.net.session.terms import ASKS, IDLE_S, IMPATIENT_S, SESSION_S
 
-__all__ = ["ASKS", "IDLE_S", "SESSION_S", "Desk", "Provider", "Purchase", "Terms", "Wanted", "purchase"]
+__all__ = [
+    "ASKS",
+    "IDLE_S",
+    "IMPATIENT_S",
+    "SESSION_S",
+    "Desk",
+    "Provider",
+    "Purchase",
+    "Sale",
+    "Terms",
+    "Wanted",
+    "purchase",
+]

@@ -5,7 +5,7 @@ computed here, tokens are counted here. What does not agree ends the session, an
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -32,6 +32,7 @@ from tirami.proto import (
     Acceptance,
     Ask,
     Cancel,
+    Cited,
     Finish,
     Message,
     NetworkFile,
@@ -52,6 +53,10 @@ from tirami.proto import (
 
 QUOTE_LATE_MS = 120_000
 """How far a quote's time may lie from ours."""
+
+
+BROKEN = (FinishReason.FAILED, FinishReason.KILLED, FinishReason.STOPPED)
+"""How a provider may end an answer without having kept it."""
 
 
 class Checker(Protocol):
@@ -86,9 +91,19 @@ class Wanted:
 
 
 async def purchase(
-    stream: Stream, wanted: Wanted, checker: Checker, random: Callable[[int], bytes], now_ms: int
+    stream: Stream,
+    wanted: Wanted,
+    checker: Checker,
+    random: Callable[[int], bytes],
+    now_ms: int,
+    recall: Callable[[Sequence[Cited]], None] = lambda _: None,
+    patience_s: float | None = None,
 ) -> "Purchase":
     """Ask for a quote and check it. Nothing is promised yet.
+
+    Args:
+        recall: told what the provider shows of the payer's own signatures, before anything is signed (B9).
+        patience_s: how long the provider may be silent before its first token; default ``IDLE_S``.
 
     Raises ``PeerRefused`` with the provider's own reason, ``BadQuote`` naming the field, ``ConnectionLost``.
     """
@@ -112,15 +127,16 @@ async def purchase(
     reader, writer = FrameReader(stream, TO_CONSUMER), FrameWriter(stream)
     try:
         await writer.write(ask)
-        offer = await _next(reader)
+        offer = await _next(reader, patience_s)
         if not isinstance(offer, Offer):
             raise WireError(f"an Offer answers an Ask, not a {type(offer).__name__}")
         secret = session_secret(nonce, offer.nonce)
         quote = _checked(wanted, ask, offer, secret, now_ms)
+        recall([Cited(one.kind, one.body, one.signature) for one in offer.shown])
     except BaseException:
         await stream.reset()
         raise
-    return Purchase(stream, reader, writer, wanted, offer, quote, secret, checker)
+    return Purchase(stream, reader, writer, wanted, offer, quote, secret, checker, patience_s)
 
 
 class Purchase:
@@ -136,15 +152,18 @@ class Purchase:
         quote: Quote,
         secret: bytes,
         checker: Checker,
+        patience_s: float | None,
     ) -> None:
         self._stream, self._reader, self._writer = stream, reader, writer
         self._wanted = wanted
         self._window = window(wanted.network.parameters, quote.price_out)
         self._answer: RemoteAnswer | None = None
         self._gone = False
+        self._unsettled = False
         self.card = _card(quote, offer)
         self._secret = secret
         self._checker = checker
+        self._patience_s = patience_s
         self._quote = quote
         self.offered = Offered(
             quote=quote,
@@ -164,6 +183,14 @@ class Purchase:
     def gone(self) -> bool:
         return self._gone
 
+    @property
+    def kept(self) -> bool | None:
+        """Whether the provider kept its word, answer and settlement; ``None`` while open, or none of its doing."""
+        answer = self._answer
+        if self._unsettled or (answer is not None and (answer.lost or answer.finish_reason in BROKEN)):
+            return False
+        return True if answer is not None and answer.finish_reason is not None else None
+
     async def pay(self, voucher: Signed) -> None:
         await self._say(Payment(SignedBody(voucher.body, voucher.signature)))
 
@@ -176,7 +203,7 @@ class Purchase:
                     pass
             if message.record_id == record_id:
                 return Signature(message.signature)
-        self._gone = True
+        self._gone = self._unsettled = True
         return None
 
     async def close(self) -> None:
@@ -187,7 +214,10 @@ class Purchase:
     @asynccontextmanager
     async def _work(self, _: Acceptance, accepted: Signed) -> AsyncIterator["RemoteAnswer"]:
         await self._say(Accept(SignedBody(accepted.body, accepted.signature)))
-        answer = RemoteAnswer(self._reader, self.card, self._quote, RunningHash(self._secret), self._checker)
+        answer = RemoteAnswer(
+            self._reader, self.card, self._quote, RunningHash(self._secret), self._checker, self._patience_s
+        )
+        self._answer = answer
         try:
             yield answer
         finally:
@@ -210,13 +240,20 @@ class RemoteAnswer:
     """An answer as it arrives, each piece checked before it is yielded. A :class:`~tirami.infer.Generation`."""
 
     def __init__(
-        self, reader: FrameReader, card: ModelCard, quote: Quote, running: RunningHash, checker: Checker
+        self,
+        reader: FrameReader,
+        card: ModelCard,
+        quote: Quote,
+        running: RunningHash,
+        checker: Checker,
+        patience_s: float | None,
     ) -> None:
         self._reader = reader
         self._card = card
         self._quote = quote
         self._hash = running
         self._checker = checker
+        self._patience_s = patience_s
         self._ids = 0
         self._count = TokenCount(0)
         self._finish: Finish | None = None
@@ -250,7 +287,7 @@ class RemoteAnswer:
         if self._reason is not None:
             raise StopAsyncIteration
         try:
-            while isinstance(message := await _next(self._reader), Working):
+            while isinstance(message := await _next(self._reader, None if self._ids else self._patience_s), Working):
                 pass
             match message:
                 case Piece():
@@ -286,13 +323,14 @@ class RemoteAnswer:
         return Chunk(text, piece.ids, self._count)
 
 
-async def _next(reader: FrameReader) -> Message:
+async def _next(reader: FrameReader, patience_s: float | None = None) -> Message:
     """The next message, in time. Raises ``PeerRefused`` for a refusal, ``ConnectionLost``, ``WireError``."""
+    patience_s = IDLE_S if patience_s is None else patience_s
     try:
-        async with asyncio.timeout(IDLE_S):
+        async with asyncio.timeout(patience_s):
             message = await reader.read()
     except TimeoutError as error:
-        raise ConnectionLost(f"no word from the provider for {IDLE_S:g} s") from error
+        raise ConnectionLost(f"no word from the provider for {patience_s:g} s") from error
     except StreamEnded as error:
         raise ConnectionLost("the provider ended the session") from error
     if isinstance(message, Refused):

@@ -6,7 +6,7 @@ before more than K tokens go out beyond it (PROTOCOL B7, B11). However it ends, 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -30,7 +30,9 @@ from tirami.infer import Chunk, Engine, FinishReason, Generation, Sampling, Shap
 from tirami.ledger import Admitted, Heads, Ledger, Price
 from tirami.market.quoting import Parties, quote
 from tirami.net.frames import FrameReader, FrameWriter
-from tirami.net.session.terms import IDLE_S, SESSION_S, TO_PROVIDER, afforded, slack, window
+from tirami.net.session.meanwhile import meanwhile
+from tirami.net.session.sale import Sale, unpaid
+from tirami.net.session.terms import IDLE_S, SESSION_S, TO_PROVIDER, WORKING_S, afforded, slack, window
 from tirami.net.transport import Stream
 from tirami.proto import (
     Accept,
@@ -46,8 +48,10 @@ from tirami.proto import (
     Refused,
     RunningHash,
     Settled,
+    Shown,
     SignedBody,
     Trade,
+    Working,
     amount_due,
     decode,
     prompt_hash,
@@ -66,6 +70,8 @@ class Terms:
 
     engine: Engine
     price: Price
+    known: bool = False
+    """Whether its payer is no stranger: the whole window runs ahead of the vouchers."""
 
 
 class Desk(Protocol):
@@ -84,6 +90,7 @@ class Provider:
     Args:
         booked: told of every trade, once it is durable.
         seen: shown every acceptance that was checked.
+        sold: told how every session ended that was accepted.
     """
 
     def __init__(
@@ -95,6 +102,7 @@ class Provider:
         random: Callable[[int], bytes],
         booked: Booked,
         seen: Callable[[Sequence[Cited]], None] = lambda _: None,
+        sold: Callable[[Sale], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._heads = heads
@@ -103,7 +111,10 @@ class Provider:
         self._random = random
         self._booked = booked
         self._seen = seen
+        self._sold = sold
         self._running: set[_Serving] = set()
+        self.sold = 0
+        """Sessions that became a trade."""
         self._asking: Counter[PublicKey] = Counter()
         ledger.on_kill(self._kill)
 
@@ -142,7 +153,9 @@ class Provider:
             finally:
                 self._running.discard(serving)
                 admitted = await serving.settled()
+                self._sold(serving.sale(PublicKey(ask.payer)))
             if admitted is not None:
+                self.sold += 1
                 await self._booked(admitted)
 
     async def _offered(self, ask: Ask, terms: Terms, sampling: Sampling) -> "_Serving":
@@ -177,7 +190,9 @@ class Provider:
             card.hidden,
             card.quantization,
         )
-        offer = Offer(SignedBody(own.body, own.signature), nonce, facts, 0, 0)
+        incarnation, number, piece = self._ledger.state.last_signed(ask.payer)
+        shown = () if piece is None else (Shown(*piece),)
+        offer = Offer(SignedBody(own.body, own.signature), nonce, facts, incarnation, number, shown)
         generate = engine.generate(prompt, sampling)
         return _Serving(self._ledger, self._random(16), record, offer, secret, terms, generate)
 
@@ -220,7 +235,7 @@ class _Serving:
         self._card = terms.engine.card
         self._generate = generate
         self._hash = RunningHash(secret)
-        self._window = window(ledger.network.parameters, record.price_out)
+        self._window = window(ledger.network.parameters, record.price_out, known=terms.known)
         self._most = TokenCount(record.max_tokens)
         self._sent = TokenCount(0)
         self._covered = TokenCount(0)
@@ -287,13 +302,23 @@ class _Serving:
                 _log.info("settlement_untold", trade=admitted.record_id.hex())  # gossip will tell it
         return admitted
 
+    def sale(self, payer: PublicKey) -> Sale:
+        """How it ended."""
+        lost = unpaid(self.quote, self._sent, self._vouched) if self._sent > self._covered else Trm(0)
+        reading = self._generation.reading() if self._generation is not None else None
+        reason = self._reason or FinishReason.FAILED
+        sale = Sale(self._card.name, payer, reason, reading, self._sent, self._vouched, lost)
+        _log.info("sold", payer=payer.hex(), reason=reason.value, sent=sale.sent, vouched=sale.vouched, unpaid=lost)
+        return sale
+
     async def _answer(self) -> None:
         try:
             async with self._generate as generation:
                 self._generation = generation
-                async for chunk in generation:
-                    if not await self._send(chunk):
-                        break
+                chunks = aiter(generation)
+                chunk = await meanwhile(_next(chunks), WORKING_S, self._working)
+                while chunk is not None and await self._send(chunk):
+                    chunk = await _next(chunks)
                 self._reason = self._reason or generation.finish_reason or FinishReason.LENGTH
         except TiramiError as error:
             if isinstance(error, MeshError) or self._generation is None:
@@ -303,6 +328,9 @@ class _Serving:
             if self._reason is None or self._generation is None:
                 raise
         await self._finish()
+
+    async def _working(self) -> None:
+        await self._writer.write(Working(0))
 
     async def _send(self, chunk: Chunk) -> bool:
         """Hand a chunk out as far as window and ceiling allow; whether to go on."""
@@ -385,6 +413,10 @@ class _Serving:
         self._pieces = {digest: count for digest, count in self._pieces.items() if count >= delivered}
         self._covered, self._vouched = delivered, TokenCount(counted)
         self._news.set()
+
+
+async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    return await anext(chunks, None)
 
 
 def _sampling(ask: Ask) -> Sampling:

@@ -21,6 +21,10 @@ from tirami.proto import (
 
 IDLE_S: Final = 20.0
 """Seconds without a word after which the other side counts as gone."""
+WORKING_S: Final = 0.5
+"""Seconds between two words of a provider whose engine has not begun to answer yet."""
+IMPATIENT_S: Final = 1.5
+"""Seconds without a word, before the first token, after which a payer who can ask somebody else does."""
 SESSION_S: Final = 30 * 60.0
 """Seconds a session may last."""
 COUNT_TOLERANCE: Final = 2
@@ -30,13 +34,16 @@ TO_PROVIDER: Final = registry(Accept, Payment, Cancel)
 TO_CONSUMER: Final = registry(Offer, Working, Piece, Finish, Settled, Refused)
 
 
-def window(parameters: Parameters, price_out: int) -> TokenCount:
+def window(parameters: Parameters, price_out: int, *, known: bool = False) -> TokenCount:
     """K: how many tokens may run ahead of the vouchers: 64, or a stranger's credit in TRM, at least one (B11).
 
     Args:
         parameters: of the network file.
         price_out: µTRM a completion token.
+        known: no stranger, for a provider that chose to let it run ahead by all 64.
     """
+    if known:
+        return TokenCount(parameters.voucher_tokens)
     trusted = Trm(parameters.voucher_trm)
     affordable = trusted * MICRO // max(1, price_out)
     return TokenCount(max(1, min(parameters.voucher_tokens, affordable)))

@@ -62,6 +62,7 @@ class NodeCollector:
             self._safety(),
             self._engines(),
             self._prices(),
+            self._mesh(),
             map(_without_created, self._parts.meter.registry.collect()),
         ):
             yield from families
@@ -181,6 +182,25 @@ class NodeCollector:
         middle = parts.activity.price_median()
         known: list[Sample] = [] if middle is None else [((), middle)]
         yield gauge("trm_per_gflop_median_24h", "Median of TRM × 10⁹ ÷ FLOP over a day's trades.", (), known)
+
+    def _mesh(self) -> Iterator[Metric]:
+        """All 0 off the mesh. No series of a peer: keys cost nothing, and anybody may have many."""
+        view, settings = self._parts.membership.view, self._parts.ledger.state.settings
+        now = (view.selling_now, view.buying_now) if view else (0, 0)
+        ever = (view.sold, view.bought) if view else (0, 0)
+        records = view.records if view else (0, 0)
+        sides = (("sold",), ("bought",))
+        yield gauge("mesh_enabled", "1 while this node is on the mesh.", view is not None)
+        yield gauge("mesh_peers", "Peers connected.", view.connected if view else 0)
+        yield gauge("mesh_signals", "Keys with a price signal.", view.signals if view else 0)
+        yield gauge("mesh_selling_paused", "1 while strangers are not served.", settings.paused)
+        label = ("side",)
+        yield gauge("mesh_sessions_running", "Sessions with other nodes.", label, zip(sides, now, strict=True))
+        yield counter("mesh_sessions_total", "Sessions sold, and bought.", label, zip(sides, ever, strict=True))
+        ways = (("taken",), ("passed_on",))
+        told = zip(ways, records, strict=True)
+        yield counter("mesh_records_total", "Records of peers booked, copies passed on.", ("way",), told)
+        yield gauge("convicted_keys", "Keys with a fraud proof against them.", len(settings.convicted))
 
 
 def gauge(name: str, meaning: str, labels: tuple[str, ...] | float, samples: Iterable[Sample] = ()) -> Metric:

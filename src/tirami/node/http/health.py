@@ -17,6 +17,7 @@ from tirami.ledger import tier_of
 from tirami.node.alerts import alerts
 from tirami.node.http.economy import network_reply
 from tirami.node.http.handlers import Call, handles
+from tirami.node.http.mesh import mesh_report
 from tirami.node.http.replies import json_reply
 from tirami.node.http.trades import trade_entries
 from tirami.node.parts import Parts
@@ -53,7 +54,7 @@ async def readyz(call: Call) -> Response:
         "storage": call.parts.ledger.writable,
     }
     ready = all(components.values())
-    warnings = [alert.code for alert in alerts(call.parts.config)]
+    warnings = [alert.code for alert in alerts(call.parts.config, call.parts.membership.alarms.values())]
     return json_reply(ReadyReply(ready=ready, components=components, warnings=warnings), 200 if ready else 503)
 
 
@@ -68,10 +69,14 @@ async def status(call: Call) -> StatusReply:
         engine=_engine(parts),
         activity=_activity(parts, owner=call.caller.account is None),
         storage_writable=parts.ledger.writable,
-        warnings=[StatusWarning(code=alert.code, message=alert.message) for alert in alerts(parts.config)],
+        warnings=[
+            StatusWarning(code=alert.code, message=alert.message)
+            for alert in alerts(parts.config, parts.membership.alarms.values())
+        ],
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),
+        mesh=mesh_report(parts, owner=call.caller.account is None),
         recent_trades=trade_entries(parts, TradesQuery(limit=10), call.caller.account).trades,
     )
 

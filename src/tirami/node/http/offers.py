@@ -1,12 +1,15 @@
-"""What this node offers now: the engines it serves, at their prices. The one place that asks who serves a model."""
+"""What is on offer now: this node's engines at their prices, and what peers offer. The one place that asks who serves
+a model."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+from tirami.core.errors import ModelNotFound, NoModel
 from tirami.core.units import MICRO, MicroTrm, Ppm
 from tirami.infer import Engine, ModelCard
 from tirami.ledger import LOCAL, Payer, Price, tier_of
-from tirami.market import Candidate
+from tirami.market import Candidate, Provider
 from tirami.node.http.economy import REPUTATION
 from tirami.node.parts import Parts
 
@@ -47,3 +50,48 @@ def local_candidate(parts: Parts, card: ModelCard) -> Candidate:
         list_price=MicroTrm(tier_of(card.active_parameters).value * MICRO),
         reputation=Ppm(round(REPUTATION * MICRO)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model a node serves. ``card`` is ``None`` where that is a peer."""
+
+    candidate: Candidate
+    model: str
+    card: ModelCard | None
+
+
+def known_offers(parts: Parts, model: str | None) -> list[Offer]:
+    """Of all who could begin now, this node first: also peers it would not buy from. ``None`` for any model."""
+    cards = [engine.card for engine in served(parts) if model in (None, ANY_MODEL, engine.card.name)]
+    view = parts.membership.view
+    return [_own(parts, card) for card in cards] + _of_peers(view.providers(_named(model)) if view else [])
+
+
+async def own_offers(parts: Parts, model: str | None, *, any_name: bool) -> list[Offer]:
+    """Raises what :func:`offered` raises."""
+    return [_own(parts, await offered(parts, model, any_name=any_name))]
+
+
+async def offers(parts: Parts, model: str | None, *, any_name: bool) -> list[Offer]:
+    """Of this node and of the peers it would buy from, never empty. Raises what :func:`offered` raises."""
+    view = parts.membership.view
+    found = _of_peers(view.sellers(_named(model)) if view else [])
+    try:
+        return await own_offers(parts, model, any_name=any_name) + found
+    except (ModelNotFound, NoModel):
+        if not found:
+            raise
+        return found
+
+
+def _named(model: str | None) -> str | None:
+    return None if model == ANY_MODEL else model
+
+
+def _own(parts: Parts, card: ModelCard) -> Offer:
+    return Offer(local_candidate(parts, card), card.name, card)
+
+
+def _of_peers(found: list[Provider]) -> list[Offer]:
+    return [Offer(provider.candidate, provider.offering.name, None) for provider in found]

@@ -1,8 +1,11 @@
-"""Who serves: providers, schedule, route. A node alone knows one provider, itself."""
+"""Who serves: providers, schedule, route. A node off the mesh knows one provider, itself."""
+
+from fractions import Fraction
 
 from tirami.api import Scope
 from tirami.api.schemas import (
     ProviderEntry,
+    ProvidersQuery,
     ProvidersReply,
     ReservedTicket,
     RouteQuery,
@@ -11,83 +14,114 @@ from tirami.api.schemas import (
     ScheduleRequest,
 )
 from tirami.core.errors import InvalidField, ProviderNotFound
-from tirami.core.keys import parse_node_id
+from tirami.core.keys import PublicKey, parse_node_id
 from tirami.core.units import MICRO, Trm
 from tirami.infer import ModelCard
-from tirami.market import Candidate, RouteMode, best, route_score, schedule_score
+from tirami.market import Candidate, RouteMode, best, route_score, schedule_score, shown
 from tirami.node.http.caller import payer_of
-from tirami.node.http.economy import REPUTATION
 from tirami.node.http.handlers import Call, handles
-from tirami.node.http.offers import local_candidate, offered, price_of, served
+from tirami.node.http.offers import Offer, known_offers, offers, own_offers
 from tirami.node.http.pricing import cost
 
 
 @handles("providers")
 async def providers(call: Call) -> ProvidersReply:
-    parts, engines = call.parts, served(call.parts)
-    if not engines:
-        return ProvidersReply(count=0, providers=[])
-    price, income = price_of(parts, engines[0].card), parts.ledger.balance(parts.key.public_key).income
-    entry = ProviderEntry(
-        node_id=parts.key.public_key.hex(),
-        local=True,
-        models=[engine.card.name for engine in engines],
-        contributed_cu=income,
-        contributed_trm=income,
-        reputation=REPUTATION,
-        cu_per_100_tokens=cost(price, 100),
-        trm_per_100_tokens=cost(price, 100),
-        base_trm_per_token=price.completion / MICRO,
-        latency_ms=0,
-    )
-    return ProvidersReply(count=1, providers=[entry])
+    query: ProvidersQuery = call.query
+    mode = RouteMode(query.mode)
+
+    def score(offer: Offer) -> Fraction:
+        return route_score(offer.candidate, mode, offer.candidate.cost(0, query.max_tokens))
+
+    nodes: dict[PublicKey, list[Offer]] = {}
+    for offer in known_offers(call.parts, query.model):
+        nodes.setdefault(offer.candidate.provider, []).append(offer)
+    firsts = [(max(found, key=score), found) for found in nodes.values()]
+    firsts.sort(key=lambda entry: (-score(entry[0]), entry[0].candidate.provider))
+    entries = [_entry(call, chosen, found, shown(score(chosen))) for chosen, found in firsts]
+    return ProvidersReply(count=len(entries), providers=entries)
 
 
 @handles("schedule")
 async def schedule(call: Call) -> ScheduleReply:
     body: ScheduleRequest = call.body
-    if body.consumer is not None and parse_node_id(body.consumer) == call.parts.key.public_key:
+    own = call.parts.key.public_key
+    consumer = parse_node_id(body.consumer) if body.consumer is not None else None
+    if consumer == own:
         raise InvalidField("a provider does not serve itself for pay; leave consumer out for own use", param="consumer")
-    card = await offered(call.parts, body.model_id, any_name=call.forge)
+    if body.reserve:  # a hold without a session: what a peer keeps free for us, only its quote can say
+        found = await own_offers(call.parts, body.model_id, any_name=call.forge)
+    else:
+        found = await offers(call.parts, body.model_id, any_name=call.forge)
 
     def cost_of(candidate: Candidate) -> Trm:
         return candidate.cost(body.prompt_tokens, body.max_tokens)
 
-    chosen = best([local_candidate(call.parts, card)], lambda found: schedule_score(found, cost_of(found)))
-    assert chosen is not None
-    estimate = cost_of(chosen)
+    candidates = [offer.candidate for offer in found if offer.candidate.provider != consumer]
+    chosen = best(candidates, lambda candidate: schedule_score(candidate, cost_of(candidate)))
+    if chosen is None:
+        raise ProviderNotFound("nobody but the consumer itself serves this", param="consumer")
+    offer, estimate = _of(found, chosen), cost_of(chosen)
+    ticket = await _reserved(call, offer.card, chosen, estimate) if body.reserve and offer.card is not None else None
     return ScheduleReply(
         provider=chosen.provider.hex(),
         estimated_trm_cost=estimate,
-        model_id=card.name,
+        model_id=offer.model,
         max_tokens=body.max_tokens,
         score=round(float(schedule_score(chosen, estimate)), 6),
-        local=chosen.provider == call.parts.key.public_key,
-        ticket=await _reserved(call, card, chosen, estimate) if body.reserve else None,
+        local=chosen.provider == own,
+        ticket=ticket,
     )
 
 
 @handles("route")
 async def route(call: Call) -> RouteReply:
     query: RouteQuery = call.query
-    card, mode = await offered(call.parts, query.model, any_name=call.forge), RouteMode(query.mode)
-    candidates = [
-        candidate
-        for candidate in (local_candidate(call.parts, card),)
-        if query.max_trm is None or candidate.cost(0, query.max_tokens) <= query.max_trm
-    ]
-    chosen = best(candidates, lambda candidate: route_score(candidate, mode))
+    mode, found = RouteMode(query.mode), await offers(call.parts, query.model, any_name=call.forge)
+
+    def cost_of(candidate: Candidate) -> Trm:
+        return candidate.cost(0, query.max_tokens)
+
+    def score(candidate: Candidate) -> Fraction:
+        return route_score(candidate, mode, cost_of(candidate))
+
+    most = query.max_trm
+    chosen = best((offer.candidate for offer in found if most is None or cost_of(offer.candidate) <= most), score)
     if chosen is None:
-        raise ProviderNotFound(f"nobody serves {query.max_tokens} tokens for {query.max_trm} TRM", param="max_trm")
-    estimate = chosen.cost(0, query.max_tokens)
+        raise ProviderNotFound(f"nobody serves {query.max_tokens} tokens for {most} TRM", param="max_trm")
+    estimate = cost_of(chosen)
     return RouteReply(
         provider=chosen.provider.hex(),
-        model=card.name,
+        model=_of(found, chosen).model,
         estimated_cu=estimate,
         estimated_trm=estimate,
         provider_reputation=chosen.reputation / MICRO,
-        score=round(float(route_score(chosen, mode)), 6),
+        score=shown(score(chosen)),
         mode=mode.value,
+    )
+
+
+def _of(found: list[Offer], chosen: Candidate) -> Offer:
+    return next(offer for offer in found if offer.candidate is chosen)
+
+
+def _entry(call: Call, chosen: Offer, found: list[Offer], score: float) -> ProviderEntry:
+    candidate, view = chosen.candidate, call.parts.membership.view
+    local = candidate.provider == call.parts.key.public_key
+    income = call.parts.ledger.balance(candidate.provider).income
+    return ProviderEntry(
+        node_id=candidate.provider.hex(),
+        local=local,
+        models=[offer.model for offer in found],
+        model=chosen.model,
+        score=score,
+        why_not=None if local or view is None else view.why_not(candidate.provider, chosen.model),
+        contributed_cu=income,
+        contributed_trm=income,
+        reputation=candidate.reputation / MICRO,
+        cu_per_100_tokens=cost(candidate.price, 100),
+        trm_per_100_tokens=cost(candidate.price, 100),
+        base_trm_per_token=candidate.price.completion / MICRO,
+        latency_ms=candidate.latency_ms,
     )
 
 

@@ -16,7 +16,7 @@ from tirami.api.schemas import (
     SafetyQuery,
     SafetyReply,
 )
-from tirami.core.errors import AccountNotFound, ApprovalNotFound
+from tirami.core.errors import AccountNotFound, ApprovalNotFound, Conflict
 from tirami.core.keys import parse_node_id
 from tirami.ledger import Approval, Breaker, Circuit, Denial, Policy, PolicySet, Verdict
 from tirami.node.http.economy import visible_account
@@ -66,7 +66,13 @@ async def safety(call: Call) -> SafetyReply:
 async def kill(call: Call) -> KillReply:
     body: KillRequest = call.body
     operator = call.caller.noting(body.operator)
-    position = await call.parts.ledger.set_kill(body.activate, body.reason, operator)
+    parts = call.parts
+    if not body.mesh:
+        position = await parts.ledger.set_kill(body.activate, body.reason, operator)
+    elif parts.membership.kill is None:
+        raise Conflict("this node is not on a mesh", param="mesh")
+    else:
+        position = await parts.membership.kill(body.activate, body.reason, operator)
     status = "KILL SWITCH ACTIVATED" if body.activate else "kill switch deactivated"
     return KillReply(status=status, active=body.activate, reason=body.reason, operator=operator, position=position)
 

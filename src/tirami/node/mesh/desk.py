@@ -6,40 +6,66 @@ from contextlib import asynccontextmanager
 from tirami.core.config import MeshConfig
 from tirami.core.errors import ModelNotFound, QueueFull
 from tirami.core.keys import Digest, PublicKey
+from tirami.core.units import Ppm
 from tirami.infer import CountedBy, Engine, ModelCard
+from tirami.ledger import Price
 from tirami.market import Load
 from tirami.net.session import Terms
 from tirami.node.engines import EngineRoom
 from tirami.proto import Offering, Signal
+from tirami.proto.signals import MAX_MODELS
 
 FEATURES = ("metered-sessions", "reconciliation", "signals", "tokenizer-blocks")
-DEFAULT_SPEED = 20
-"""Completion tokens a second an engine is thought to make before anything was measured."""
+STEP = 20_000
+"""Prices that are told follow the load in steps of 2 %: what moves less is no news, and a quote is what was told."""
 
 
 class EngineDesk:
     """A :class:`~tirami.net.session.Desk` over the engine room.
 
     Args:
+        speed: completion tokens a second of one answer, as measured; ``None`` before that.
         busy: strangers being served now.
+        guest: whether this payer came by invitation.
         killed: whether the kill switch is thrown.
+        paused: whether the operator wants nobody new.
     """
 
     def __init__(
-        self, config: MeshConfig, engines: EngineRoom, load: Load, busy: Callable[[], int], killed: Callable[[], bool]
+        self,
+        config: MeshConfig,
+        engines: EngineRoom,
+        load: Load,
+        speed: Callable[[Engine], float | None],
+        busy: Callable[[], int],
+        guest: Callable[[PublicKey], bool],
+        killed: Callable[[], bool],
+        paused: Callable[[], bool],
     ) -> None:
         self._config = config
         self._engines = engines
         self._load = load
+        self._speed = speed
+        self._told = load.factor
+        """The factor in the prices that were told last."""
         self._busy = busy
+        self._guest = guest
         self._killed = killed
-        self.paused = False
-        """Set by the operator: serve nobody new."""
+        self._paused = paused
+
+    @property
+    def paused(self) -> bool:
+        return self._paused()
+
+    @property
+    def open(self) -> bool:
+        """Whether strangers are served at all now."""
+        return self._config.sell and not self._paused() and not self._killed()
 
     @property
     def sellable(self) -> list[Engine]:
         """Engines in memory whose answers a payer can check (RULINGS: ids and tokenizer known)."""
-        if not self._config.sell or self.paused or self._killed():
+        if not self.open:
             return []
         return [engine for engine in self._engines.loaded if engine.card.counted_by is CountedBy.ENGINE]
 
@@ -62,29 +88,38 @@ class EngineDesk:
             raise QueueFull("every place for strangers is taken", retry_after=5)
         async with self._engines.use(found.card.name, payer=payer) as served:
             async with served.room.place(payer, owner=False):
-                yield Terms(served.engine, self._load.price(served.engine.card.active_parameters))
+                yield Terms(served.engine, self._price(served.engine.card), self._guest(payer))
 
     def signal(self, network: str, node: PublicKey) -> Signal | None:
-        """What this node offers now, undated; ``None`` for nothing."""
-        engines = self.sellable
-        if not engines:
+        """What this node offers now, undated; ``None`` for nothing. Only engines whose speed is known are told of."""
+        speeds = [(engine, speed) for engine in self.sellable if (speed := self._speed(engine))][:MAX_MODELS]
+        if not speeds:
             return None
         slots = self.free_slots
+        slowest = min(speed for _, speed in speeds)
         return Signal(
             network=network,
             node=node,
-            demand_ppm=self._load.factor,
-            free_tokens=slots * DEFAULT_SPEED * 60,
+            demand_ppm=self._factor(),
+            free_tokens=int(slots * slowest * 60),
             slots=slots,
             audit_tier=0,
             features=FEATURES,
-            models=tuple(self._offering(engine.card) for engine in engines[:64]),
+            models=tuple(self._offering(engine.card) for engine, _ in speeds),
             lifetime_ms=1,
             at_ms=0,
         )
 
+    def _factor(self) -> Ppm:
+        if abs(self._load.factor - self._told) >= STEP:
+            self._told = self._load.factor
+        return self._told
+
+    def _price(self, card: ModelCard) -> Price:
+        return self._load.price(card.active_parameters, self._factor())
+
     def _offering(self, card: ModelCard) -> Offering:
-        price = self._load.price(card.active_parameters)
+        price = self._price(card)
         return Offering(
             name=card.name,
             model_digest=card.digest,

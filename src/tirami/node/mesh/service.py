@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,32 +10,37 @@ from random import SystemRandom
 
 import structlog
 
-from tirami.core.errors import WireError
-from tirami.core.keys import Digest
-from tirami.core.units import MICRO, Ppm
-from tirami.infer import BlockCache, MetadataBlock, Prompters
+from tirami.core.keys import PublicKey
+from tirami.infer import BlockCache, Prompters
 from tirami.ledger import Admitted
-from tirami.market import PeerRegistry
-from tirami.net import Endpoint, FrameReader, PeerAddress, Stream, registry
+from tirami.market import PeerRegistry, Reputation
+from tirami.net import Endpoint, PeerAddress
 from tirami.net.blocks import Bringer
 from tirami.net.gossip import Gossip
 from tirami.net.hello import Identity
+from tirami.net.kills import Kills
+from tirami.net.logs import Logs
+from tirami.net.memory import Memory
 from tirami.net.mesh import Mesh
-from tirami.net.peer import Peer
+from tirami.net.opinions import Opinions
+from tirami.net.probes import Call
+from tirami.net.rotations import Rotations
 from tirami.net.session import Provider
 from tirami.net.signals import Signals
 from tirami.net.watch import Watch
+from tirami.node.alerts import Alert
+from tirami.node.mesh.blocks import Blocks
 from tirami.node.mesh.desk import FEATURES, EngineDesk
+from tirami.node.mesh.finding import Finding, Source
+from tirami.node.mesh.onlookers import Onlookers
+from tirami.node.mesh.pace import Pace
+from tirami.node.mesh.reception import Reception
 from tirami.node.mesh.shop import Shop
+from tirami.node.mesh.view import MeshView
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
-from tirami.proto import Ask, BlockWanted, Reconcile
 
 _log = structlog.get_logger()
-FIRST_S = 10.0
-"""Seconds a stream may be open without saying what it is for."""
-OPENINGS = registry(Ask, BlockWanted, Reconcile)
-REPUTATION = Ppm(MICRO // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +49,60 @@ class MeshService:
 
     mesh: Mesh
     peers: PeerRegistry
+    reputation: Reputation
     gossip: Gossip
     desk: EngineDesk
     provider: Provider
     shop: Shop
+    finding: Finding
+    rotations: Rotations
 
 
 @asynccontextmanager
-async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshService]:
-    """Join the mesh over ``endpoint`` until left; the endpoint is closed then."""
+async def opened_mesh(
+    parts: Parts, endpoint: Endpoint, sources: Sequence[Source] = (), call: Call | None = None
+) -> AsyncIterator[MeshService]:
+    """Join the mesh over ``endpoint`` until left; the endpoint is closed then.
+
+    Args:
+        sources: where nodes are found beside what peers tell.
+        call: how a peer is reached as by a stranger, for probes.
+    """
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
-    mesh = Mesh(endpoint, identity, parts.clock)
-    peers = PeerRegistry(lambda _: REPUTATION)
+    memory = Memory(ledger)
+    mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of, refuse=lambda key: logs.objection(key))
+    mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
+    reputation = Reputation(key.public_key)
+    peers = PeerRegistry(reputation.of)
     watch = Watch(ledger, mesh)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), watch)
+
+    def alarm(key: PublicKey, reason: str) -> None:
+        message = f"the log of peer {key.hex()} contradicts what it signed before: {reason}"
+        parts.membership.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
+
+    logs = Logs(parts.heads, memory, watch, parts.clock, alarm)
+    mesh.add(logs)
+    onlookers = Onlookers(watch, ledger, reputation)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, logs.heard)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     kill = ledger.gate
+    pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
     desk = EngineDesk(
         config,
         parts.engines,
         parts.load,
+        pace.speed,
         lambda: provider.running,
+        lambda key: key in ledger.state.settings.guests,
         lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
+        lambda: ledger.state.settings.paused,
     )
 
     async def booked(admitted: Admitted) -> None:
         _log.info("earned", trade=admitted.record_id.hex(), amount=admitted.demand.debit.amount)
 
-    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked, watch.see_all)
+    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked, watch.see_all, parts.meter.sold)
     signals = Signals(
         mesh,
         peers,
@@ -82,46 +112,45 @@ async def opened_mesh(parts: Parts, endpoint: Endpoint) -> AsyncIterator[MeshSer
         parts.clock,
         SystemRandom(),
     )
-    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), parts.payers.node)
+    operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
+    kills = Kills(ledger, mesh, key, operator, parts.clock)
+    rotations = Rotations(ledger, mesh)
+    finding = Finding(parts, mesh, sources, call)
+    opinions = Opinions(
+        mesh,
+        reputation,
+        key,
+        ledger.network.id,
+        lambda provider: round(known.latency_ms) if (known := peers.get(provider)) else 0,
+        ledger.now,
+        SystemRandom(),
+    )
+    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
 
-    def block(digest: Digest) -> bytes | None:
-        """Of a model here, or one fetched before."""
-        if (kept := blocks.load(digest)) is not None:
-            return kept.data
-        for name, path in parts.engines.loader.installed().items():
-            place = parts.engines.pool.places.get(name)
-            card = place.engine.card if place and place.engine else None
-            if card is not None and card.tokenizer_digest == digest:
-                found = MetadataBlock.of_file(path)
-                blocks.store(found)
-                return found.data
-        return None
-
-    bringer = Bringer(block)
-
-    async def asked(peer: Peer, stream: Stream) -> None:
-        async with asyncio.timeout(FIRST_S):
-            first = await FrameReader(stream, OPENINGS).read()
-        match first:
-            case Ask():
-                await provider.serve(peer.key, stream, first)
-            case BlockWanted():
-                await bringer.bring(peer.key, stream, first)
-            case Reconcile():
-                await gossip.answer(peer, stream, first)
-            case _:
-                raise WireError("this opens no stream")
-
-    mesh.on_stream(asked)
+    bringer = Bringer(Blocks(parts.engines, blocks).get)
+    mesh.on_stream(Reception(provider, bringer, gossip, logs, finding).take)
     async with mesh.running():
-        tasks = [asyncio.create_task(work, name="mesh") for work in (gossip.run(), signals.run(), watch.run())]
+        works = (
+            gossip.run(),
+            signals.run(),
+            watch.run(),
+            logs.run(),
+            finding.run(),
+            pace.run(lambda: desk.sellable),
+            opinions.run(),
+        )
+        tasks = [asyncio.create_task(work, name="mesh") for work in works]
         for text in config.bootstrap.split():
             mesh.keep(PeerAddress.parse(text))
-        parts.chat.shop = shop
+        service = MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding, rotations)
+        membership, parts.chat.shop = parts.membership, shop
+        membership.guests, membership.kill = finding.guests, kills.order
+        membership.view = MeshView(config, ledger, service)
         try:
-            yield MeshService(mesh, peers, gossip, desk, provider, shop)
+            yield service
         finally:
             parts.chat.shop = None
+            membership.leave()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

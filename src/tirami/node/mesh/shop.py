@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
@@ -26,11 +27,15 @@ from tirami.ledger import LOCAL, Ledger, Payer
 from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, schedule_score
 from tirami.net.blocks import fetch
 from tirami.net.mesh import Mesh
+from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
-from tirami.net.session import Purchase, Wanted, purchase
+from tirami.net.session import IDLE_S, IMPATIENT_S, Purchase, Wanted, purchase
+from tirami.node.chat import ChatCall
 
 _log = structlog.get_logger()
 RETRY_AFTER_S = 5
+LAST_MS = 30_000
+"""How long who broke its word comes after all others."""
 TRIES = 3
 """Providers asked before a request is given up."""
 
@@ -54,6 +59,7 @@ class Shop:
 
     Args:
         prompters: tokenizers at hand, by digest.
+        opinions: told how every answer that was accepted ended.
         node: who pays for the owner: local funds do not leave the machine (B14).
     """
 
@@ -64,6 +70,7 @@ class Shop:
         mesh: Mesh,
         peers: PeerRegistry,
         prompters: Prompters,
+        opinions: Opinions,
         node: Payer,
     ) -> None:
         self._config = config
@@ -71,9 +78,15 @@ class Shop:
         self._mesh = mesh
         self._peers = peers
         self._prompters = prompters
+        self._opinions = opinions
         self._node = node
+        self._broke: dict[bytes, int] = {}
+        """When a provider broke its word, Unix milliseconds; of late only."""
         self._trusted = _keys(config.trusted)
         self._denied = _keys(config.denied)
+        self.bought = 0
+        """Sessions begun."""
+        self.running = 0
 
     @property
     def open(self) -> bool:
@@ -85,9 +98,10 @@ class Shop:
         found = self._peers.providers(model, self._ledger.now())
         allowed = [provider for provider in found if self.objection(provider.peer.signal.node) is None]
 
-        def rank(provider: Provider) -> tuple[Fraction, bytes]:
-            cost = provider.candidate.cost(0, tokens)
-            return -schedule_score(provider.candidate, cost), provider.peer.signal.node
+        def rank(provider: Provider) -> tuple[bool, Fraction, bytes]:
+            cost, key = provider.candidate.cost(0, tokens), provider.peer.signal.node
+            broke = self._ledger.now() - self._broke.get(key, -LAST_MS) < LAST_MS
+            return broke, -schedule_score(provider.candidate, cost), key
 
         return sorted(allowed, key=rank)
 
@@ -97,11 +111,23 @@ class Shop:
             return "no prompt leaves this machine (mesh.consume = off)"
         if key in self._denied:
             return "it is on the deny list"
+        if self._ledger.state.succession.ended(key):
+            return "its key was rotated or revoked"
         if self._config.consume == "trusted" and key not in self._trusted:
             return "it is not on the list of trusted providers"
         if PublicKey(key) not in self._mesh.peers:
             return "it is not connected"
         return None
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Around one bought answer."""
+        self.bought += 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
 
     async def prompter(self, provider: Provider) -> Prompter:
         """The tokenizer of what it serves, fetched from it when no other is at hand. Raises ``TokenizerError``."""
@@ -122,52 +148,69 @@ class Shop:
             return prompter.prepare_text(text)
         raise InvalidRequest("a prompt of token ids needs the model at hand", param="prompt")
 
-    async def buy(
-        self,
-        payer: Payer,
-        model: str | None,
-        messages: Sequence[Message],
-        tools: Tools | None,
-        text: str | Sequence[int] | None,
-        sampling: Sampling,
-        request_id: str,
-    ) -> tuple[Purchase, Order]:
-        """A checked quote of the best provider that gives one; the next best is asked when it does not.
+    async def offers(self, call: ChatCall, sampling: Sampling) -> AsyncGenerator[tuple[Purchase, Order], None]:
+        """Checked quotes, one after the other, of the best providers that give one; whoever takes one stops here.
 
-        Raises ``ModelNotFound``, ``NoModel``, or what the last provider said.
+        A provider is waited for the shorter if another could be asked. Raises ``ModelNotFound``, ``NoModel``, or what
+        the last provider said, where there was no quote at all.
         """
-        payer = replace(self._node, permit=payer.permit) if payer.scope == LOCAL else payer
         problem: TiramiError | None = None
-        for provider in self.providers(model, sampling.max_tokens or DEFAULT_MAX_TOKENS)[:TRIES]:
-            began = time.monotonic()
-            key = PublicKey(provider.peer.signal.node)
+        found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)[:TRIES]
+        offered = False
+        for number, provider in enumerate(found, 1):
             try:
-                prompter = await self.prompter(provider)
-                prompt = await self.prepare(prompter, messages, tools, text)
-                how = self._bounded(provider, prompt, sampling, payer)
-                peer = self._mesh.peers.get(key)
-                if peer is None:
-                    continue
-                bought = await self._quote(peer, provider, payer, prompt, prompter, how, request_id)
+                offer = await self._offer(provider, call, sampling, IDLE_S if number == len(found) else IMPATIENT_S)
             except (MeshError, TokenizerError, TimeoutError) as error:
-                _log.info("provider_passed_over", provider=key.hex(), reason=str(error))
+                _log.info("provider_passed_over", provider=provider.peer.signal.node.hex(), reason=str(error))
                 problem = error if isinstance(error, TiramiError) else problem
                 continue
-            self._peers.update_latency(key, (time.monotonic() - began) * 1000)
-            return bought, Order(
-                payer=payer,
-                engine=None,
-                prompt=prompt,
-                sampling=how,
-                max_tokens=how.max_tokens,
-                request_id=request_id,
-                offered=bought.offered,
-            )
+            if offer is not None:
+                offered = True
+                yield offer
+        if offered:
+            return
         if problem is not None:
             raise problem
-        if model is None:
+        if call.model is None:
             raise NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
-        raise ModelNotFound(f"the model {model!r} is neither installed nor served by a peer", param="model")
+        raise ModelNotFound(f"the model {call.model!r} is neither installed nor served by a peer", param="model")
+
+    def ended(self, bought: Purchase) -> None:
+        """What was bought is over, however it ended. Who broke its word comes last for a while."""
+        provider, now = bought.offered.quote.provider, self._ledger.now()
+        if bought.kept is None:
+            return
+        self._opinions.experienced(provider, good=bought.kept)
+        self._broke = {key: at for key, at in self._broke.items() if now - at < LAST_MS and key != provider}
+        if not bought.kept:
+            self._broke[provider] = now
+
+    async def _offer(
+        self, provider: Provider, call: ChatCall, sampling: Sampling, patience_s: float
+    ) -> tuple[Purchase, Order] | None:
+        """``None`` when it is not connected any more."""
+        began, key = time.monotonic(), PublicKey(provider.peer.signal.node)
+        payer = call.payer
+        payer = replace(self._node, permit=payer.permit) if payer.scope == LOCAL else payer
+        prompter = await self.prompter(provider)
+        text = call.prompts[0] if call.prompts else None
+        prompt = await self.prepare(prompter, call.messages, call.tools, text)
+        how = self._bounded(provider, prompt, sampling, payer)
+        peer = self._mesh.peers.get(key)
+        if peer is None:
+            return None
+        bought = await self._quote(peer, provider, payer, prompt, prompter, how, call.request_id, patience_s)
+        self._peers.update_latency(key, (time.monotonic() - began) * 1000)
+        order = Order(
+            payer=payer,
+            engine=None,
+            prompt=prompt,
+            sampling=how,
+            max_tokens=how.max_tokens,
+            request_id=call.request_id,
+            offered=bought.offered,
+        )
+        return bought, order
 
     async def _quote(
         self,
@@ -178,6 +221,7 @@ class Shop:
         prompter: Prompter,
         sampling: Sampling,
         request_id: str,
+        patience_s: float,
     ) -> Purchase:
         offering = provider.offering
         wanted = Wanted(
@@ -192,7 +236,15 @@ class Shop:
             request_id=request_id,
         )
         stream = await peer.connection.open()
-        return await purchase(stream, wanted, TokenizerCheck(prompter), os.urandom, self._ledger.now())
+        return await purchase(
+            stream,
+            wanted,
+            TokenizerCheck(prompter),
+            os.urandom,
+            self._ledger.now(),
+            self._ledger.restarts.heard,
+            patience_s,
+        )
 
     def _bounded(self, provider: Provider, prompt: Prompt, sampling: Sampling, payer: Payer) -> Sampling:
         """With a length: what was asked for, or the default, which context, funds and ``mesh.max_trm`` may shorten.

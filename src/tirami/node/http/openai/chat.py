@@ -36,12 +36,12 @@ async def chat_completions(call: Call) -> ChatCompletion | Response:
     if body.stream:
         with named(max_tokens=body.limit_name):
             stream = await while_connected(call.request, call.parts.chat.stream(asked))
-        frame = Frame(call, payer, stream.card, "chatcmpl-")
+        frame = Frame(call, stream.ticket, "chatcmpl-")
         readers = [reader_of(asked) for _ in stream.choices]
         return EventStream(ChatNarrator(frame, stream, readers, include_usage=body.wants_usage), stream)
     with named(max_tokens=body.limit_name):
         answer = await while_connected(call.request, call.parts.chat.answer(asked))
-    frame = Frame(call, payer, answer.card, "chatcmpl-")
+    frame = Frame(call, answer.ticket, "chatcmpl-")
     return ChatCompletion(
         id=frame.id,
         created=frame.created,

@@ -38,11 +38,11 @@ async def completions(call: Call) -> Completion | Response:
     if body.stream:
         with named(messages="prompt"):
             stream = await while_connected(call.request, call.parts.chat.stream(asked))
-        frame = Frame(call, payer, stream.card, "cmpl-")
+        frame = Frame(call, stream.ticket, "cmpl-")
         return EventStream(CompletionNarrator(frame, stream, echoes, include_usage=body.wants_usage), stream)
     with named(messages="prompt"):
         answer = await while_connected(call.request, call.parts.chat.answer(asked))
-    frame = Frame(call, payer, answer.card, "cmpl-")
+    frame = Frame(call, answer.ticket, "cmpl-")
     choices = []
     for index, (chunks, settlement) in enumerate(zip(answer.chunks, answer.settlements, strict=True)):
         told = [token for chunk in chunks for token in chunk.logprobs]
@@ -114,7 +114,7 @@ async def legacy_chat(call: Call) -> LegacyChatReply:
     payer = payer_of(call.request, call.caller, call.parts)
     with named(messages="prompt"):
         answer = await while_connected(call.request, call.parts.chat.answer(_legacy(call, payer)))
-    frame = Frame(call, payer, answer.card, "cmpl-")
+    frame = Frame(call, answer.ticket, "cmpl-")
     written = frame.usage(answer.settlements, answer.prompts).completion_tokens
     return LegacyChatReply(text=answer.text(0), tokens_generated=written, **frame.extensions(answer.settlements))
 
@@ -124,7 +124,7 @@ async def legacy_chat_stream(call: Call) -> Response:
     payer = payer_of(call.request, call.caller, call.parts)
     with named(messages="prompt"):
         stream = await while_connected(call.request, call.parts.chat.stream(_legacy(call, payer)))
-    return EventStream(LegacyNarrator(Frame(call, payer, stream.card, "cmpl-")), stream)
+    return EventStream(LegacyNarrator(Frame(call, stream.ticket, "cmpl-")), stream)
 
 
 class LegacyNarrator:

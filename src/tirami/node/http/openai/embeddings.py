@@ -30,7 +30,7 @@ async def embeddings(call: Call) -> EmbeddingList:
     with named(messages="input", prompt="input"):
         answer = await while_connected(call.request, call.parts.chat.embed(asked))
     in_text = body.encoding_format == "base64"
-    frame = Frame(call, payer, answer.card, "embd-")
+    frame = Frame(call, answer.ticket, "embd-")
     read = frame.usage(answer.settlements, answer.prompts).prompt_tokens
     return EmbeddingList(
         data=[

@@ -6,23 +6,21 @@ from collections.abc import Sequence
 
 from tirami.api.schemas import Usage, XForge, XTirami
 from tirami.core.errors import TiramiError
-from tirami.infer import ModelCard
-from tirami.ledger import LOCAL, Payer
-from tirami.market import Settlement
+from tirami.ledger import LOCAL
+from tirami.market import Settlement, Ticket
 from tirami.node.http.handlers import Call
 from tirami.node.http.replies import error_event
 
 
 class Frame:
-    """One answer to ``call`` for ``payer``; its id begins with ``prefix``."""
+    """One answer to ``call`` under ``ticket``; its id begins with ``prefix``."""
 
-    def __init__(self, call: Call, payer: Payer, card: ModelCard, prefix: str) -> None:
+    def __init__(self, call: Call, ticket: Ticket, prefix: str) -> None:
         self.call = call
         self.id = f"{prefix}{secrets.token_hex(8)}"
         self.created = int(time.time())
-        self.model = card.name
-        self._payer = payer
-        self._price = call.parts.load.price(card.active_parameters)
+        self.model = ticket.card.name
+        self._ticket = ticket
 
     def usage(self, settlements: Sequence[Settlement | None], prompts: Sequence[int]) -> Usage:
         """Each prompt is counted once, however many choices answer it; of the answers, what was delivered."""
@@ -30,28 +28,31 @@ class Frame:
         for settlement, prompt in zip(settlements, prompts, strict=True):
             if settlement is not None:
                 read[prompt] = max(read.get(prompt, 0), settlement.reading.prompt_tokens)
-        written = sum(s.trade.completion_tokens for s in settlements if s is not None and s.trade is not None)
+        written = sum(s.bill.completion_tokens for s in settlements if s is not None and s.bill is not None)
         total = sum(read.values())
         return Usage(prompt_tokens=total, completion_tokens=written, total_tokens=total + written)
 
     def x_tirami(self, settlements: Sequence[Settlement | None]) -> XTirami:
-        ledger, owner = self.call.parts.ledger, self._payer.scope == LOCAL
+        ledger, ticket = self.call.parts.ledger, self._ticket
         ended = [settlement for settlement in settlements if settlement is not None]
-        trades = [settlement.trade for settlement in ended if settlement.trade is not None]
+        bills = [settlement.bill for settlement in ended if settlement.bill is not None]
         readings = [settlement.reading for settlement in ended]
         ids = tuple(settlement.record_id.hex() for settlement in ended if settlement.record_id is not None)
         return XTirami(
             trm_cost=sum(settlement.cost for settlement in ended),
-            effective_balance=ledger.balance(self._payer.key).effective,
-            provider_effective_balance=ledger.own_use().effective if owner else None,
+            owed_trm=sum(settlement.cost for settlement in ended if settlement.trade is None),
+            provider=ticket.provider.hex(),
+            payer=ticket.payer.key.hex(),
+            effective_balance=ledger.balance(ticket.payer.key).effective,
+            provider_effective_balance=ledger.own_use().effective if ticket.payer.scope == LOCAL else None,
             trade_id=ids[0] if ids else None,
             trade_ids=ids,
             request_id=self.call.request_id,
             network=ledger.network.id,
             network_hash=ledger.network.hash.hex(),
-            price_in_utrm=trades[0].price_in if trades else self._price.prompt,
-            price_out_utrm=trades[0].price_out if trades else self._price.completion,
-            flop=sum(trade.flop for trade in trades),
+            price_in_utrm=ticket.price.prompt,
+            price_out_utrm=ticket.price.completion,
+            flop=sum(bill.flop for bill in bills),
             ttft_ms=readings[0].ttft_ms,
             wall_ms=max(reading.wall_ms for reading in readings),
             peak_memory_bytes=max(reading.peak_memory_bytes for reading in readings),

@@ -40,11 +40,11 @@ async def responses(call: Call) -> ResponseReply | Response:
     if body.stream:
         with named(**NAMES):
             stream = await while_connected(call.request, call.parts.chat.stream(asked))
-        frame = Frame(call, payer, stream.card, "resp_")
+        frame = Frame(call, stream.ticket, "resp_")
         return EventStream(ResponseNarrator(frame, body, reader_of(asked)), stream)
     with named(**NAMES):
         answer = await while_connected(call.request, call.parts.chat.answer(asked))
-    frame, output = Frame(call, payer, answer.card, "resp_"), Output()
+    frame, output = Frame(call, answer.ticket, "resp_"), Output()
     for delta in _deltas(reader_of(asked), answer.text(0), last=True):
         output.add(delta)
     return reply(frame, body, output, answer.settlements[0])

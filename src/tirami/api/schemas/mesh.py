@@ -1,0 +1,208 @@
+"""The mesh as people see it: peers, connections, selling, buying, earnings."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tirami.api.schemas.base import Body, Query, Reply
+
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class PeersQuery(Query):
+    model: ModelName | None = None
+    """Judge peers by this model: who does not serve it is not chosen for it."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class OfferingEntry(Reply):
+    """A model a peer sells."""
+
+    name: str
+    digest: str
+    tokenizer_digest: str
+    context_length: int
+    price_in_utrm: int
+    price_out_utrm: int
+    """µTRM a token."""
+
+
+class PeerEntry(Reply):
+    """A peer: its connection, and what it last said of itself, as it signed it.
+
+    What comes of its signal is empty or 0 for a peer that sells nothing.
+    """
+
+    node_id: str
+    connected: bool
+    address: str | None
+    """``ip:port`` of its end; ``null`` over a relay, without a connection, or for tokens bound to an account."""
+    dialled: bool | None
+    """Whether this node called it."""
+    latency_ms: float | None
+    """Round trip of a request on the connection, as measured; ``null`` before the first."""
+    latency_ema_ms: float
+    """What the scheduler counts: smoothed time until it answered requests; 500 for one never asked."""
+    agent: str | None
+    protocol_version: int
+    features: list[str]
+    same_network_file: bool | None
+    """Whether its network file is ours, bit for bit; ``null`` without a connection."""
+    price_multiplier: float
+    available_cu: int
+    available_trm: int
+    """TRM of work it can take within the next minute."""
+    free_tokens: int
+    slots: int
+    """Answers it has places for now."""
+    audit_tier: str
+    models: list[str]
+    offerings: list[OfferingEntry]
+    reputation: float
+    score: float | None
+    """The scheduler's, for 1 000 tokens of its best offer; ``null`` when it could not be asked."""
+    why_not: str | None
+    """Why nothing is bought from it; ``null`` where it would be."""
+    last_seen: int
+    """When it signed its signal, Unix ms; 0 without one."""
+    age_ms: int | None
+    """Since that signal arrived."""
+    stale: bool
+    """What it said counts for nothing any more."""
+    signal: str | None
+    """The signed bytes of the signal."""
+    signature: str | None
+    """The peer's signature over ``tirami/1/signal`` and those bytes."""
+
+
+class PeersReply(Reply):
+    enabled: bool
+    """Whether this node is on the mesh at all."""
+    count: int
+    """Peers known; the list holds the first of them, connected ones and the best ones before others."""
+    connected: int
+    peers: list[PeerEntry]
+
+
+class TopologyNode(Reply):
+    node_id: str
+    address: str | None
+    """Where others may find it: key and ways; ``null`` off the mesh, and for tokens bound to an account."""
+    models: list[str]
+    network: str
+    network_hash: str
+
+
+class TopologyLink(Reply):
+    """A connection."""
+
+    node_id: str
+    address: str | None
+    relayed: bool
+    dialled: bool
+    kept: bool
+    """It is dialled again when it is lost."""
+    connected_s: float
+    latency_ms: float | None
+    agent: str
+    listening: list[str]
+    """Where it says it can be reached."""
+    models: list[str]
+
+
+class TopologyReply(Reply):
+    enabled: bool
+    node: TopologyNode
+    links: list[TopologyLink]
+    missing: list[str]
+    """Keys of peers this node keeps dialling and does not reach."""
+    known_providers: int
+    """Keys with a price signal, connected or heard of through others."""
+
+
+class SellingReport(Reply):
+    on: bool
+    """Strangers are served now: ``mesh.sell``, not paused, and no kill switch."""
+    paused: bool
+    running: int
+    """Sessions of strangers."""
+    slots: int
+    """Most of them at a time."""
+    free: int
+    """Places for strangers now."""
+    idle_only: bool
+    models: list[str]
+    """What is offered."""
+    sold: int
+    """Sessions settled since the start."""
+
+
+class BuyingReport(Reply):
+    consume: str
+    """``off``, ``trusted`` or ``any``: whose answers may be bought."""
+    trusted: list[str]
+    denied: list[str]
+    max_trm: int
+    """Most TRM of one bought answer; 0 for no bound of its own."""
+    payer: str
+    """The account that pays for what the owner has bought."""
+    bought: int
+    """Sessions begun since the start."""
+
+
+class MeshReport(Reply):
+    enabled: bool
+    address: str | None
+    relay: str
+    peers: int
+    """Connected."""
+    providers: int
+    """Keys with a price signal."""
+    selling: SellingReport
+    buying: BuyingReport
+    statements: list[str]
+    """What leaves this machine, who sees it, what may be lost."""
+
+
+class SellingRequest(Body):
+    paused: bool
+    operator: Annotated[str, Field(max_length=200)] = ""
+    """Who, for people; journaled beside who the caller is."""
+
+
+class SellingReply(Reply):
+    paused: bool
+    running: int
+    """Sessions that go on to their end."""
+
+
+class EarningsQuery(Query):
+    days: Annotated[int, Field(ge=1, le=400)] = 30
+    """How many days back, today included."""
+
+
+class EarningsEntry(Reply):
+    """What one payer paid for one model on one day. Both ``null``: all who found no row of their own that day."""
+
+    day: str
+    """Of booking, UTC, as YYYY-MM-DD."""
+    payer: str | None
+    hosted: bool
+    """An account of this node, not a stranger."""
+    model_digest: str | None
+    model: str | None
+    """Its name here, while this machine has it."""
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    trm: int
+
+
+class EarningsReply(Reply):
+    node_id: str
+    network: str
+    trm: int
+    """Sum of the rows. Own use earns nothing."""
+    requests: int
+    rows: list[EarningsEntry]
+    """Oldest day first, of a day the largest first."""

@@ -1,0 +1,62 @@
+"""``tirami earnings``: what this node was paid, by day, payer and model."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tirami.api.schemas import EarningsEntry, EarningsQuery, EarningsReply
+from tirami.cli.options import DataDir, Json, Token, Url
+from tirami.cli.target import connect
+from tirami.cli.terminal import Terminal
+
+
+class By(StrEnum):
+    """What a line of the table is about."""
+
+    DAY = "day"
+    PEER = "peer"
+    MODEL = "model"
+
+
+def earnings(
+    days: Annotated[int, typer.Option(min=1, max=400, help="How many days back, today included.")] = 30,
+    by: Annotated[By | None, typer.Option(help="Sum up by one of the three; every row if absent.")] = None,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """What strangers and hosted accounts paid this node; own use earns nothing."""
+    with connect(url, token, data_dir, admin=True) as client:
+        reply = client.earnings(EarningsQuery(days=days))
+    Terminal(json_output).show(reply.model_dump(), lambda console: _show(console, reply, by))
+
+
+def _show(console: Console, reply: EarningsReply, by: By | None) -> None:
+    console.print(f"{reply.trm} TRM for {reply.requests} answers")
+    sums: dict[tuple[str, ...], list[int]] = {}
+    for row in reply.rows:
+        total = sums.setdefault(_names(row, by), [0, 0, 0])
+        for index, amount in enumerate((row.requests, row.completion_tokens, row.trm)):
+            total[index] += amount
+    if not sums:
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in (by.value,) if by else ("day", "peer", "model"):
+        table.add_column(title)
+    for title in ("answers", "tokens", "TRM"):
+        table.add_column(title, justify="right")
+    for names, total in sums.items():
+        table.add_row(*map(escape, names), *map(str, total))
+    console.print(table)
+
+
+def _names(row: EarningsEntry, by: By | None) -> tuple[str, ...]:
+    payer = "others" if row.payer is None else row.payer[:16] + (" (hosted)" if row.hosted else "")
+    model = row.model or (row.model_digest[:16] if row.model_digest else "others")
+    names = {By.DAY: row.day, By.PEER: payer, By.MODEL: model}
+    return tuple(names.values()) if by is None else (names[by],)

@@ -1,0 +1,117 @@
+"""The mesh-wide kill: an operator's signed order reaches its own nodes through everybody's (PROTOCOL B13, SAF-01).
+
+Whoever hears of an order passes it on once, to all its peers; only nodes that name its operator carry it out. Orders of
+one operator carry rising numbers and an expiry, so nothing old is carried out again, also after a restart.
+"""
+
+from collections import OrderedDict, deque
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from tirami.core.clock import Clock
+from tirami.core.errors import Conflict, StorageUnavailable, WireError
+from tirami.core.keys import PublicKey, Signature, Signer, verify
+from tirami.ledger import Ledger
+from tirami.net.mesh import Mesh
+from tirami.net.peer import Peer
+from tirami.proto import KillOrder, KillOrdered, Message, SignedBody, decode, encode, sign
+
+_log = structlog.get_logger()
+LIFETIME_MS: Final = 600_000
+"""How long an order is carried out and passed on."""
+OPERATORS: Final = 256
+"""Operators whose newest order is kept: keys cost nothing."""
+PER_MINUTE: Final = 16
+"""Strangers' orders one peer may bring in a minute."""
+
+
+class Kills:
+    """Of one node.
+
+    Args:
+        node: signs this node's own orders.
+        operator: whose orders this node carries out.
+    """
+
+    def __init__(self, ledger: Ledger, mesh: Mesh, node: Signer, operator: PublicKey, clock: Clock) -> None:
+        self._ledger = ledger
+        self._mesh = mesh
+        self._node = node
+        self._operator = operator
+        self._clock = clock
+        self._newest: OrderedDict[bytes, tuple[int, KillOrdered]] = OrderedDict()
+        """Number and order by operator."""
+        self._brought: dict[PublicKey, deque[float]] = {}
+        mesh.on_message(KillOrdered, self._heard)
+        mesh.add(self)
+
+    async def order(self, active: bool, reason: str, note: str) -> int:
+        """Freeze or release all nodes of this operator, this one first; its journal position once durable there.
+
+        Raises ``Conflict`` unless this node's key is the operator's, ``StorageUnavailable``.
+        """
+        if self._operator != self._node.public_key:
+            raise Conflict(f"orders for the mesh are signed on the operator's node {self._operator.hex()}")
+        now = self._ledger.now()
+        number = max(now, self._ledger.state.settings.kill_order + 1)
+        order = KillOrder(
+            network=self._ledger.network.id,
+            operator=self._node.public_key,
+            number=number,
+            active=active,
+            reason=reason,
+            expires_ms=now + LIFETIME_MS,
+            at_ms=now,
+        )
+        self._pass_on(order, KillOrdered(SignedBody(encode(order), sign(order, self._node))), None)
+        return await self._ledger.set_kill(active, reason, note, number)
+
+    async def met(self, peer: Peer) -> None:
+        """Who comes late is told what still holds."""
+        now = self._ledger.now()
+        for operator, (_, message) in list(self._newest.items()):
+            if decode(KillOrder, message.order.body).expires_ms <= now:
+                del self._newest[operator]
+            else:
+                peer.send(message)
+
+    def lost(self, peer: Peer) -> None:
+        self._brought.pop(peer.key, None)
+
+    async def _heard(self, peer: Peer, message: Message) -> None:
+        assert isinstance(message, KillOrdered)
+        order, ledger = decode(KillOrder, message.order.body), self._ledger
+        number, _ = self._newest.get(order.operator, (0, None))
+        ours, now = order.operator == self._operator, ledger.now()
+        if ours:
+            number = max(number, ledger.state.settings.kill_order)
+        if order.network != ledger.network.id or order.number <= number:
+            return
+        if not now < order.expires_ms <= now + 2 * LIFETIME_MS or not (ours or self._affords(peer)):
+            return
+        signed = KillOrder.TAG + message.order.body
+        if not verify(PublicKey(order.operator), Signature(message.order.signature), signed):
+            raise WireError("a kill order that its operator did not sign")
+        self._pass_on(order, message, peer)
+        if ours:
+            _log.warning("kill_ordered", active=order.active, number=order.number, reason=order.reason)
+            with suppress(StorageUnavailable):  # thrown in memory all the same
+                await ledger.set_kill(order.active, order.reason, f"mesh operator {order.operator.hex()}", order.number)
+
+    def _affords(self, peer: Peer) -> bool:
+        now, brought = self._clock.monotonic(), self._brought.setdefault(peer.key, deque(maxlen=PER_MINUTE))
+        if len(brought) == PER_MINUTE and now - brought[0] < 60:
+            return False
+        brought.append(now)
+        return True
+
+    def _pass_on(self, order: KillOrder, message: KillOrdered, source: Peer | None) -> None:
+        self._newest[order.operator] = order.number, message
+        self._newest.move_to_end(order.operator)
+        while len(self._newest) > OPERATORS:
+            self._newest.popitem(last=False)
+        for peer in self._mesh.peers.values():
+            if peer is not source:
+                peer.send(message)

@@ -1,0 +1,37 @@
+"""How one session ended for the provider: what it handed out, what was signed for, what it lost (PROTOCOL B11)."""
+
+from dataclasses import dataclass
+
+from tirami.core.keys import PublicKey
+from tirami.core.units import TokenCount, Trm
+from tirami.infer import FinishReason, Reading
+from tirami.proto import Quote, amount_due
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """A session that was accepted, and is over.
+
+    Attributes:
+        reading: of the engine; ``None`` when it never began.
+        sent: tokens handed to the payer.
+        vouched: tokens up to which it signed.
+        unpaid: what the rest would have cost, TRM. At most the prompt's price and the window K.
+    """
+
+    model: str
+    payer: PublicKey
+    reason: FinishReason
+    reading: Reading | None
+    sent: TokenCount
+    vouched: TokenCount
+    unpaid: Trm
+
+
+def unpaid(quote: Quote, sent: int, vouched: int) -> Trm:
+    """What ``sent`` tokens cost above what ``vouched`` ones do."""
+    if sent <= vouched:
+        return Trm(0)
+    due = amount_due(quote.price_in, quote.price_out, quote.prompt_tokens, sent)
+    paid = amount_due(quote.price_in, quote.price_out, quote.prompt_tokens, vouched) if vouched else Trm(0)
+    return Trm(due - paid)

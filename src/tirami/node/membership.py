@@ -1,0 +1,29 @@
+"""This node's place on the mesh, for whoever shows or commands it. A node without a mesh loads nothing of it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tirami.node.alerts import Alert
+
+if TYPE_CHECKING:
+    from tirami.node.mesh.guests import Guests
+    from tirami.node.mesh.view import MeshView
+
+
+@dataclass(slots=True)
+class Membership:
+    """``None`` each while this node is on no mesh.
+
+    Attributes:
+        kill: freezes (or releases) all nodes of this operator, with a reason and who said so; the journal position.
+        alarms: what the mesh has to tell the operator, by code, until the next start.
+    """
+
+    guests: "Guests | None" = None
+    view: "MeshView | None" = None
+    kill: Callable[[bool, str, str], Awaitable[int]] | None = None
+    alarms: dict[str, Alert] = field(default_factory=dict)
+
+    def leave(self) -> None:
+        self.guests = self.view = self.kill = None

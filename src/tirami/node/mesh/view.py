@@ -1,0 +1,224 @@
+"""What people see of the mesh: each peer and why nothing is bought from it, connections, selling and buying."""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from tirami.api import schemas as s
+from tirami.core.config import MeshConfig
+from tirami.core.keys import PublicKey
+from tirami.core.units import MICRO, Trm
+from tirami.ledger import Ledger
+from tirami.market import KnownPeer, Provider, schedule_score
+from tirami.market.registry import LATENCY_MS
+from tirami.net.peer import Peer
+from tirami.proto import VERSION, Offering
+
+if TYPE_CHECKING:
+    from tirami.node.mesh.service import MeshService
+
+AUDIT_TIERS = ("Unverified", "Probationary", "Established", "Trusted")
+SCORED_TOKENS = 1_000
+"""Length of the answer a peer's score is for."""
+
+
+class MeshView:
+    """Reads a running mesh; changes nothing."""
+
+    def __init__(self, config: MeshConfig, ledger: Ledger, service: "MeshService") -> None:
+        self._config = config
+        self._ledger = ledger
+        self._service = service
+
+    # --- peers -------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> int:
+        return len(self._service.mesh.peers)
+
+    @property
+    def signals(self) -> int:
+        return len(self._service.peers)
+
+    @property
+    def sold(self) -> int:
+        return self._service.provider.sold
+
+    @property
+    def selling_now(self) -> int:
+        return self._service.provider.running
+
+    @property
+    def bought(self) -> int:
+        return self._service.shop.bought
+
+    @property
+    def buying_now(self) -> int:
+        return self._service.shop.running
+
+    @property
+    def records(self) -> tuple[int, int]:
+        """Records that peers brought and the book took; copies this node passed on."""
+        return self._service.gossip.taken, self._service.gossip.passed_on
+
+    def providers(self, model: str | None) -> list[Provider]:
+        """Offers of connected peers that could begin now; whether they would be taken is :meth:`why_not`."""
+        now = self._ledger.now()
+        known = (self._service.peers.get(key) for key in self._service.mesh.peers)
+        return [found for peer in known if peer for found in self._service.peers.offers(peer, model, now)]
+
+    def sellers(self, model: str | None) -> list[Provider]:
+        """Those of :meth:`providers` this node would buy from."""
+        return [found for found in self.providers(model) if self.why_not(PublicKey(found.peer.signal.node)) is None]
+
+    def by_name(self, model: str | None) -> dict[str, list[Provider]]:
+        """:meth:`sellers` by the name of their model, the best first."""
+        names: dict[str, list[Provider]] = {}
+        for found in sorted(self.sellers(model), key=_rank):
+            names.setdefault(found.offering.name, []).append(found)
+        return names
+
+    def why_not(self, key: PublicKey, model: str | None = None) -> str | None:
+        """Why nothing is bought from this peer; ``None`` for no reason."""
+        if (objection := self._service.shop.objection(key)) is not None:
+            return objection
+        if key in self._ledger.state.settings.convicted:
+            return "it has signed what contradicts itself"
+        known = self._service.peers.get(key)
+        return "it sells nothing" if known is None else self._shut(known, model)
+
+    def _shut(self, known: KnownPeer, model: str | None) -> str | None:
+        """What of its own signal stands in the way."""
+        signal, now = known.signal, self._ledger.now()
+        if not known.fresh(now):
+            return f"its last signal is {(now - known.heard_ms) // 1000} s old"
+        offered = [offering for offering in signal.models if model in (None, offering.name)]
+        if not offered:
+            return "it sells nothing" if model is None else f"it does not serve {model}"
+        if signal.slots == 0:
+            return "it has no free place"
+        if signal.free_tokens == 0:
+            return "its engines are busy for the next minute"
+        least, most = min(-(-offering.price_out // MICRO) for offering in offered), self._config.max_trm
+        if most and least > most:
+            return f"it is too dear: a token costs {least} TRM, and mesh.max_trm is {most}"
+        return None
+
+    def peers(self, query: s.PeersQuery, *, addresses: bool) -> s.PeersReply:
+        """``addresses``: whether the caller may see where peers are."""
+        mesh, known = self._service.mesh, self._service.peers
+        keys = list(mesh.peers)
+        distant = [heard.signal.node for heard in known if PublicKey(heard.signal.node) not in mesh.peers]
+        keys += [PublicKey(key) for key in distant[-query.limit :]]  # those heard of last
+        entries = sorted((self._entry(key, query.model, addresses=addresses) for key in keys), key=_first)
+        return s.PeersReply(
+            enabled=True,
+            count=self.connected + len(distant),
+            connected=self.connected,
+            peers=entries[: query.limit],
+        )
+
+    def _entry(self, key: PublicKey, model: str | None, *, addresses: bool) -> s.PeerEntry:
+        peer, known = self._service.mesh.peers.get(key), self._service.peers.get(key)
+        signal, now = (known.signal if known else None), self._ledger.now()
+        offers = self._service.peers.offers(known, model, now) if known else []
+        best = max(offers, key=_score, default=None)
+        hello = peer.hello if peer else None
+        available = max((offer.candidate.available or Trm(0) for offer in offers), default=Trm(0))
+        return s.PeerEntry(
+            node_id=key.hex(),
+            connected=peer is not None,
+            address=peer.connection.remote if peer and addresses else None,
+            dialled=peer.connection.dialled if peer else None,
+            latency_ms=_rtt_ms(peer),
+            latency_ema_ms=round(known.latency_ms if known else LATENCY_MS, 3),
+            agent=hello.agent if hello else None,
+            protocol_version=min(VERSION, hello.version_max) if hello else VERSION,
+            features=list(hello.features if hello else signal.features if signal else ()),
+            same_network_file=hello.network_hash == self._ledger.network.hash if hello else None,
+            price_multiplier=signal.demand_ppm / MICRO if signal else 1.0,
+            available_cu=available,
+            available_trm=available,
+            free_tokens=signal.free_tokens if signal else 0,
+            slots=signal.slots if signal else 0,
+            audit_tier=AUDIT_TIERS[signal.audit_tier if signal else 0],
+            models=[offering.name for offering in signal.models] if signal else [],
+            offerings=[_offering(offering) for offering in signal.models] if signal else [],
+            reputation=self._service.peers.reputation(key) / MICRO,
+            score=round(float(_score(best)), 6) if best else None,
+            why_not=self.why_not(key, model),
+            last_seen=signal.at_ms if signal else 0,
+            age_ms=max(0, now - known.heard_ms) if known else None,
+            stale=known is not None and not known.fresh(now),
+            signal=known.signed.body.hex() if known and known.signed else None,
+            signature=known.signed.signature.hex() if known and known.signed else None,
+        )
+
+    # --- this node ---------------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        return str(self._service.mesh.address())
+
+    def links(self, *, addresses: bool) -> list[s.TopologyLink]:
+        return [self._link(peer, addresses=addresses) for peer in self._service.mesh.peers.values()]
+
+    def _link(self, peer: Peer, *, addresses: bool) -> s.TopologyLink:
+        known, hello, remote = self._service.peers.get(peer.key), peer.hello, peer.connection.remote
+        return s.TopologyLink(
+            node_id=peer.key.hex(),
+            address=remote if addresses else None,
+            relayed=remote is None,
+            dialled=peer.connection.dialled,
+            kept=peer.key in self._service.mesh.kept,
+            connected_s=round(peer.age_s, 3),
+            latency_ms=_rtt_ms(peer),
+            agent=hello.agent if hello else "",
+            listening=list(hello.listening) if hello and addresses else [],
+            models=[offering.name for offering in known.signal.models] if known else [],
+        )
+
+    @property
+    def missing(self) -> list[str]:
+        mesh = self._service.mesh
+        return [key.hex() for key in mesh.kept if key not in mesh.peers]
+
+    def selling(self) -> s.SellingReport:
+        desk = self._service.desk
+        models = [engine.card.name for engine in desk.sellable]
+        return s.SellingReport(
+            on=desk.open,
+            paused=desk.paused,
+            running=self.selling_now,
+            slots=self._config.slots,
+            free=desk.free_slots if models else 0,
+            idle_only=self._config.idle_only,
+            models=models,
+            sold=self.sold,
+        )
+
+
+def _first(entry: s.PeerEntry) -> tuple[object, ...]:
+    return (not entry.connected, entry.why_not is not None, -(entry.score or 0.0), entry.node_id)
+
+
+def _score(found: Provider) -> Fraction:
+    return schedule_score(found.candidate, found.candidate.cost(0, SCORED_TOKENS))
+
+
+def _rtt_ms(peer: Peer | None) -> float | None:
+    return None if peer is None or peer.rtt_s is None else round(peer.rtt_s * 1000, 3)
+
+
+def _offering(offering: Offering) -> s.OfferingEntry:
+    return s.OfferingEntry(
+        name=offering.name,
+        digest=offering.model_digest.hex(),
+        tokenizer_digest=offering.tokenizer_digest.hex(),
+        context_length=offering.context_length,
+        price_in_utrm=offering.price_in,
+        price_out_utrm=offering.price_out,
+    )
+
+
+def _rank(found: Provider) -> tuple[Fraction, bytes]:
+    return -_score(found), found.peer.signal.node

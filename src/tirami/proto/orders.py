@@ -1,0 +1,83 @@
+"""What the holder of a key orders about it, signed, and passed on unchanged (B13, A-31)."""
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from tirami.core.keys import Signer
+from tirami.proto.codec import U64, Bytes32, Bytes64, Name, Record, sign
+
+
+class KillOrder(Record, frozen=True):
+    """An operator freezes or releases its own nodes: those that name its key.
+
+    Attributes:
+        number: rising with every order of this operator; a lower one is old.
+        active: freeze, or release.
+        expires_ms: from which on the order is not carried out any more; what it did stays.
+    """
+
+    TAG: ClassVar[bytes] = b"tirami/1/kill"
+
+    network: Name
+    operator: Bytes32
+    number: U64
+    active: bool
+    reason: Annotated[str, msgspec.Meta(max_length=512)]
+    expires_ms: U64
+    at_ms: U64
+
+
+class Consent(Record, frozen=True):
+    """What a successor signs: that it follows this key."""
+
+    TAG: ClassVar[bytes] = b"tirami/1/consent"
+
+    network: Name
+    key: Bytes32
+    successor: Bytes32
+
+
+class Rotation(Record, frozen=True):
+    """The last order of a key, signed by it: who follows, or that nobody does (A-31).
+
+    Attributes:
+        successor: the key that follows; 32 zero bytes revoke.
+        consent: the successor's signature under its :class:`Consent`; 64 zero bytes in a revocation.
+        last_incarnation, last_number: of its debits. Everything up to there stays what it is.
+    """
+
+    TAG: ClassVar[bytes] = b"tirami/1/rotation"
+
+    network: Name
+    key: Bytes32
+    successor: Bytes32
+    consent: Bytes64
+    last_incarnation: U64
+    last_number: U64
+    at_ms: U64
+
+
+NO_SUCCESSOR = bytes(32)
+"""Successor of a revoked key."""
+
+
+def rotation(network: str, key: Signer, successor: Signer | None, last: tuple[int, int], at_ms: int) -> Rotation:
+    """The order that ``key`` signs; both keys are at hand where it is made.
+
+    Args:
+        last: (incarnation, number) of the key's last debit.
+    """
+    follows = NO_SUCCESSOR if successor is None else successor.public_key
+    consent = bytes(64)
+    if successor is not None:
+        consent = sign(Consent(network=network, key=key.public_key, successor=follows), successor)
+    return Rotation(
+        network=network,
+        key=key.public_key,
+        successor=follows,
+        consent=consent,
+        last_incarnation=last[0],
+        last_number=last[1],
+        at_ms=at_ms,
+    )

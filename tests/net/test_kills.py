@@ -1,0 +1,141 @@
+"""One order freezes all nodes of an operator, and nobody else's, through everybody's."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.net.mesh import Grants, Member, in_a_line
+from tests.net.test_gossip import meshed
+from tirami.core.errors import Conflict, KillSwitchActive
+from tirami.core.keys import PublicKey
+from tirami.net.kills import LIFETIME_MS, PER_MINUTE, Kills
+from tirami.proto import KillOrder, KillOrdered, SignedBody, encode, sign
+from tirami.testing import Link, MemoryNetwork, VirtualClock
+
+
+def obeying(nodes: list[Member], operator: PublicKey, strangers: tuple[int, ...] = ()) -> list[Kills]:
+    clock = VirtualClock()
+    return [
+        Kills(node.ledger, node.mesh, node.key, node.key.public_key if place in strangers else operator, clock)
+        for place, node in enumerate(nodes)
+    ]
+
+
+def frozen(node: Member) -> bool:
+    kill = node.ledger.gate.kill
+    return kill is not None and kill.active
+
+
+async def connected(nodes: list[Member]) -> None:
+    in_a_line(nodes)
+    async with asyncio.timeout(60):
+        while any(len(node.mesh.peers) < (1 if node in (nodes[0], nodes[-1]) else 2) for node in nodes):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.row("SAF-01", part="mesh-wide, in memory")
+def test_eight_in_a_line_freeze_within_a_second(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        operator, clock = nodes[0].key.public_key, VirtualClock()
+        kills = obeying(nodes, operator, strangers=(3,))
+        await connected(nodes)
+        began = clock.monotonic()
+        await kills[0].order(True, "fire drill", "me")
+        others = [node for place, node in enumerate(nodes) if place != 3]
+        async with asyncio.timeout(10):
+            while not all(frozen(node) for node in others):
+                await asyncio.sleep(0.005)
+        took = clock.monotonic() - began
+        print(f"8 in a line, memory, 20 ms a link: frozen after {took * 1000:.0f} ms")
+        assert took < 1
+        assert not frozen(nodes[3]), "a stranger passes it on and goes on"
+        kill = nodes[-1].ledger.state.settings.kill
+        assert kill is not None
+        assert kill.operator == f"mesh operator {operator.hex()}"
+        assert kill.reason == "fire drill"
+        with pytest.raises(KillSwitchActive):
+            nodes[-1].ledger.gate.check_open()
+        await kills[0].order(False, "over", "me")
+        await asyncio.sleep(1)
+        assert not any(frozen(node) for node in nodes)
+
+    meshed(tmp_path, 8, Link(delay_s=0.02), play)
+
+
+def order(node: Member, number: int, *, active: bool = True, **changed: object) -> KillOrdered:
+    now = node.ledger.now()
+    made = KillOrder(
+        network=node.ledger.network.id,
+        operator=node.key.public_key,
+        number=number,
+        active=active,
+        reason="",
+        expires_ms=now + LIFETIME_MS,
+        at_ms=now,
+    )
+    made = msgspec.structs.replace(made, **changed)
+    return KillOrdered(SignedBody(encode(made), sign(made, node.key)))
+
+
+def test_nothing_old_expired_or_strange_is_carried_out(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, between, last = nodes
+        obeying(nodes, boss.key.public_key)
+        await connected(nodes)
+        peer = boss.mesh.peers[between.key.public_key]
+
+        async def told(message: KillOrdered) -> bool:
+            peer.send(message)
+            await asyncio.sleep(0.5)
+            return frozen(last)
+
+        killed, released = order(boss, 5), order(boss, 6, active=False)
+        now = boss.ledger.now()
+        assert not await told(order(boss, 4, expires_ms=now))
+        assert not await told(order(boss, 4, expires_ms=now + 10 * LIFETIME_MS))
+        assert not await told(order(boss, 4, network="another"))
+        assert not await told(order(between, 4))
+        assert await told(killed)
+        assert not await told(released)
+        seq = last.ledger.seq
+        assert not await told(killed), "an order is carried out once"
+        assert not await told(order(boss, 6))
+        assert last.ledger.seq == seq
+        assert last.ledger.state.settings.kill_order == 6
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
+def test_a_forged_order_ends_the_connection_and_a_flood_is_not_passed_on(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        flooder, between, last = nodes
+        kills = obeying(nodes, last.key.public_key)
+        await connected(nodes)
+        peer = flooder.mesh.peers[between.key.public_key]
+        for number in range(1, 5 * PER_MINUTE):
+            peer.send(order(flooder, number))
+        await asyncio.sleep(2)
+        assert 0 < kills[2]._newest[flooder.key.public_key][0] <= PER_MINUTE
+        assert not frozen(last)
+        forged = order(flooder, 1, operator=last.key.public_key)
+        peer.send(forged)
+        await peer.connection.closed()
+        assert not frozen(between)
+        assert not frozen(last)
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
+def test_only_the_operators_own_node_gives_orders(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        kills = obeying(nodes, nodes[0].key.public_key)
+        with pytest.raises(Conflict):
+            await kills[1].order(True, "", "")
+        await kills[0].order(True, "", "")
+        await connected(nodes)
+        await asyncio.sleep(1)
+        assert frozen(nodes[1]), "who comes late is told"
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)

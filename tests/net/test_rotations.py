@@ -1,0 +1,78 @@
+"""A key that ended is refused by every gate; what it signed before stays (A-31)."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.net.mesh import Grants, Member, converged
+from tests.net.test_gossip import meshed
+from tests.net.test_kills import connected
+from tests.net.test_watch import gift
+from tirami.core.errors import AccountDisabled
+from tirami.core.keys import SigningKey
+from tirami.net.rotations import MOST_OF_PEER, Rotations
+from tirami.proto import RotationSeen, SignedBody, rotation, signed
+from tirami.testing import Link, MemoryNetwork, VirtualClock
+
+
+async def known(nodes: list[Member], key: SigningKey) -> None:
+    async with asyncio.timeout(60):
+        while not all(node.ledger.state.succession.ended(key.public_key) for node in nodes):
+            await asyncio.sleep(0.1)
+
+
+def test_all_hear_of_it_also_who_comes_late_and_old_records_stay(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        early, late = nodes[:3], nodes[3]
+        rotations = [Rotations(node.ledger, node.mesh) for node in nodes]
+        await connected(early)
+        old, new = early[0].key, SigningKey.generate()
+        await early[1].ledger.book_record(gift(grants.network.id, old, 1))[1]
+        await converged(early, 1, VirtualClock(), 60)
+        await rotations[0].order(old, new)
+        await known(early, old)
+        late.mesh.keep(early[2].mesh.address())
+        await known(nodes, old)
+        await converged(nodes, 1, VirtualClock(), 60)
+        for node in nodes:
+            assert node.ledger.state.succession.heir(old.public_key) == new.public_key
+            assert node.ledger.gate.means(old.public_key).disabled
+            assert not node.ledger.gate.means(new.public_key).disabled
+        with pytest.raises(AccountDisabled):
+            early[0].ledger.gate.check_open()
+        early[1].ledger.gate.check_open()
+
+    meshed(tmp_path, 4, Link(delay_s=0.02), play)
+
+
+def test_what_an_ended_key_signs_later_is_bounded_like_what_nothing_covers(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        rotations = [Rotations(node.ledger, node.mesh) for node in nodes]
+        await connected(nodes)
+        thief = SigningKey.generate()
+        await rotations[1].order(thief, None)
+        await known(nodes, thief)
+        for number in range(1, 100):
+            nodes[0].ledger.book_record(gift(grants.network.id, thief, number, settled=10 * (number - 1)))
+        await nodes[0].ledger.durable()
+        await asyncio.sleep(5)
+        assert nodes[1].records <= 64
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_rotations_of_keys_nobody_knows_are_bounded(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        for node in nodes:
+            Rotations(node.ledger, node.mesh)
+        await connected(nodes)
+        peer = nodes[0].mesh.peers[nodes[1].key.public_key]
+        for _ in range(2 * MOST_OF_PEER):
+            key = SigningKey.generate()
+            order = signed(rotation(grants.network.id, key, None, (0, 0), 0), key)
+            peer.send(RotationSeen(SignedBody(order.body, order.signature)))
+        await asyncio.sleep(15)
+        assert len(nodes[1].ledger.state.succession) == MOST_OF_PEER
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)

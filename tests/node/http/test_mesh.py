@@ -1,0 +1,235 @@
+"""What the routes tell of a mesh of two nodes in memory, and of none."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.node.conftest import Door, door
+from tests.node.test_mesh import CHAT, HELLO, Two, two
+from tests.waiting import until
+from tirami.core.keys import PublicKey, Signature, verify
+from tirami.proto import Signal, decode
+
+__all__ = ["door"]
+T = "/v1/tirami"
+
+
+async def get(mesh: Two, path: str, *, token: str | None = None, of: str = "buyer") -> dict[str, object]:
+    node = getattr(mesh, of)
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    async with mesh.http.get(node.url + path, headers=headers) as reply:
+        body: dict[str, object] = await reply.json()
+        assert reply.status == 200, body
+        return body
+
+
+async def only_peer(mesh: Two, query: str = "", **more: str) -> dict[str, object]:
+    reply = await get(mesh, f"{T}/peers{query}", **more)
+    assert (reply["enabled"], reply["count"], reply["connected"]) == (True, 1, 1)
+    (entry,) = reply["peers"]  # type: ignore[misc]
+    assert isinstance(entry, dict)
+    return entry
+
+
+async def test_off_the_mesh_the_routes_say_so(door: Door) -> None:
+    assert (await door.admin("GET", f"{T}/peers"))["enabled"] is False
+    topology = await door.admin("GET", f"{T}/topology")
+    assert (topology["enabled"], topology["links"]) == (False, [])
+    report = await door.admin("GET", f"{T}/mesh")
+    assert report["enabled"] is False
+    assert report["statements"] == [
+        "The mesh is off: nothing is sold or bought, and no other node is spoken to.",
+    ]
+    assert (await door.admin("GET", "/status"))["mesh"] == report
+    assert (await door.admin("GET", f"{T}/earnings"))["rows"] == []
+
+
+async def test_a_peer_is_shown_with_its_signed_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        peer = await only_peer(mesh)
+        assert peer["node_id"] == mesh.seller.parts.key.public_key.hex()
+        assert (peer["connected"], peer["dialled"], peer["stale"]) == (True, True, False)
+        assert (peer["models"], peer["audit_tier"], peer["price_multiplier"]) == (["scripted"], "Unverified", 1.0)
+        assert peer["why_not"] is None and peer["same_network_file"] is True
+        assert peer["available_cu"] == peer["available_trm"] > 0  # type: ignore[operator]
+        body = bytes.fromhex(str(peer["signal"]))
+        signature = Signature(bytes.fromhex(str(peer["signature"])))
+        assert verify(PublicKey(bytes.fromhex(str(peer["node_id"]))), signature, Signal.TAG + body)
+        assert decode(Signal, body).at_ms == peer["last_seen"]
+        await until(lambda: mesh.buyer.mesh.mesh.peers[mesh.seller.parts.key.public_key].rtt_s is not None)
+        assert (await only_peer(mesh))["latency_ms"] >= 0  # type: ignore[operator]
+        other = await only_peer(mesh, of="seller")
+        assert (other["models"], other["why_not"]) == ([], "no prompt leaves this machine (mesh.consume = off)")
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"mesh.consume": "off"}, "no prompt leaves this machine (mesh.consume = off)"),
+        ({"mesh.consume": "trusted"}, "it is not on the list of trusted providers"),
+    ],
+)
+async def test_why_a_peer_is_not_chosen_by_this_nodes_own_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, object], reason: str
+) -> None:
+    async with two(tmp_path, monkeypatch, **flags) as mesh:
+        assert (await only_peer(mesh))["why_not"] == reason
+        (entry,) = (await get(mesh, f"{T}/providers"))["providers"]  # type: ignore[misc]
+        assert entry["why_not"] == reason  # type: ignore[index]
+        assert (await get(mesh, "/v1/models"))["data"] == []
+        async with mesh.http.get(mesh.buyer.url + f"{T}/route?model=scripted") as reply:
+            assert reply.status == 503, "no model here, and none to be bought"
+
+
+async def test_why_a_peer_is_not_chosen_by_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        assert (await only_peer(mesh, "?model=other"))["why_not"] == "it does not serve other"
+        engines = mesh.seller.parts.engines
+        async with engines.use("scripted", payer=mesh.seller.parts.key.public_key) as served:
+            places = [served.room.place(bytes([n]) * 32, owner=True) for n in range(served.engine.slots)]
+            for place in places:
+                await place.__aenter__()
+            await until(lambda: _known(mesh).signal.slots == 0)
+            assert (await only_peer(mesh))["why_not"] == "it has no free place"
+            for place in places:
+                await place.__aexit__(None, None, None)
+        await until(lambda: _known(mesh).signal.slots > 0)
+        assert (await only_peer(mesh))["why_not"] is None
+        known = _known(mesh)
+        known.heard_ms -= known.signal.lifetime_ms + 7_000  # type: ignore[assignment]
+        stale = await only_peer(mesh)
+        assert stale["stale"] is True and "s old" in str(stale["why_not"])
+
+
+async def test_what_is_too_dear_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch, **{"mesh.max_trm": 1}) as mesh:
+        offering = _known(mesh).signal.models[0]
+        reason = (await only_peer(mesh))["why_not"]
+        assert (reason is not None) == (offering.price_out > 1_000_000)
+
+
+async def test_route_schedule_and_models_know_the_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        seller = mesh.seller.parts.key.public_key.hex()
+        (model,) = (await get(mesh, "/v1/models"))["data"]  # type: ignore[misc]
+        assert (model["id"], model["state"], model["providers"]) == ("scripted", "remote", 1)  # type: ignore[index]
+        assert (await get(mesh, "/v1/models/scripted")) == model
+        (own,) = (await get(mesh, "/v1/models", of="seller"))["data"]  # type: ignore[misc]
+        assert (own["state"], own["providers"], own["digest"]) == ("loaded", 0, model["digest"])  # type: ignore[index]
+        for mode in ("cost", "balanced", "quality"):
+            route = await get(mesh, f"{T}/route?model=scripted&mode={mode}&max_tokens=100")
+            assert (route["provider"], route["model"]) == (seller, "scripted")
+        asked = {"model_id": "scripted", "max_tokens": 100}
+        async with mesh.http.post(mesh.buyer.url + f"{T}/schedule", json=asked) as reply:
+            scheduled = await reply.json()
+        assert (scheduled["provider"], scheduled["local"]) == (seller, False)
+        balanced = await get(mesh, f"{T}/route?model=scripted&max_tokens=100")
+        assert balanced["score"] == pytest.approx(scheduled["score"], abs=1e-6)
+        async with mesh.http.post(mesh.buyer.url + f"{T}/schedule", json=asked | {"reserve": True}) as reply:
+            assert reply.status == 503, "a reservation is kept here only"
+        async with mesh.http.post(mesh.buyer.url + f"{T}/schedule", json=asked | {"consumer": seller}) as reply:
+            assert reply.status == 404, "nobody serves itself for pay"
+
+
+async def test_links_are_shown_and_addresses_only_to_who_speaks_for_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        whole = await get(mesh, f"{T}/topology")
+        (link,) = whole["links"]  # type: ignore[misc]
+        assert link["node_id"] == mesh.seller.parts.key.public_key.hex()  # type: ignore[index]
+        assert (link["kept"], link["models"]) == (True, ["scripted"])  # type: ignore[index]
+        assert whole["missing"] == []
+        assert str(whole["node"]["address"]).startswith(mesh.buyer.parts.key.public_key.hex())  # type: ignore[index]
+        admin = {"authorization": f"Bearer {mesh.buyer.parts.admin_token}"}
+        async with mesh.http.post(mesh.buyer.url + f"{T}/accounts", json={"label": "agent"}, headers=admin) as reply:
+            account = (await reply.json())["account"]
+        asked = {"scope": "read_only", "node_id": account}
+        async with mesh.http.post(mesh.buyer.url + f"{T}/tokens/issue", json=asked, headers=admin) as reply:
+            token = (await reply.json())["token"]
+        assert (await only_peer(mesh, token=token))["address"] is None
+        shown = await get(mesh, f"{T}/topology", token=token)
+        assert shown["node"]["address"] is None  # type: ignore[index]
+        assert shown["links"][0]["address"] is None  # type: ignore[index]
+        async with mesh.http.get(
+            mesh.buyer.url + f"{T}/earnings", headers={"authorization": f"Bearer {token}"}
+        ) as reply:
+            assert reply.status == 403
+
+
+async def test_a_paused_node_takes_nobody_new_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        admin = {"authorization": f"Bearer {mesh.seller.parts.admin_token}"}
+        path = mesh.seller.url + f"{T}/mesh/selling"
+        async with mesh.http.post(path, json={"paused": True}) as reply:
+            assert reply.status == 403
+        async with mesh.http.post(path, json={"paused": True, "operator": "me"}, headers=admin) as reply:
+            assert await reply.json() == {"paused": True, "running": 0}
+        status, _ = await mesh.ask()
+        assert status in (404, 503) and mesh.engine.opened == 0
+        await until(lambda: not _known(mesh).signal.models)
+        assert (await only_peer(mesh))["why_not"] == "it sells nothing"
+        selling = (await get(mesh, f"{T}/mesh", of="seller"))["selling"]
+        assert (selling["on"], selling["paused"]) == (False, True)  # type: ignore[index]
+        async with mesh.http.post(path, json={"paused": False}, headers=admin) as reply:
+            assert reply.status == 200
+        await until(lambda: _known(mesh).signal.models)
+        status, _ = await mesh.ask()
+        assert status == 200
+        assert mesh.seller.parts.ledger.state.settings.paused is False
+
+
+async def test_what_was_bought_names_who_was_paid_and_by_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        buyer, seller = (node.parts.key.public_key for node in (mesh.buyer, mesh.seller))
+        _, reply = await mesh.ask()
+        told = reply["x_tirami"]
+        assert isinstance(told, dict)
+        assert (told["payer"], told["provider"]) == (buyer.hex(), seller.hex())
+        assert told["effective_balance"] == mesh.buyer.parts.ledger.balance(buyer).effective
+        assert told["provider_effective_balance"] is None
+        assert (told["trm_cost"], told["owed_trm"]) == (-mesh.buyer.net, 0)
+        await until(lambda: mesh.seller.net == told["trm_cost"])
+        earned = await get(mesh, f"{T}/earnings", of="seller")
+        (row,) = earned["rows"]  # type: ignore[misc]
+        assert earned["trm"] == row["trm"] == told["trm_cost"]  # type: ignore[index]
+        assert (row["payer"], row["model"], row["hosted"]) == (buyer.hex(), "scripted", False)  # type: ignore[index]
+        assert (await get(mesh, f"{T}/mesh"))["buying"]["bought"] == 1  # type: ignore[index]
+        assert (await get(mesh, f"{T}/mesh", of="seller"))["selling"]["sold"] == 1  # type: ignore[index]
+
+
+async def test_what_a_lost_provider_is_owed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never countersigned: there is no trade, and yet the payer has signed for what it got."""
+    async with two(tmp_path, monkeypatch) as mesh:
+        mesh.engine.length, mesh.engine.stall_after = 40, 30
+        body = HELLO | {"stream": True, "max_tokens": 100}
+        async with mesh.http.post(mesh.buyer.url + CHAT, json=body) as reply:
+            await mesh.engine.stalled.wait()
+            await until(lambda: any(claim.vouched for claim in mesh.seller.parts.ledger.state.claims.open.values()))
+            mesh.buyer.mesh.mesh.peers[mesh.seller.parts.key.public_key].close("the cable is cut")
+            lines = (await reply.read()).decode().splitlines()
+        mesh.engine.resume.set()
+        told = [json.loads(line[6:])["x_tirami"] for line in lines if '"x_tirami"' in line][-1]
+        assert told["trm_cost"] == told["owed_trm"] > 0
+        assert (told["trade_id"], told["provider"]) == (None, mesh.seller.parts.key.public_key.hex())
+
+
+async def test_metrics_count_sessions_and_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        assert (await mesh.ask())[0] == 200
+        buyer, seller = mesh.buyer.parts.membership.view, mesh.seller.parts.membership.view
+        assert buyer is not None and seller is not None
+        await until(lambda: seller.sold == 1 and sum(buyer.records) > 0)
+        for node, side in ((mesh.buyer, "bought"), (mesh.seller, "sold")):
+            async with mesh.http.get(node.url + "/metrics") as reply:
+                lines = (await reply.text()).splitlines()
+            assert "tirami_mesh_enabled 1.0" in lines and "tirami_mesh_peers 1.0" in lines
+            assert f'tirami_mesh_sessions_total{{side="{side}"}} 1.0' in lines
+            assert sum(line.startswith("tirami_mesh_") for line in lines) == 10, "none of a peer"
+
+
+def _known(mesh: Two):  # type: ignore[no-untyped-def]
+    known = mesh.buyer.mesh.peers.get(mesh.seller.parts.key.public_key)
+    assert known is not None
+    return known

@@ -1,0 +1,61 @@
+"""A provider and a consumer as processes of their own, over QUIC on loopback, on a network that funds both."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.processes import NodeProcess
+from tirami.core.keyfile import load_or_create_node_key
+
+LOOPBACK = ("--p2p-bind", "127.0.0.1:0")
+PATIENCE_S = 60.0
+
+
+def network(directory: Path, *homes: str) -> tuple[Path, dict[str, str]]:
+    """A network file in which every home's key is issuer and witness; the keys by home."""
+    keys = {}
+    for name in homes:
+        home = directory / name
+        home.mkdir(mode=0o700)
+        keys[name] = load_or_create_node_key(home / "node.key")[0].public_key.hex()
+    file = directory / "network.json"
+    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
+    issuers = [{"key": key} for key in keys.values()]
+    file.write_text(json.dumps(document | {"issuers": issuers, "witnesses": list(keys.values())}))
+    return file, keys
+
+
+def address_of(node: NodeProcess) -> str:
+    """Where it said others find it."""
+    eventually(lambda: "on the mesh as" in node.log().lower())
+    found = re.findall(r"on the mesh as (\S+)", node.log(), re.IGNORECASE)
+    return str(found[-1])
+
+
+def eventually(condition: Callable[[], object], within: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+@contextmanager
+def seed(home: Path, file: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[NodeProcess]:
+    given = ("--network", str(file), *LOOPBACK, *options)
+    with NodeProcess(home, *given, command="seed", env={"TIRAMI_API_RATE_PER_SECOND": "9999", **(env or {})}) as node:
+        yield node
+
+
+@contextmanager
+def worker(
+    home: Path, file: Path, *seeds: str, env: dict[str, str] | None = None, options: tuple[str, ...] = ()
+) -> Iterator[NodeProcess]:
+    named = [part for address in seeds for part in ("--seed", address)]
+    given = ("--daemon", *named, "--network", str(file), *LOOPBACK, *options)
+    own = {"TIRAMI_INFER_MODELS_DIR": str(home / "models")}  # what this machine has is not bought
+    settings = {"TIRAMI_API_RATE_PER_SECOND": "9999", **own, **(env or {})}
+    with NodeProcess(home, *given, command="worker", env=settings) as node:
+        yield node

@@ -1,0 +1,97 @@
+"""Finding each other, from outside: real processes, QUIC over loopback, the command line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.net.test_linkdrop import can_unshare
+from tests.processes import NodeProcess
+from tests.rows.meshes import homes
+from tests.rows.test_l1 import wait_until
+from tirami.api.schemas import BalanceQuery
+
+TIRAMI = [sys.executable, "-m", "tirami.cli"]
+
+
+def tirami(node: NodeProcess, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [*TIRAMI, *words, "--data-dir", str(node.data_dir)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+def said(node: NodeProcess, event: str, **facts: str) -> float | None:
+    """When the log first said this, seconds since 1970; ``None`` if it did not."""
+    for line in node.log().splitlines():
+        entry = json.loads(line) if line.startswith("{") and line.endswith("}") else {}
+        if entry.get("event") == event and facts.items() <= entry.items():
+            return datetime.fromisoformat(entry["timestamp"]).timestamp()
+    return None
+
+
+def met(node: NodeProcess, key: str) -> bool:
+    """Whether the log says that this peer is connected, its key proven."""
+    return said(node, "peer_connected", peer=key) is not None
+
+
+@pytest.mark.row("L0-07", part="by public key, over QUIC")
+@pytest.mark.row("L0-08", part="the static list")
+def test_nodes_meet_by_public_key(tmp_path: Path) -> None:
+    made = homes(tmp_path)
+    with made.node(0) as first:
+        address = json.loads(tirami(first, "invite", "--json").stdout)["addresses"][0]
+        right, wrong = made.keys[0], made.keys[1]
+        with made.node(1, TIRAMI_MESH_BOOTSTRAP=f"{right}@{address}", TIRAMI_MESH_PEERS="0") as second:
+            wait_until(lambda: met(second, right), 10)
+        with made.node(1, TIRAMI_MESH_BOOTSTRAP=f"{'ab' * 31}aa@{address}") as second:
+            assert wrong != right
+            wait_until(lambda: "does not hold its key" in second.log() or "peer_unreachable" in second.log(), 10)
+
+
+@pytest.mark.row("L0-07", part="back after a link drop")
+@pytest.mark.skipif(not can_unshare, reason="this machine lets nobody make a network namespace")
+@pytest.mark.parametrize("down_s", [3, 12])
+def test_back_within_5_seconds_after_the_link_is(down_s: int, record_property: Callable[[str, object], None]) -> None:
+    """A veth pair whose link goes down, a node in a namespace of its own at each end."""
+    command = ["unshare", "-rn", sys.executable, "-m", "tests.net.linkdrop", str(down_s)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    record_property(f"L0-07: seconds until answered again, link down for {down_s} s, QUIC over veth", figures["back_s"])
+    assert figures["back_s"] < 5
+
+
+def test_an_invitation_from_one_shell_to_another(tmp_path: Path) -> None:
+    made = homes(tmp_path, 3)
+    with made.node(0) as first:
+        invited = tirami(first, "invite", "--expires", "1h")
+        assert invited.returncode == 0, invited.stderr
+        token = invited.stdout.strip()
+        assert token.startswith("tirami1.") and "testnet" in invited.stderr
+        with made.node(1, token, command="join") as second:
+            wait_until(lambda: "invitation_taken" in second.log(), 20)
+            with second.admin() as client:
+                wait_until(lambda: client.balance(BalanceQuery(node=made.keys[1])).effective_balance == 1_000, 20)
+        with made.node(2) as third:
+            again = tirami(third, "join", token)
+            assert (again.returncode, "has been used" in again.stderr) == (1, True), again.stderr
+            fresh = tirami(first, "invite", "--json")
+            joined = tirami(third, "join", json.loads(fresh.stdout)["token"], "--json")
+            assert json.loads(joined.stdout)["inviter"] == made.keys[0], joined.stderr
+    with made.node(0) as first, made.node(1) as second:
+        wait_until(lambda: met(second, made.keys[0]), 20)
+
+
+@pytest.mark.row("L0-08", part="the local network")
+def test_two_nodes_on_one_host_find_each_other_unconfigured(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    made = homes(tmp_path, 3)
+    with made.node(0, TIRAMI_MESH_LAN="true") as first, made.node(1, TIRAMI_MESH_LAN="true") as second:
+        wait_until(lambda: met(second, made.keys[0]) and met(first, made.keys[1]), 30)
+        took = (said(second, "peer_connected", peer=made.keys[0]) or 0) - (said(second, "mesh_joined") or 0)
+        record_property("L0-08: seconds until two nodes on one host were connected, mDNS on loopback", round(took, 2))
+        assert took < 3
