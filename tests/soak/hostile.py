@@ -79,7 +79,7 @@ class Hostile:
 
     async def flood(self) -> None:
         """Valid messages without end, on one connection: pings, optional types, signals, unfunded records."""
-        endpoint, connection, stream = await self._met()
+        endpoint, _, stream = await self._met()
         try:
             for message in (*self.signals, *self.records, *(Ping(number) for number in range(1_000))):
                 await self._write(stream, framed(message))

@@ -255,7 +255,7 @@ def story(provider: Host, consumer: Host, relayer: Host) -> dict[str, object]:
     figures |= {"received": broken.pieces, "finish": broken.finish, "shown_as_owed": broken.owed}
     figures["noticed_s"] = ended - broken.last_s
     assert broken.done and broken.error is None and broken.finish == "provider_failed", vars(broken)
-    assert broken.cost == 0 < broken.owed, vars(broken)  # signed, not countersigned, and shown
+    assert 0 < broken.owed == broken.cost, vars(broken)  # signed, not countersigned, and shown as owed
 
     # apart: each side books something the other does not see
     eventually("the provider settles what was vouched", lambda: len(provider.trades()) > len(before), 60)
