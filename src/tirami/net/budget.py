@@ -30,7 +30,7 @@ OTHERS: Final = (20.0, 100.0)
 """Of every other type, those included that nobody here knows."""
 STREAMS: Final = 16
 """Streams of one peer at a time; each may leave 1.25 MB unread here."""
-REFUSED: Final = (10.0, 100.0)
+REFUSED: Final = (1.0, 16.0)
 """Streams beyond that, a second and at once, after which the peer is one no more."""
 
 

@@ -35,9 +35,9 @@ CONTROL: Final = registry(
     *(Records, HeadSeen, FraudFound, SignalSeen, ObservationSeen, KillOrdered, RotationSeen),
 )
 """What may come on the first stream of a connection."""
-PING_S: Final = 1.5
-SILENCE_S: Final = 4.5
-"""Seconds without any word after which a peer is gone; it pings three times as often."""
+PING_S: Final = 1.0
+SILENCE_S: Final = 3.5
+"""Seconds without any word after which a peer is gone, noticed at the next ping: within 5 s, or some pings are lost."""
 QUEUE_BYTES: Final = 2 * 1024 * 1024
 """Bytes that wait for a slow peer; more are dropped, and reconciliation brings what they said."""
 STALLED_S: Final = 20.0

@@ -23,8 +23,10 @@ LOOK_S: Final = 0.5
 QUIET_S: Final = 30.0
 """When nothing changed it says so this seldom."""
 LIFETIME_MS: Final = 90_000
-KEPT_BYTES: Final = 16 * 1024 * 1024
+KEPT_BYTES: Final = 8 * 1024 * 1024
 """Of signals kept to tell newcomers."""
+MEETING_BYTES: Final = 256 * 1024
+"""Of signals told to one: whoever connects costs no more."""
 
 
 class Signals:
@@ -61,15 +63,18 @@ class Signals:
         mesh.add(self)
 
     async def met(self, peer: Peer) -> None:
-        """A newcomer is told what is known, ours first."""
+        """A newcomer is told ours and the latest of others; the rest it hears when they are told anew."""
         if self._last is not None:
             peer.send(self._last)
-        now = self._now()
-        for key, message in list(self._seen.items()):
+        now, left = self._now(), MEETING_BYTES
+        for key, message in list(reversed(self._seen.items())):
             known = self._peers.get(key)
             if known is None or not known.fresh(now):
                 self._drop(key)
             elif key != peer.key:
+                left -= len(message.signal.body)
+                if left < 0:
+                    break
                 peer.send(message)
 
     def lost(self, peer: Peer) -> None:

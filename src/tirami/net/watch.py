@@ -23,6 +23,7 @@ from tirami.verify import Verdict, verify_fraud
 _log = structlog.get_logger()
 TOLD_AT_MEETING = 64
 """Proofs a newcomer is told at once; the rest it finds itself, from the records."""
+MEETING_BYTES = 256 * 1024
 LARGEST = 1000 * 1024
 KEPT = 1_024
 """Proofs kept at hand to tell; the book of facts knows the others."""
@@ -51,7 +52,11 @@ class Watch:
         mesh.add(self)
 
     async def met(self, peer: Peer) -> None:
-        for message in list(self._known.values())[-TOLD_AT_MEETING:]:
+        left = MEETING_BYTES
+        for message in list(self._known.values())[: -TOLD_AT_MEETING - 1 : -1]:
+            left -= len(message.proof)
+            if left < 0:
+                break
             peer.send(message)
 
     def lost(self, peer: Peer) -> None:
