@@ -125,7 +125,7 @@ async def test_choices_that_never_began_are_not_settled(house: House) -> None:
     assert settled[0].reason is FinishReason.LENGTH
     assert not house.market.live
     with pytest.raises(Conflict):
-        house.market.execute(stream.choices[1]._ticket, house.agent.key, streamed=True)
+        house.market.execute(stream.choices[1].ticket, house.agent.key, streamed=True)
 
 
 async def test_an_account_disabled_at_the_end_pays_and_gets_nothing(house: House) -> None:
@@ -148,7 +148,7 @@ async def test_a_choice_that_cannot_be_booked_is_not_given_and_the_others_are(
     end = house.ledger.end_session
 
     async def failing(hold_id: bytes, *how: Any) -> Admitted | None:
-        if hold_id == stream.choices[1]._ticket.hold_id:
+        if hold_id == stream.choices[1].ticket.hold_id:
             raise StorageUnavailable("scripted")
         return await end(hold_id, *how)
 

@@ -131,6 +131,11 @@ _MEANING = {
 }
 
 
+_MAY_CONFLICT = frozenset(
+    {"backup", "change_model", "remove_model", "issue_token", "rotate_token", "create_invite", "join", "kill"}
+)
+
+
 def _statuses(operation: Operation) -> list[int]:
     if operation.scope is Scope.PUBLIC:
         return [405, 503]
@@ -139,11 +144,9 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {404, 422 if operation.dialect is Dialect.TIRAMI else 400}
     if operation.body is not None:
         statuses |= {408, 413, 415}
-    if operation.name == "backup":
-        statuses |= {409}
     if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "schedule"):
         statuses |= {402, 423, 409}
-    if operation.name in ("change_model", "remove_model", "issue_token", "rotate_token", "create_invite", "join"):
+    if operation.name in _MAY_CONFLICT:
         statuses |= {409}
     if operation.name == "join":
         statuses |= {502}
