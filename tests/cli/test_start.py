@@ -88,7 +88,7 @@ def test_one_json_object_for_a_program(nowhere: Shell, engine: RunningEngine) ->
         started.until("\n")
         facts = json.loads(started.out)
         assert set(facts) == {"pid", "url", "node_id", "model", "problem", "mesh"}
-        assert (facts["pid"], facts["model"], facts["problem", "mesh"]) == (started.process.pid, "tirami-testing", None)
+        assert (facts["pid"], facts["model"], facts["problem"]) == (started.process.pid, "tirami-testing", None)
         assert nowhere.run("status", "--url", facts["url"], "--json").json["node_id"] == facts["node_id"]
         assert started.end() == 0
         json.loads(started.out)
