@@ -87,7 +87,7 @@ def test_one_json_object_for_a_program(nowhere: Shell, engine: RunningEngine) ->
     with Foreground(nowhere, "start", "--port", "0", "--upstream", engine.url, "--json") as started:
         started.until("\n")
         facts = json.loads(started.out)
-        assert set(facts) == {"pid", "url", "node_id", "model", "problem"}
+        assert set(facts) == {"pid", "url", "node_id", "model", "problem", "mesh"}
         assert (facts["pid"], facts["model"], facts["problem"]) == (started.process.pid, "tirami-testing", None)
         assert nowhere.run("status", "--url", facts["url"], "--json").json["node_id"] == facts["node_id"]
         assert started.end() == 0

@@ -65,8 +65,8 @@ def test_a_request_without_a_model_is_answered_by_a_peer_as_it_is_made_and_paid_
     bill: dict[str, object] = {}
     text = ""
     with pair.buyer.client() as client:
-        body = chat("Count from one to twenty in words.", 48).model_dump(exclude_unset=True)
-        body |= {"model": MODEL, "stream_options": {"include_usage": True}}
+        body = chat("Tell me a long story about a dog.", 48).model_dump(exclude_unset=True)
+        body |= {"model": MODEL, "temperature": 0, "stream_options": {"include_usage": True}}
         for chunk in client.stream_chat(type(chat("x", 1)).model_validate(body)):
             for choice in chunk["choices"]:
                 if piece := choice["delta"].get("content"):
