@@ -9,7 +9,7 @@ from tirami.core.errors import MeshError, WireError
 from tirami.core.keys import SigningKey
 from tirami.net import FrameWriter, budget, unfunded
 from tirami.net.budget import Bucket, Budget
-from tirami.net.hello import Identity
+from tirami.net.hello import Identity, Remembered
 from tirami.net.mesh import Mesh
 from tirami.net.unfunded import Unfunded
 from tirami.proto import NetworkFile, Ping
@@ -63,7 +63,7 @@ async def test_a_peer_that_opens_streams_without_end_is_closed(net: Net) -> None
     async with mesh.running():
         connection = await (await net.endpoint()).connect(mesh.address(), 5)
         stream = await connection.open()
-        await FrameWriter(stream).write(Identity(network, "test").hello((0, 0)))
+        await FrameWriter(stream).write(Identity(network, "test").hello(Remembered()))
         await until(lambda: mesh.peers)
         mesh.on_stream(lambda peer, stream: stream.read(100))  # type: ignore[arg-type, return-value]
         with pytest.raises(MeshError):

@@ -14,7 +14,7 @@ from tirami.core.errors import MeshError
 from tirami.core.keys import SigningKey
 from tirami.net import Connection, PeerAddress, Stream
 from tirami.net.frames import encode as framed
-from tirami.net.hello import Identity
+from tirami.net.hello import Identity, Remembered
 from tirami.net.iroh import IrohEndpoint
 from tirami.proto import (
     Ask,
@@ -134,7 +134,7 @@ class Hostile:
         try:
             connection = await endpoint.connect(self._victim, 10)
             stream = await connection.open()
-            await self._write(stream, framed(Identity(self._network, "hostile").hello((0, 0))))
+            await self._write(stream, framed(Identity(self._network, "hostile").hello(Remembered())))
             return endpoint, connection, stream
         except BaseException:
             await endpoint.close()

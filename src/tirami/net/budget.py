@@ -12,7 +12,17 @@ from typing import Final
 
 from tirami.core.clock import Clock
 from tirami.core.errors import WireError
-from tirami.proto import FraudFound, HeadSeen, KillOrdered, Ping, Pong, Records, SignalSeen
+from tirami.proto import (
+    FraudFound,
+    HeadSeen,
+    KillOrdered,
+    ObservationSeen,
+    Ping,
+    Pong,
+    Records,
+    RotationSeen,
+    SignalSeen,
+)
 
 BYTES: Final = (2 * 1024 * 1024.0, 8 * 1024 * 1024.0)
 """Of the control stream: a second, and at once."""
@@ -24,6 +34,8 @@ RATES: Final[Mapping[int, tuple[float, float]]] = {
     FraudFound.TYPE: (2, 64),
     SignalSeen.TYPE: (400, 2_000),
     KillOrdered.TYPE: (4, 64),
+    RotationSeen.TYPE: (4, 64),
+    ObservationSeen.TYPE: (100, 1_000),
 }
 """Messages a second and at once, by type."""
 OTHERS: Final = (20.0, 100.0)

@@ -2,16 +2,17 @@
 
 A handshake costs its beginner one datagram and the other side a signature and seconds of patience. So there are so
 many places and no more, a host may hold a part of them, and once half are taken whoever comes must first show that it
-receives where it says it sends from (RFC 9000, 8.1.2).
+receives where it says it sends from (RFC 9000, 8.1.2). A host that comes again and again waits.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from tirami.core.keys import is_acceptable_point
 from tirami.net.bindings import iroh
+from tirami.net.budget import Bucket
 from tirami.net.quic import IrohConnection
 
 PLACES = 64
@@ -21,6 +22,12 @@ CROWDED = PLACES // 2
 PER_HOST = 16
 """Handshakes of one host at a time; datagrams beyond it are dropped, and an honest peer sends them again."""
 HANDSHAKE_S = 5.0
+OF_HOST = (2.0, 64.0)
+"""Handshakes of one host, a second and at once: the library remembers each stranger for a minute, in 19 KB."""
+OF_ALL = (40.0, 256.0)
+"""Those of all hosts."""
+HOSTS = 4_096
+"""Hosts whose handshakes are counted."""
 
 
 class Doorman:
@@ -41,6 +48,8 @@ class Doorman:
         self._places = asyncio.Semaphore(PLACES)
         self._taken = 0
         self._by_host: Counter[str] = Counter()
+        self._rates: OrderedDict[str, Bucket] = OrderedDict()
+        self._rate = Bucket(*OF_ALL, asyncio.get_running_loop().time())
         self.end = asyncio.create_task(self._admit(), name="mesh doorman")
 
     async def next(self) -> IrohConnection | None:
@@ -57,7 +66,7 @@ class Doorman:
             async with asyncio.TaskGroup() as handshakes:
                 while (incoming := await self._endpoint.accept_next()) is not None:
                     host = await _host(incoming)
-                    if self._by_host[host] >= PER_HOST:
+                    if self._by_host[host] >= PER_HOST or not self._timely(host):
                         await incoming.ignore()
                         continue
                     if self._taken >= CROWDED and not await incoming.remote_addr_validated():
@@ -69,6 +78,17 @@ class Doorman:
                     handshakes.create_task(self._greet(incoming, host))
         finally:
             self._arrived.put_nowait(None)
+
+    def _timely(self, host: str) -> bool:
+        """Whether it, and all together, have not come too often lately."""
+        now = asyncio.get_running_loop().time()
+        rate = self._rates.get(host)
+        if rate is None:
+            rate = self._rates[host] = Bucket(*OF_HOST, now)
+            if len(self._rates) > HOSTS:
+                self._rates.popitem(last=False)
+        self._rates.move_to_end(host)
+        return rate.allows(1, now) and self._rate.allows(1, now)
 
     async def _greet(self, incoming: iroh.Incoming, host: str) -> None:
         connection = None
