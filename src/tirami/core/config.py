@@ -132,7 +132,7 @@ class NetworkConfig:
     """Which network this node belongs to."""
 
     file: str = _path("")
-    """The network file; empty for the built-in ``regtest``."""
+    """The network file; empty for ``network.json`` of the data directory, else the built-in ``regtest``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

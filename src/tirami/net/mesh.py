@@ -39,7 +39,7 @@ class Part(Protocol):
         """A peer has been introduced."""
 
     def lost(self, peer: Peer) -> None:
-        """Its connection has ended."""
+        """No connection to it is left."""
 
 
 class Mesh:
@@ -207,11 +207,11 @@ class Mesh:
         finally:
             peer.close("done")
             self._origins.leave(peer.connection.remote)
-            if self._peers.get(peer.key) is peer:
+            if self._peers.get(peer.key) is peer:  # and not replaced by another connection to the same node
                 del self._peers[peer.key]
+                for part in self._parts:
+                    part.lost(peer)
             peer.gone.set()
-            for part in self._parts:
-                part.lost(peer)
             self._changed.set()
 
     async def _heard(self, peer: Peer, message: Message) -> None:

@@ -72,7 +72,7 @@ def a_cheat_is_caught(pair: Pair) -> None:
 
 
 def a_consumer_vanishes(pair: Pair) -> None:
-    with pair.report.step("L0-08", "The consumer is killed in the middle of an answer: the loss is bounded") as step:
+    with pair.report.step("L1-03", "The consumer is killed in the middle of an answer: the loss is bounded") as step:
         pair.consumer.stop()
         pair.consumer.start(MESH_TRUSTED=pair.provider.key.hex())
         sales, lost = pair.provider.metric("tirami_sales_total"), pair.provider.metric("tirami_unpaid_trm_total")
