@@ -1,7 +1,6 @@
 """An honest node that lost its counter is told before it signs, and begins anew (PROTOCOL B9)."""
 
 import asyncio
-import json
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,8 +12,7 @@ import msgspec
 import pytest
 
 from tests.market.scripted import ScriptedEngine
-from tests.net.session.conftest import Words
-from tests.node.test_mesh import CHAT, HELLO, Node, Numbers, node
+from tests.node.nodes import CHAT, HELLO, Node, count_in_numbers, network_file, node
 from tests.proto.samples import ACCEPTANCE, TRADE
 from tests.waiting import until
 from tirami.core.keyfile import load_or_create_node_key
@@ -22,8 +20,6 @@ from tirami.core.keys import SigningKey
 from tirami.ledger import Evidence, grant_line, key_account
 from tirami.net.hello import Remembered
 from tirami.net.memory import Memory
-from tirami.node.mesh import Shop
-from tirami.node.mesh import shop as shop_module
 from tirami.proto import Acceptance, Cited, Envelope, Shown, cited_in, encode, record_id, sign
 from tirami.testing import MemoryNetwork
 
@@ -101,19 +97,8 @@ class Town:
 
 @pytest.fixture
 async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
-    keys = []
-    for name in ("seller", "buyer"):
-        (tmp_path / name).mkdir(mode=0o700)
-        keys.append(load_or_create_node_key(tmp_path / name / "node.key")[0].public_key.hex())
-    file = tmp_path / "network.json"
-    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
-    file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in keys], "witnesses": keys}))
-
-    async def prompter(*_: object) -> Numbers:
-        return Numbers()
-
-    monkeypatch.setattr(Shop, "prompter", prompter)
-    monkeypatch.setattr(shop_module, "TokenizerCheck", lambda _: Words())
+    file, _ = network_file(tmp_path, ("seller", "buyer"))
+    count_in_numbers(monkeypatch)
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "seller", file, memory) as seller, aiohttp.ClientSession() as http:
         seller.parts.engines.serve(ScriptedEngine(20))

@@ -1,6 +1,5 @@
 """A buyer and several nodes that sell it the scripted engine's answers, over a network in memory."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,13 +9,9 @@ import aiohttp
 import pytest
 
 from tests.market.scripted import ScriptedEngine
-from tests.net.session.conftest import Words
-from tests.node.test_mesh import CHAT, HELLO, Node, Numbers, node
+from tests.node.nodes import CHAT, HELLO, Node, count_in_numbers, network_file, node
 from tests.waiting import until
-from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.keys import PublicKey
-from tirami.node.mesh import Shop
-from tirami.node.mesh import shop as shop_module
 from tirami.testing import MemoryNetwork
 
 ALL = "".join(f"{i} " for i in range(20))
@@ -55,30 +50,20 @@ class Market:
 
 @asynccontextmanager
 async def market(home: Path, monkeypatch: pytest.MonkeyPatch, count: int = 2, **flags: object) -> AsyncIterator[Market]:
-    homes, keys = [home / str(number) for number in range(count + 1)], []
-    for directory in homes:
-        directory.mkdir(mode=0o700)
-        keys.append(load_or_create_node_key(directory / "node.key")[0].public_key.hex())
-    file = home / "network.json"
-    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
-    file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in keys], "witnesses": keys}))
-
-    async def prompter(*_: object) -> Numbers:
-        return Numbers()
-
-    monkeypatch.setattr(Shop, "prompter", prompter)
-    monkeypatch.setattr(shop_module, "TokenizerCheck", lambda _: Words())
+    names = [str(number) for number in range(count + 1)]
+    file, _ = network_file(home, names)
+    count_in_numbers(monkeypatch)
     memory = MemoryNetwork(seed=1)
     async with AsyncExitStack() as stack:
         sellers = []
-        for directory in homes[1:]:
-            opened = await stack.enter_async_context(node(directory, file, memory))
+        for name in names[1:]:
+            opened = await stack.enter_async_context(node(home / name, file, memory))
             engine = ScriptedEngine(20)
             opened.parts.engines.serve(engine)
             sellers.append(Seller(opened, engine))
         known = " ".join(str(seller.node.mesh.mesh.address()) for seller in sellers)
         given = {"mesh.consume": "any", "mesh.bootstrap": known} | flags
-        buyer = await stack.enter_async_context(node(homes[0], file, memory, **given))
+        buyer = await stack.enter_async_context(node(home / names[0], file, memory, **given))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         found = Market(buyer, sellers, memory, http)
         await until(lambda: len(found.ranked()) == count)

@@ -3,27 +3,15 @@
 import json
 from pathlib import Path
 
-from tests.node.test_mesh import node
+from tests.node.nodes import network_file, node
 from tests.waiting import until
-from tirami.core.keyfile import load_or_create_node_key
 from tirami.testing import MemoryNetwork
 
-
-def network_file(home: Path, *issuers: str) -> tuple[Path, list[str]]:
-    """A network whose issuers are the nodes named; keys of every node below ``home``, by name."""
-    keys = {}
-    for name in ("a", "b", "c"):
-        (home / name).mkdir(mode=0o700)
-        keys[name] = load_or_create_node_key(home / name / "node.key")[0].public_key.hex()
-    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
-    chosen = [keys[name] for name in issuers or keys]
-    file = home / "network.json"
-    file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in chosen], "witnesses": chosen}))
-    return file, list(keys.values())
+NAMES = ("a", "b", "c")
 
 
 async def test_peers_of_a_peer_meet_and_find_back_after_a_restart(tmp_path: Path) -> None:
-    file, _ = network_file(tmp_path)
+    file, _ = network_file(tmp_path, NAMES)
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a:
         flags = {"mesh.bootstrap": str(a.mesh.mesh.address())}
@@ -37,7 +25,7 @@ async def test_peers_of_a_peer_meet_and_find_back_after_a_restart(tmp_path: Path
 
 
 async def test_seeds_of_the_network_file_are_asked_first(tmp_path: Path) -> None:
-    file, _ = network_file(tmp_path)
+    file, _ = network_file(tmp_path, NAMES)
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a:
         file.write_text(json.dumps(json.loads(file.read_text()) | {"seeds": [str(a.mesh.mesh.address()), "nonsense"]}))

@@ -6,8 +6,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.node.test_finding import network_file
-from tests.node.test_mesh import Node, node
+from tests.node.nodes import Node, network_file, node
+from tests.node.test_finding import NAMES
 from tests.waiting import until
 from tirami.core.errors import ConfigError, PeerRefused
 from tirami.net.invites import Invitation, show
@@ -28,7 +28,7 @@ async def token(at: Node, **body: object) -> str:
 
 
 async def test_an_invitation_makes_a_guest_with_a_welcome_line(tmp_path: Path) -> None:
-    file, _ = network_file(tmp_path, "a")
+    file, _ = network_file(tmp_path, NAMES, "a")
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a, node(tmp_path / "b", file, memory) as b:
         status, joined = await post(b, "join", token=await token(a))
@@ -40,7 +40,7 @@ async def test_an_invitation_makes_a_guest_with_a_welcome_line(tmp_path: Path) -
 
 
 async def test_it_is_good_once_also_after_a_restart(tmp_path: Path) -> None:
-    file, _ = network_file(tmp_path, "a")
+    file, _ = network_file(tmp_path, NAMES, "a")
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "b", file, memory) as b, node(tmp_path / "c", file, memory) as c:
         async with node(tmp_path / "a", file, memory) as a:
@@ -57,7 +57,7 @@ async def test_it_is_good_once_also_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_two_at_once_are_one_guest(tmp_path: Path) -> None:
-    file, _ = network_file(tmp_path, "a")
+    file, _ = network_file(tmp_path, NAMES, "a")
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a, node(tmp_path / "b", file, memory) as b:
         async with node(tmp_path / "c", file, memory) as c:
@@ -72,7 +72,7 @@ async def test_two_at_once_are_one_guest(tmp_path: Path) -> None:
 
 
 async def test_a_made_up_or_late_one_is_refused(tmp_path: Path) -> None:
-    file, _ = network_file(tmp_path, "a")
+    file, _ = network_file(tmp_path, NAMES, "a")
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a, node(tmp_path / "b", file, memory) as b:
         real = Invitation.parse(await token(a))
@@ -98,7 +98,7 @@ async def test_a_made_up_or_late_one_is_refused(tmp_path: Path) -> None:
 
 async def test_without_quota_it_stays_good(tmp_path: Path) -> None:
     """The day's welcome lines are gone: the newcomer comes again tomorrow with the same token."""
-    file, _ = network_file(tmp_path, "a")
+    file, _ = network_file(tmp_path, NAMES, "a")
     file.write_text(file.read_text().replace('"witnesses": 1,', '"witnesses": 1, "issuer_daily_lines": 1,'))
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a, node(tmp_path / "b", file, memory) as b:
@@ -108,7 +108,7 @@ async def test_without_quota_it_stays_good(tmp_path: Path) -> None:
 
 
 async def test_a_node_started_with_one_finds_its_inviter_ever_after(tmp_path: Path) -> None:
-    file, _ = network_file(tmp_path, "a")
+    file, _ = network_file(tmp_path, NAMES, "a")
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a:
         flags = {"mesh.invitation": await token(a), "mesh.peers": 0}
@@ -119,7 +119,7 @@ async def test_a_node_started_with_one_finds_its_inviter_ever_after(tmp_path: Pa
 
 
 async def test_an_invitation_to_another_network_is_named(tmp_path: Path) -> None:
-    file, _ = network_file(tmp_path, "a")
+    file, _ = network_file(tmp_path, NAMES, "a")
     memory = MemoryNetwork(seed=1)
     async with node(tmp_path / "a", file, memory) as a:
         given = await token(a)
@@ -138,6 +138,6 @@ async def test_an_invitation_to_another_network_is_named(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("seconds", [0, 31 * 86_400])
 async def test_no_invitation_for_nothing_or_for_ever(tmp_path: Path, seconds: int) -> None:
-    file, _ = network_file(tmp_path, "a")
+    file, _ = network_file(tmp_path, NAMES, "a")
     async with node(tmp_path / "a", file, MemoryNetwork(seed=1)) as a:
         assert (await post(a, "invites", expires_secs=seconds))[0] == 422

@@ -1,7 +1,6 @@
 """Two nodes over a network in memory: one has an engine, the other buys from it through its own HTTP door."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,59 +10,10 @@ import aiohttp
 import pytest
 
 from tests.market.scripted import CARD, ScriptedEngine
-from tests.net.session.conftest import Words
+from tests.node.nodes import CHAT, HELLO, Node, count_in_numbers, network_file, node
 from tests.waiting import until
-from tirami.core.clock import SystemClock
-from tirami.core.config import load_config
-from tirami.core.keyfile import load_or_create_node_key
-from tirami.core.units import TokenCount
-from tirami.infer import Prompt
 from tirami.ledger import SellingPaused
-from tirami.node.http import HttpServer, build_app
-from tirami.node.mesh import MeshService, Shop, opened_mesh
-from tirami.node.mesh import shop as shop_module
-from tirami.node.parts import Parts, open_parts
 from tirami.testing import MemoryNetwork
-
-CHAT = "/v1/chat/completions"
-HELLO = {"model": "scripted", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 20}
-
-
-@dataclass
-class Node:
-    parts: Parts
-    mesh: MeshService
-    url: str
-
-    @property
-    def net(self) -> int:
-        return self.parts.ledger.balance(self.parts.key.public_key).net
-
-
-class Numbers:
-    """Stands in for a tokenizer: the scripted engine speaks in numbers."""
-
-    async def prepare(self, messages: object, tools: object = None) -> Prompt:
-        return Prompt((0, 1, 2), TokenCount(3), True, "", ())
-
-
-@asynccontextmanager
-async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object) -> AsyncIterator[Node]:
-    given = {
-        "data_dir": str(home),
-        "network.file": str(network),
-        "infer.models_dir": str(home / "models"),
-        "infer.model": "",
-        "pricing.follow_load": False,
-        **flags,
-    }
-    async with open_parts(load_config(None, {}, given), SystemClock()) as parts:
-        endpoint = memory.endpoint(parts.key.public_key)
-        async with (
-            opened_mesh(parts, endpoint) as mesh,
-            HttpServer(build_app(parts), "127.0.0.1", 0) as server,
-        ):
-            yield Node(parts, mesh, server.url)
 
 
 @dataclass
@@ -80,25 +30,14 @@ class Two:
 
 @asynccontextmanager
 async def two(home: Path, monkeypatch: pytest.MonkeyPatch, **buyer: object) -> AsyncIterator[Two]:
-    homes, keys = [home / "seller", home / "buyer"], []
-    for directory in homes:
-        directory.mkdir(mode=0o700)
-        keys.append(load_or_create_node_key(directory / "node.key")[0].public_key.hex())
-    file = home / "network.json"
-    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
-    file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in keys], "witnesses": keys}))
-
-    async def prompter(*_: object) -> Numbers:
-        return Numbers()
-
-    monkeypatch.setattr(Shop, "prompter", prompter)
-    monkeypatch.setattr(shop_module, "TokenizerCheck", lambda _: Words())
+    file, _ = network_file(home, ("seller", "buyer"))
+    count_in_numbers(monkeypatch)
     memory = MemoryNetwork(seed=1)
-    async with node(homes[0], file, memory) as seller:
+    async with node(home / "seller", file, memory) as seller:
         engine = ScriptedEngine(20)
         seller.parts.engines.serve(engine)
         flags = {"mesh.consume": "any", "mesh.bootstrap": str(seller.mesh.mesh.address())} | buyer
-        async with node(homes[1], file, memory, **flags) as bought, aiohttp.ClientSession() as http:
+        async with node(home / "buyer", file, memory, **flags) as bought, aiohttp.ClientSession() as http:
             await until(lambda: bool(bought.mesh.peers.providers("scripted", bought.parts.ledger.now())))
             engine.opened = 0  # it has been tried, to know its speed
             yield Two(seller, bought, engine, http)

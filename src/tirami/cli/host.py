@@ -19,7 +19,7 @@ from tirami.cli.download import Progress
 from tirami.core.clock import SystemClock
 from tirami.core.config import Config
 from tirami.net import PeerAddress
-from tirami.node import Node, configure_logs
+from tirami.node import Node, configure_logs, newcomer
 from tirami.node.archive import is_sealed
 from tirami.node.backup import Restored, back_up, offline_copy, prove, restore
 from tirami.node.chat import ChatCall
@@ -43,6 +43,11 @@ def serve(config: Config, *, progress: Progress | None, ready: Callable[[Running
     configure_logs(config.log)
     with asyncio.Runner(loop_factory=event_loop()) as runner:
         runner.run(_serve(config, progress, ready))
+
+
+def settle_in(invitation: str, config: Config) -> Path | None:
+    """See :func:`tirami.node.newcomer.settle_in`."""
+    return newcomer.settle_in(invitation, config)
 
 
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -8,14 +8,11 @@ import typer
 
 from tirami.api.schemas import InviteRequest, JoinRequest
 from tirami.cli.options import DataDir, Json, Offline, Token, Url
-from tirami.cli.settings import FILE_NAME, ConfigFile, settings
+from tirami.cli.settings import ConfigFile, settings
 from tirami.cli.start import ModelChoice, Network, NoModel, Port, start
 from tirami.cli.target import connect, data_directory, running_node
 from tirami.cli.terminal import Terminal, fields
-from tirami.core.config import Config
 from tirami.core.errors import InvalidField
-from tirami.net.invites import Invitation
-from tirami.node.home import NETWORK, journal_path
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 JOIN_S = 60.0
@@ -61,8 +58,11 @@ def join(
     A machine that has no book yet takes over the network's file, and stays on the mesh at later starts.
     """
     if url is None and running_node(data_directory(data_dir)) is None:
-        flags = {"network.file": network and str(network), "data_dir": data_dir}
-        _settle_in(Invitation.parse(invitation), settings(config_file, data_dir, flags), Terminal(json_output))
+        from tirami.cli.host import settle_in
+
+        off = settle_in(invitation, settings(config_file, data_dir, {"network.file": network and str(network)}))
+        if off is not None:
+            Terminal(json_output).note(f"To stay on the mesh at later starts, set mesh.enabled = true in {off}.")
         start(
             model=model,
             no_model=no_model,
@@ -79,21 +79,6 @@ def join(
         joined = client.join(JoinRequest(token=invitation))
     shown = {"Joined": joined.network, "Invited by": joined.inviter, "At": ", ".join(joined.addresses)}
     Terminal(json_output).show(joined.model_dump(), lambda console: fields(console, "", shown))
-
-
-def _settle_in(invitation: Invitation, config: Config, terminal: Terminal) -> None:
-    """Write down for later starts what network this is, and that its mesh is wanted; nothing that is there already."""
-    home = config.data_dir
-    if config.network.file or journal_path(config).exists():
-        return
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file, own = home / NETWORK, home / FILE_NAME
-    if not file.exists():
-        file.write_bytes(invitation.network.to_bytes())
-    if not own.exists():
-        own.write_text("[mesh]\nenabled = true\n")
-    elif not config.mesh.enabled:
-        terminal.note(f"To stay on the mesh at later starts, set mesh.enabled = true in {own}.")
 
 
 def _seconds(text: str) -> int:

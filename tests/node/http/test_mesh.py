@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.node.conftest import Door, door
-from tests.node.test_mesh import CHAT, HELLO, Two, two
+from tests.node.nodes import CHAT, HELLO
+from tests.node.test_mesh import Two, two
 from tests.waiting import until
 from tirami.core.keys import PublicKey, Signature, verify
 from tirami.proto import Signal, decode

@@ -1,0 +1,84 @@
+"""Whole nodes over a network in memory, in this process: each with its own home, book and HTTP door."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.net.session.conftest import Words
+from tirami.core.clock import SystemClock
+from tirami.core.config import load_config
+from tirami.core.keyfile import load_or_create_node_key
+from tirami.core.units import TokenCount
+from tirami.infer import Prompt
+from tirami.node.http import HttpServer, build_app
+from tirami.node.mesh import MeshService, Shop, opened_mesh
+from tirami.node.mesh import shop as shop_module
+from tirami.node.parts import Parts, open_parts
+from tirami.testing import MemoryNetwork
+
+CHAT = "/v1/chat/completions"
+HELLO = {"model": "scripted", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 20}
+
+
+@dataclass
+class Node:
+    parts: Parts
+    mesh: MeshService
+    url: str
+
+    @property
+    def net(self) -> int:
+        return self.parts.ledger.balance(self.parts.key.public_key).net
+
+
+class Numbers:
+    """Stands in for a tokenizer: the scripted engine speaks in numbers."""
+
+    async def prepare(self, messages: object, tools: object = None) -> Prompt:
+        return Prompt((0, 1, 2), TokenCount(3), True, "", ())
+
+
+@asynccontextmanager
+async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object) -> AsyncIterator[Node]:
+    given = {
+        "data_dir": str(home),
+        "network.file": str(network),
+        "infer.models_dir": str(home / "models"),
+        "infer.model": "",
+        "pricing.follow_load": False,
+        **flags,
+    }
+    async with open_parts(load_config(None, {}, given), SystemClock()) as parts:
+        endpoint = memory.endpoint(parts.key.public_key)
+        async with (
+            opened_mesh(parts, endpoint) as mesh,
+            HttpServer(build_app(parts), "127.0.0.1", 0) as server,
+        ):
+            yield Node(parts, mesh, server.url)
+
+
+def network_file(home: Path, names: Iterable[str], issuers: Iterable[str] | None = None) -> tuple[Path, list[str]]:
+    """A network of the nodes ``home/name``, whose keys are made; those named as issuers issue and witness, or all."""
+    keys = {}
+    for name in names:
+        (home / name).mkdir(mode=0o700)
+        keys[name] = load_or_create_node_key(home / name / "node.key")[0].public_key.hex()
+    chosen = [keys[name] for name in issuers or keys]
+    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
+    file = home / "network.json"
+    file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in chosen], "witnesses": chosen}))
+    return file, list(keys.values())
+
+
+def count_in_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever buys checks the scripted engine's numbers as words."""
+
+    async def prompter(*_: object) -> Numbers:
+        return Numbers()
+
+    monkeypatch.setattr(Shop, "prompter", prompter)
+    monkeypatch.setattr(shop_module, "TokenizerCheck", lambda _: Words())
