@@ -73,7 +73,7 @@ async def test_records_name_nodes_and_what_is_none_is_passed_over() -> None:
     found = await found_in(
         f'"{KEY}@203.0.113.7:4433"', f'"{KEY}@" "node.example:4433"', '"v=spf1 -all"', '"\\255"', f'"{"x" * 200}"'
     )
-    assert [address.direct for address in found] == [("203.0.113.7:4433",), ("node.example:4433",)]
+    assert {address.direct for address in found} == {("203.0.113.7:4433",), ("node.example:4433",)}, "in any order"
 
 
 async def test_at_most_so_many() -> None:
