@@ -30,8 +30,11 @@ def engine() -> Iterator[RunningEngine]:
 
 
 def address_of(node: NodeProcess) -> PeerAddress:
-    found = re.search(r'"address":\s*"([^"]+)"', node.log())
-    assert found is not None, node.log()
+    """Where it listens; it says so a moment after its API does."""
+    deadline = time.monotonic() + 30
+    while (found := re.search(r'"address":\s*"([^"]+)"', node.log())) is None:
+        assert time.monotonic() < deadline, node.log()
+        time.sleep(0.1)
     return PeerAddress.parse(found[1])
 
 
