@@ -81,7 +81,7 @@ class Hostile:
         """Valid messages without end, on one connection: pings, optional types, signals, unfunded records."""
         endpoint, _, stream = await self._met()
         try:
-            for message in (*self.signals, *self.records, *(Ping(number) for number in range(1_000))):
+            for message in (*self.signals, *self.records, *(Ping(number) for number in range(100))):
                 await self._write(stream, framed(message))
             for _ in range(500):
                 await self._write(stream, raw(0x9000, bytes(60_000)))
