@@ -93,7 +93,7 @@ class Hostile:
     async def half_open(self, count: int) -> None:
         """Streams with nothing, one byte, half a frame, and those that are filled and never read."""
         endpoint, connection, _ = await self._met()
-        starts = (b"", b"\x00", raw(Ask.TYPE, b"", 900_000), raw(Ask.TYPE, bytes(900_000), 1_000_000), bytes(1_200_000))
+        starts = (b"", b"\x00", raw(Ask.TYPE, b"", 190_000), raw(Ask.TYPE, bytes(180_000), 190_000), bytes(1_200_000))
         try:
             for number in range(count):
                 stream = await self._opened(connection)

@@ -59,7 +59,7 @@ async def attack(hostile: Hostile) -> None:
     """Everything at once, again and again, until enough was sent."""
     while hostile.frames < FRAMES:
         await asyncio.gather(
-            *(hostile.breaches(60) for _ in range(4)),
+            *(hostile.breaches(20) for _ in range(4)),
             hostile.flood(),
             hostile.half_open(250),
             hostile.slow_readers(250),
