@@ -61,7 +61,7 @@ class Bytes:
     def __init__(self, data: bytes, piece: int = 7, then: str = "finish", pause_s: float = 0.0) -> None:
         self._data, self._piece, self._then, self._pause_s = data, piece, then, pause_s
         self.asked: list[int] = []
-        self._inflow = Inflow(self._more)
+        self._inflow = Inflow()
 
     async def _more(self) -> bytes:
         if self._pause_s:
@@ -75,7 +75,7 @@ class Bytes:
 
     async def read(self, size: int) -> bytes:
         self.asked.append(size)
-        return await self._inflow.read(size)
+        return await self._inflow.read(size, self._more)
 
     async def write(self, data: bytes) -> None: ...
 

@@ -30,8 +30,11 @@ def engine() -> Iterator[RunningEngine]:
 
 
 def address_of(node: NodeProcess) -> PeerAddress:
-    found = re.search(r'"address":\s*"([^"]+)"', node.log())
-    assert found is not None, node.log()
+    """Where it listens; it says so a moment after its API does."""
+    deadline = time.monotonic() + 30
+    while (found := re.search(r'"address":\s*"([^"]+)"', node.log())) is None:
+        assert time.monotonic() < deadline, node.log()
+        time.sleep(0.1)
     return PeerAddress.parse(found[1])
 
 
@@ -56,7 +59,7 @@ async def attack(hostile: Hostile) -> None:
     """Everything at once, again and again, until enough was sent."""
     while hostile.frames < FRAMES:
         await asyncio.gather(
-            *(hostile.breaches(60) for _ in range(4)),
+            *(hostile.breaches(20) for _ in range(4)),
             hostile.flood(),
             hostile.half_open(250),
             hostile.slow_readers(250),

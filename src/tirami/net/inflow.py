@@ -9,25 +9,26 @@ class Inflow:
     """Gathers pieces until a read can be answered.
 
     What a read had gathered when it was cancelled, or when the stream broke, stays here.
-
-    Args:
-        more: waits for the next piece; ``b""`` when the peer has finished. Losing nothing when it is cancelled is
-            its own duty. Raises ``ConnectionLost``.
     """
 
-    def __init__(self, more: Callable[[], Awaitable[bytes]]) -> None:
-        self._more = more
+    def __init__(self) -> None:
         self._waiting = bytearray()
         self._ended = False
         self._broken: str | None = None
 
-    async def read(self, size: int) -> bytes:
-        """As :meth:`tirami.net.transport.Stream.read`."""
+    async def read(self, size: int, more: Callable[[], Awaitable[bytes]]) -> bytes:
+        """As :meth:`tirami.net.transport.Stream.read`.
+
+        Args:
+            more: waits for the next piece; ``b""`` when the peer has finished. Losing nothing when it is cancelled is
+                its own duty. Raises ``ConnectionLost``. It is not kept: a stream that refers to itself outlives its
+                connection, with all that was never read of it.
+        """
         while len(self._waiting) < size and not self._ended:
             if self._broken is not None:
                 raise ConnectionLost(self._broken)
             try:
-                piece = await self._more()
+                piece = await more()
             except ConnectionLost as error:
                 self._broken = error.message  # a QUIC stream tells of its reset once, then looks finished
                 raise

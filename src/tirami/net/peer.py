@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -61,6 +62,8 @@ class Peer:
         self._own = own
         self._clock = clock
         self._budget = Budget(clock)
+        self._answering: set[asyncio.Task[None]] = set()
+        """Streams the peer opened."""
         self._queue: deque[bytes] = deque()
         self._waiting = 0
         """Bytes in the queue."""
@@ -109,16 +112,22 @@ class Peer:
 
     async def run(self, heard: Heard, asked: Asked) -> str:
         """Until the connection ends; returns why. ``heard`` gets control messages in order, ``asked`` each stream."""
-        reason = "closed"
+        reason, loop = "closed", asyncio.get_running_loop()
+        works = (self._listen(heard), self._speak(), self._ping(), self._accept(asked))
+        tasks = [loop.create_task(work, name=f"peer-{self.key.hex()[:8]}") for work in works]
+        # No task group: its error and the frame it comes from refer to each other, and all that the peer left unread
+        # would stay until the cycle is collected.
         try:
-            async with asyncio.TaskGroup() as group:
-                for work in (self._listen(heard), self._speak(), self._ping(), self._accept(group, asked)):
-                    group.create_task(work, name=f"peer-{self.key.hex()[:8]}")
-        except* MeshError as errors:
-            error = errors.exceptions[0]
-            reason = str(error)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done() and (error := task.exception()) is not None:
+                    if not isinstance(error, MeshError):
+                        raise error
+                    reason = str(error)
         finally:
+            error = None
             self.connection.close(reason)
+            await _ended([*tasks, *self._answering])
         return reason
 
     async def _listen(self, heard: Heard) -> None:
@@ -166,11 +175,13 @@ class Peer:
             took = self._clock.monotonic() - sent
             self.rtt_s = took if self.rtt_s is None else (3 * self.rtt_s + took) / 4
 
-    async def _accept(self, group: asyncio.TaskGroup, asked: Asked) -> None:
+    async def _accept(self, asked: Asked) -> None:
         while True:
             stream = await self.connection.accept()
             if self._budget.enter():
-                group.create_task(self._answered(stream, asked), name="asked")
+                task = asyncio.create_task(self._answered(stream, asked), name="asked")
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
             else:
                 await stream.reset()
 
@@ -184,3 +195,13 @@ class Peer:
             await stream.reset()
         finally:
             self._budget.leave()
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them and wait; what they fail with has been told, or is of no interest any more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            task.exception()  # whether it was cancelled or failed: the task lets go of it

@@ -38,24 +38,25 @@ class IrohStream:
         self._connection = connection
         self._send = both.send()
         self._recv = both.recv()
-        self._inflow = Inflow(self._more)
+        self._inflow = Inflow()
         self._reading: asyncio.Task[bytes] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._reset: str | None = None
         connection.unfinished.add(self)
 
     async def read(self, size: int) -> bytes:
-        return await self._inflow.read(size)
+        return await self._inflow.read(size, self._more)
 
     async def write(self, data: bytes) -> None:
         self._check()
-        self._writing = self._connection.task(self._push(data))
+        writing = self._writing = self._connection.task(self._push(data))
         try:
-            await asyncio.wait({self._writing})
+            await asyncio.wait({writing})
         except asyncio.CancelledError:
             await uninterrupted(self.reset())
             raise
-        self._outcome(self._writing)
+        self._writing = None
+        self._outcome(writing)
 
     async def finish(self) -> None:
         self._check()
@@ -70,6 +71,7 @@ class IrohStream:
         under_way: set[asyncio.Task[Any]] = {task for task in (self._reading, self._writing) if task is not None}
         for task in under_way:
             task.cancel()
+        self._reading = self._writing = None
         if under_way:
             await asyncio.wait(under_way)
         with suppress(iroh.IrohError):
@@ -79,11 +81,12 @@ class IrohStream:
 
     async def _more(self) -> bytes:
         self._check()
-        if self._reading is None:
-            self._reading = self._connection.task(self._recv.read(READ_CHUNK))
-        await asyncio.wait({self._reading})
-        finished, self._reading = self._reading, None
-        return self._outcome(finished)
+        reading = self._reading
+        if reading is None:
+            reading = self._reading = self._connection.task(self._recv.read(READ_CHUNK))
+        await asyncio.wait({reading})
+        self._reading = None
+        return self._outcome(reading)
 
     async def _push(self, data: bytes) -> None:
         with memoryview(data) as view:
@@ -93,10 +96,11 @@ class IrohStream:
     def _outcome(self, task: asyncio.Task[T]) -> T:
         if task.cancelled():
             raise ConnectionLost("this side reset the stream")
-        try:
+        if (error := task.exception()) is None:
             return task.result()
-        except iroh.IrohError as error:
-            raise self._lost(error) from error
+        if isinstance(error, iroh.IrohError):  # not chained: it would lead from the task to the stream, and back
+            raise self._lost(error)
+        raise error
 
     def _check(self) -> None:
         if self._reset is not None:

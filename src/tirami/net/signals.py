@@ -23,7 +23,7 @@ LOOK_S: Final = 0.5
 QUIET_S: Final = 30.0
 """When nothing changed it says so this seldom."""
 LIFETIME_MS: Final = 90_000
-KEPT_BYTES: Final = 8 * 1024 * 1024
+KEPT_BYTES: Final = 4 * 1024 * 1024
 """Of signals kept to tell newcomers."""
 MEETING_BYTES: Final = 256 * 1024
 """Of signals told to one: whoever connects costs no more."""

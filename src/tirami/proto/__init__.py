@@ -7,6 +7,7 @@ from tirami.proto.envelope import Envelope, Voucher, leaf
 from tirami.proto.fraud import Cited, FraudProof, FraudRecord, build_fraud, cited_in, parse_fraud
 from tirami.proto.messages import (
     MAX_PIECE,
+    MAX_PROMPT,
     MESSAGES,
     VERSION,
     Accept,
@@ -68,6 +69,7 @@ from tirami.proto.statement import (
 __all__ = [
     "MAX_MODELS",
     "MAX_PIECE",
+    "MAX_PROMPT",
     "MESSAGES",
     "NO_SUCCESSOR",
     "RECORDS",

@@ -19,7 +19,7 @@ U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Token = U32
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
 Label = Annotated[str, msgspec.Meta(max_length=64)]
-MAX_PROMPT = 1 << 17
+MAX_PROMPT = 16_000
 """Prompt tokens of one request."""
 MAX_PIECE = 256
 """Tokens of one chunk."""
@@ -253,7 +253,7 @@ class Ask(Message, frozen=True):
     """
 
     TYPE: ClassVar[int] = 0x0030
-    LIMIT: ClassVar[int] = 1024 * KIB
+    LIMIT: ClassVar[int] = 192 * KIB
 
     request_id: Label
     payer: Bytes32

@@ -135,11 +135,11 @@ class MemoryStream:
     def __init__(self, incoming: _Flow, outgoing: _Flow) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
-        self._inflow = Inflow(incoming.pull)
+        self._inflow = Inflow()
         self._reset = False
 
     async def read(self, size: int) -> bytes:
-        return await self._inflow.read(size)
+        return await self._inflow.read(size, self._incoming.pull)
 
     async def write(self, data: bytes) -> None:
         try:

@@ -31,6 +31,7 @@ from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
 from tirami.net.session import IDLE_S, IMPATIENT_S, Purchase, Wanted, purchase
 from tirami.node.chat import ChatCall
+from tirami.proto import MAX_PROMPT
 
 _log = structlog.get_logger()
 RETRY_AFTER_S = 5
@@ -251,6 +252,9 @@ class Shop:
 
         Raises ``ContextLengthExceeded``, ``InvalidRequest`` when that was asked for and does not fit.
         """
+        if len(prompt.tokens) > MAX_PROMPT:
+            message = f"peers are asked with at most {MAX_PROMPT} prompt tokens, these are {prompt.count}"
+            raise ContextLengthExceeded(message, param="messages")
         candidate, most = provider.candidate, self._config.max_trm
         room = provider.offering.context_length - prompt.count
         if room < max(1, sampling.max_tokens):
