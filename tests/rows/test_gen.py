@@ -1,5 +1,6 @@
 """Identity of the project."""
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -57,8 +58,11 @@ def test_a_node_earns_and_an_agent_spends_without_chain_wallet_or_rpc(engine: Ru
 
 
 @pytest.mark.row("GEN-08")
-def test_nothing_that_was_installed_is_a_chain() -> None:
-    assert not set(CHAINS) & {name.partition(".")[0] for name in sys.modules}
+def test_whoever_loads_a_whole_node_loads_no_chain() -> None:
+    code = "import sys, tirami.cli.host, tirami.cli.app; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "tirami" in loaded.stdout.split()
+    assert not set(CHAINS) & set(loaded.stdout.split())
 
 
 # --- every paid path, and what is left of it in the book -----------------------------------------------------------
