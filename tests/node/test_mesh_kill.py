@@ -20,6 +20,7 @@ def config(home: Path, network: Path, **flags: object) -> dict[str, object]:
         "infer.model": "",
         "api.port": 0,
         "mesh.enabled": True,
+        "mesh.lan": False,
         "mesh.bind": "127.0.0.1:0",
         **flags,
     }

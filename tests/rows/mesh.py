@@ -11,6 +11,8 @@ from tests.processes import NodeProcess
 from tirami.core.keyfile import load_or_create_node_key
 
 LOOPBACK = ("--p2p-bind", "127.0.0.1:0")
+APART = {"TIRAMI_API_RATE_PER_SECOND": "9999", "TIRAMI_MESH_LAN": "false"}
+"""Whatever else runs on this machine is not met."""
 PATIENCE_S = 60.0
 
 
@@ -45,7 +47,7 @@ def eventually(condition: Callable[[], object], within: float = PATIENCE_S) -> N
 @contextmanager
 def seed(home: Path, file: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[NodeProcess]:
     given = ("--network", str(file), *LOOPBACK, *options)
-    with NodeProcess(home, *given, command="seed", env={"TIRAMI_API_RATE_PER_SECOND": "9999", **(env or {})}) as node:
+    with NodeProcess(home, *given, command="seed", env=APART | (env or {})) as node:
         yield node
 
 
@@ -56,6 +58,6 @@ def worker(
     named = [part for address in seeds for part in ("--seed", address)]
     given = ("--daemon", *named, "--network", str(file), *LOOPBACK, *options)
     own = {"TIRAMI_INFER_MODELS_DIR": str(home / "models")}  # what this machine has is not bought
-    settings = {"TIRAMI_API_RATE_PER_SECOND": "9999", **own, **(env or {})}
+    settings = APART | own | (env or {})
     with NodeProcess(home, *given, command="worker", env=settings) as node:
         yield node

@@ -100,7 +100,8 @@ async def besieged(node: NodeProcess, hostile: Hostile) -> dict[str, float]:
 
 @pytest.mark.timeout(900)
 def test_ten_thousand_hostile_frames(engine: RunningEngine, tmp_path: Path) -> None:
-    env = {"TIRAMI_MESH_ENABLED": "true", "TIRAMI_MESH_BIND": "127.0.0.1:0", "TIRAMI_API_RATE_PER_SECOND": "9999"}
+    env = {"TIRAMI_MESH_ENABLED": "true", "TIRAMI_MESH_BIND": "127.0.0.1:0", "TIRAMI_MESH_LAN": "false"}
+    env["TIRAMI_API_RATE_PER_SECOND"] = "9999"
     home = tmp_path / "home"
     with NodeProcess(home, "--upstream", engine.url, env=env) as node:
         network = NetworkFile.regtest(load_or_create_node_key(home / "node.key")[0].public_key)

@@ -58,6 +58,7 @@ class Member:
             "API_PORT": "0",
             "LOG_LEVEL": "warning",
             "MESH_ENABLED": "true",
+            "MESH_LAN": "false",
             "MESH_BIND": f"127.0.0.1:{self.port}",
             **self.settings,
         }
