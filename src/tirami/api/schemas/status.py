@@ -15,6 +15,8 @@ class ReadyReply(Reply):
     components: dict[str, bool]
     warnings: list[str]
     """Codes of what an operator should see to; the node still works."""
+    slots_busy: int
+    """Answers the engines work on now. Unlike the status, this waits for no disk: nothing here is of the book."""
     protocol_version: int = 1
 
 

@@ -55,7 +55,8 @@ async def readyz(call: Call) -> Response:
     }
     ready = all(components.values())
     warnings = [alert.code for alert in alerts(call.parts.config, call.parts.membership.alarms.values())]
-    return json_reply(ReadyReply(ready=ready, components=components, warnings=warnings), 200 if ready else 503)
+    reply = ReadyReply(ready=ready, components=components, warnings=warnings, slots_busy=_slots_busy(call.parts))
+    return json_reply(reply, 200 if ready else 503)
 
 
 @handles("status", shows_book=True)
@@ -91,7 +92,7 @@ def _engine(parts: Parts) -> EngineReport:
         ready=now.ready if now else False,
         loading=engines.loading,
         slots=sum(each.slots for each in loaded),
-        busy=sum(each.status().busy for each in loaded),
+        busy=_slots_busy(parts),
         waiting=engines.room.waiting,
         restarts=now.restarts if now else 0,
         problem=engines.problem if now is None or now.ready else now.detail,
@@ -100,6 +101,10 @@ def _engine(parts: Parts) -> EngineReport:
         layers_offloaded=now.layers_offloaded if now else None,
         tokens_per_second=parts.meter.speed(engine.card.name) if engine else None,
     )
+
+
+def _slots_busy(parts: Parts) -> int:
+    return sum(each.status().busy for each in parts.engines.loaded)
 
 
 def _activity(parts: Parts, *, owner: bool) -> ActivityReport:
