@@ -53,7 +53,7 @@ def test_tokens_have_scopes_are_kept_by_hash_and_outlive_a_restart(engine: Runni
 def test_health_says_alive_ready_says_able_to_serve(node: NodeProcess, tmp_path: Path) -> None:
     assert httpx2.get(node.url + "/healthz", trust_env=False).text == "ok"
     ready = httpx2.get(node.url + "/readyz", trust_env=False)
-    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+    assert (ready.status_code, ready.json()["ready"], ready.json()["slots_busy"]) == (200, True, 0)
     with NodeProcess(tmp_path / "home", "--no-model") as bare:
         assert httpx2.get(bare.url + "/healthz", trust_env=False).status_code == 200
         ready = httpx2.get(bare.url + "/readyz", trust_env=False)

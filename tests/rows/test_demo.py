@@ -173,10 +173,12 @@ def test_a_client_that_leaves_stops_the_engine_within_200_ms_and_pays_for_what_i
     with httpx2.stream("POST", node.url + "/v1/chat/completions", json=body, headers=headers, trust_env=False) as reply:
         for line in reply.iter_lines():
             received += '"content"' in line
+            if received == 1:
+                assert httpx2.get(node.url + "/readyz", trust_env=False).json()["slots_busy"] == 1
             if received == 31:
                 break
     left = time.monotonic()
-    while engine.busy():
+    while engine.busy() or httpx2.get(node.url + "/readyz", trust_env=False).json()["slots_busy"]:
         assert time.monotonic() - left < 0.2
     wait_until(lambda: agent.client.balance().reserved == 0)
     billed = agent.client.balance().consumed

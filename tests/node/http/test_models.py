@@ -358,7 +358,6 @@ async def test_a_node_whose_queue_is_full_is_not_ready(shop: Door, monkeypatch: 
     await until(lambda: shop.parts.engines.room.full)
     status, ready = await shop.call("GET", "/readyz")
     assert (status, ready["components"]["queue"]) == (503, False)  # type: ignore[index]
-    assert ready["slots_busy"] == shop.parts.config.infer.slots  # type: ignore[index]
     assert (await shop.call("GET", "/health"))[0] == 200
     shop.engine.resume.set()
     await asyncio.gather(*crowd)
