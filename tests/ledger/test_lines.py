@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from tests.market.conftest import House, opened_house
-from tirami.core.errors import InsufficientFunds, KillSwitchActive, QueueFull
+from tirami.core.errors import CounterLost, InsufficientFunds, KillSwitchActive, QueueFull
 from tirami.core.keys import SigningKey, journal_key, local_user_key
 from tirami.core.units import Trm
 from tirami.ledger import Ledger, grant_line
+from tirami.ledger.accounts import quota_account
 from tirami.proto import Grant, NetworkFile
 from tirami.testing.clock import ManualClock
 
@@ -93,3 +94,12 @@ async def test_no_line_is_granted_under_a_thrown_switch(house: House) -> None:
     await house.ledger.set_kill(True, "", "nobody")
     with pytest.raises(KillSwitchActive):
         grant_line(house.ledger, house.node, SigningKey.generate().public_key)
+
+
+async def test_no_line_is_granted_while_the_counter_is_lost(house: House) -> None:
+    ledger, size = house.ledger, house.ledger.state.log.size
+    ledger.state.lineage.elsewhere(quota_account(house.node.public_key, 0), ledger.state.holds.incarnation, 99)
+    with pytest.raises(CounterLost):
+        grant_line(ledger, house.node, SigningKey.generate().public_key)
+    await ledger.durable()
+    assert ledger.state.log.size == size

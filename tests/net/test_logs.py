@@ -116,3 +116,10 @@ def test_silence_convicts_nobody_and_a_flood_of_questions_is_refused(
         assert 2 <= asked <= 7, "once in ten seconds"
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_a_peer_lost_between_two_questions_ends_nothing(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        await nodes[0].logs._check(nodes[1].key.public_key)
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)

@@ -8,10 +8,11 @@ import pytest
 from tests.net.mesh import Grants, Member, converged
 from tests.net.test_gossip import meshed
 from tests.net.test_kills import connected
+from tests.net.test_logs import until
 from tests.net.test_watch import gift
 from tirami.core.errors import AccountDisabled
 from tirami.core.keys import SigningKey
-from tirami.net.rotations import MOST_OF_PEER, Rotations
+from tirami.net.rotations import MOST_OF_PEER, OF_STRANGERS, Rotations
 from tirami.proto import RotationSeen, SignedBody, rotation, signed
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
@@ -62,17 +63,38 @@ def test_what_an_ended_key_signs_later_is_bounded_like_what_nothing_covers(tmp_p
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
 
 
+def bring(source: Member, target: Member, network: bytes, count: int) -> None:
+    peer = source.mesh.peers[target.key.public_key]
+    for _ in range(count):
+        key = SigningKey.generate()
+        order = signed(rotation(network, key, None, (0, 0), 0), key)
+        peer.send(RotationSeen(SignedBody(order.body, order.signature)))
+
+
 def test_rotations_of_keys_nobody_knows_are_bounded(tmp_path: Path) -> None:
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
         for node in nodes:
             Rotations(node.ledger, node.mesh)
         await connected(nodes)
-        peer = nodes[0].mesh.peers[nodes[1].key.public_key]
-        for _ in range(2 * MOST_OF_PEER):
-            key = SigningKey.generate()
-            order = signed(rotation(grants.network.id, key, None, (0, 0), 0), key)
-            peer.send(RotationSeen(SignedBody(order.body, order.signature)))
+        bring(nodes[0], nodes[1], grants.network.id, 2 * MOST_OF_PEER)
         await asyncio.sleep(15)
         assert len(nodes[1].ledger.state.succession) == MOST_OF_PEER
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_so_are_those_of_all_peers_together(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        target, *crowd = nodes
+        Rotations(target.ledger, target.mesh)
+        for source in crowd:
+            target.mesh.keep(source.mesh.address())
+        await until(lambda: len(target.mesh.peers) == len(crowd), 60)
+        at_once = int(OF_STRANGERS[1])
+        assert len(crowd) * MOST_OF_PEER > at_once
+        for source in crowd:
+            bring(source, target, grants.network.id, MOST_OF_PEER)
+        await asyncio.sleep(15)
+        assert len(target.ledger.state.succession) == at_once
+
+    meshed(tmp_path, 6, Link(delay_s=0.02), play)

@@ -148,10 +148,16 @@ class Gate:
         except Exception:
             return SafetyUnknown("the gate could not decide, so it denies")
 
-    def check_open(self) -> None:
-        """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``."""
-        with _Denying(self, NOBODY, None):
+    def check_open(self, signer: bytes = NOBODY) -> None:
+        """Whether anything at all may be promised now: the switches, without an account. Raises ``SpendDenied``.
+
+        Args:
+            signer: key of this node that is about to sign a numbered record; none for a promise without a number.
+        """
+        with _Denying(self, signer, None):
             self._check_switches()
+            if signer:
+                self._check_counter(signer)
             if self._state().succession.ended(self._node):
                 raise AccountDisabled("this node's key was rotated or revoked: it promises nothing any more")
 

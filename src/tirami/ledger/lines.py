@@ -25,12 +25,13 @@ def grant_line(ledger: Ledger, issuer: Signer, to: PublicKey, *facts: Fact) -> A
 
     ``None``, and nothing is written, when it already had one or the network knows none.
 
-    Raises ``QueueFull`` when today's quota is used up, ``SpendDenied`` while spending is frozen.
+    Raises ``QueueFull`` when today's quota is used up, ``SpendDenied`` while spending is frozen
+    or the issuer's counter is not sure.
     """
     book, parameters = ledger.state.book, ledger.network.parameters
     if book.limit(to) or not parameters.welcome_limit:
         return None
-    ledger.gate.check_open()
+    ledger.gate.check_open(issuer.public_key)
     now = ledger.now()
     period = now // DAY_MS
     used = book.known(quota_account(issuer.public_key, period))

@@ -103,10 +103,10 @@ class Logs:
         await stream.finish()
 
     async def _check(self, key: PublicKey) -> None:
-        peer, signed = self._newer.pop(key)
-        checked = self._checked.get(key)
-        if checked is None:
+        grown, checked = self._newer.pop(key, None), self._checked.get(key)
+        if grown is None or checked is None:  # the peer was lost meanwhile
             return
+        peer, signed = grown
         self._asked[key] = self._clock.monotonic()
         older, newer = decode(Head, checked.body), decode(Head, signed.body)
         try:

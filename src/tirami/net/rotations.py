@@ -9,6 +9,7 @@ import structlog
 from tirami.core.errors import StorageUnavailable
 from tirami.core.keys import PublicKey, Signer
 from tirami.ledger import KeyRotated, Ledger
+from tirami.net.budget import Bucket
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Message, Rotation, RotationSeen, SignedBody, rotation, signed
@@ -18,6 +19,8 @@ _log = structlog.get_logger()
 TOLD_AT_MEETING: Final = 256
 MOST_OF_PEER: Final = 64
 """Rotations one peer may bring that concern no key of the book: such keys cost nothing."""
+OF_STRANGERS: Final = (0.02, 256.0)
+"""The same of all peers together, a second and at once: keys of peers cost nothing either, and each is journaled."""
 PEERS: Final = 4_096
 
 
@@ -28,6 +31,7 @@ class Rotations:
         self._ledger = ledger
         self._mesh = mesh
         self._brought: OrderedDict[PublicKey, int] = OrderedDict()
+        self._strangers = Bucket(*OF_STRANGERS, ledger.now() / 1000)
         mesh.on_message(RotationSeen, self._heard)
         mesh.add(self)
 
@@ -74,4 +78,4 @@ class Rotations:
         self._brought[peer.key] = brought + 1
         while len(self._brought) > PEERS:
             self._brought.popitem(last=False)
-        return brought < MOST_OF_PEER
+        return brought < MOST_OF_PEER and self._strangers.allows(1.0, self._ledger.now() / 1000)
