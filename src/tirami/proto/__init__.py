@@ -2,53 +2,54 @@
 
 from tirami.proto.adverts import Advert
 from tirami.proto.anchor import AnchorNetwork, anchor_payload, anchor_script
+from tirami.proto.answer import (
+    MAX_PIECE,
+    MAX_PROMPT,
+    Accept,
+    Ask,
+    Cancel,
+    Finish,
+    ModelFacts,
+    Offer,
+    Payment,
+    Piece,
+    Settled,
+    Working,
+)
 from tirami.proto.codec import Record, Signed, decode, encode, record_id, sign, signed, signing_bytes, verify
 from tirami.proto.envelope import Envelope, Voucher, leaf
 from tirami.proto.fraud import Cited, FraudProof, FraudRecord, build_fraud, cited_in, parse_fraud
-from tirami.proto.messages import (
-    MAX_PIECE,
-    MAX_PROMPT,
-    MESSAGES,
-    VERSION,
-    Accept,
-    Ask,
-    BlockFollows,
-    BlockPart,
-    BlockWanted,
-    Cancel,
-    ConsistencyProof,
-    ConsistencyWanted,
-    Finish,
-    FraudFound,
-    HeadSeen,
+from tirami.proto.meeting import (
     Hello,
     InviteShown,
     InviteTaken,
-    KillOrdered,
     Leaving,
-    Message,
-    ModelFacts,
-    ObservationSeen,
-    Offer,
-    Payment,
     Peers,
     PeerSeen,
     PeersWanted,
-    Piece,
     Ping,
     Pong,
     Probed,
     ProbeWanted,
+    Refused,
+)
+from tirami.proto.message import VERSION, Message, Shown, SignedBody
+from tirami.proto.messages import (
+    MESSAGES,
+    BlockFollows,
+    BlockPart,
+    BlockWanted,
+    ConsistencyProof,
+    ConsistencyWanted,
+    FraudFound,
+    HeadSeen,
+    KillOrdered,
+    ObservationSeen,
     Reconcile,
     Records,
     RecordsWanted,
-    Refused,
     RotationSeen,
-    Settled,
-    Shown,
     SignalSeen,
-    SignedBody,
-    Working,
 )
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.observation import Observation
