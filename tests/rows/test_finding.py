@@ -13,6 +13,7 @@ from tests.net.test_linkdrop import can_unshare
 from tests.processes import NodeProcess
 from tests.rows.meshes import LOOPBACK, homes
 from tests.rows.test_l1 import wait_until
+from tests.soak.test_hosts import can_play
 from tirami.api.schemas import BalanceQuery
 from tirami.core.keyfile import load_or_create_node_key
 
@@ -63,6 +64,18 @@ def test_back_within_5_seconds_after_the_link_is(down_s: int, record_property: C
     figures = json.loads(done.stdout)
     record_property(f"L0-07: seconds until answered again, link down for {down_s} s, QUIC over veth", figures["back_s"])
     assert figures["back_s"] < 5
+
+
+@pytest.mark.row("L0-07", part="over a relay, where no packet goes directly")
+@pytest.mark.skipif(not can_play, reason="this machine lets nobody make network namespaces")
+def test_who_cannot_reach_each_other_meet_over_a_relay(tmp_path: Path) -> None:
+    command = ["unshare", "-rnm", sys.executable, "-m", "tests.rows.relayed", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-3000:]
+    figures = json.loads(done.stdout)
+    assert not figures["direct"], "the host between them passes nothing on"
+    assert figures["links"] == [{"node_id": figures["peer"], "relayed": True}]
+    assert figures["there"] > 0 and figures["back"] > 0
 
 
 def test_an_invitation_from_one_shell_to_another(tmp_path: Path) -> None:
