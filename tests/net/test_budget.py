@@ -48,7 +48,7 @@ def test_streams_are_few_and_who_insists_is_no_peer() -> None:
     async def main() -> None:
         limits = Budget(VirtualClock())
         assert all(limits.enter() for _ in range(budget.STREAMS))
-        assert not any(limits.enter() for _ in range(16))
+        assert not any(limits.enter() for _ in range(10))
         with pytest.raises(WireError):
             limits.enter()
         limits.leave()

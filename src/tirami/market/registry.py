@@ -15,7 +15,7 @@ from tirami.market.routing import Candidate
 from tirami.proto import Offering, Signal, SignedBody
 
 MAX_PEERS = 10_000
-MAX_OFFERINGS = 20_000
+MAX_OFFERINGS = 16_000
 """Models that all of them together may offer."""
 LATENCY_MS = 500.0
 """Of a peer that has not been measured."""

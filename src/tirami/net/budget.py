@@ -40,9 +40,9 @@ RATES: Final[Mapping[int, tuple[float, float]]] = {
 """Messages a second and at once, by type."""
 OTHERS: Final = (20.0, 100.0)
 """Of every other type, those included that nobody here knows."""
-STREAMS: Final = 16
+STREAMS: Final = 10
 """Streams of one peer at a time; each may leave 1.25 MB unread here."""
-REFUSED: Final = (1.0, 16.0)
+REFUSED: Final = (1.0, 10.0)
 """Streams beyond that, a second and at once, after which the peer is one no more."""
 
 
