@@ -288,7 +288,7 @@ def test_a_provider_with_a_single_honest_customer_keeps_its_score() -> None:
 # --- who is chosen ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.row("L1-11", part="the formula and its ties; the time among 10 000 is measured by make bench")
+@pytest.mark.row("L1-11")
 def test_the_choice_is_the_vectors() -> None:
     from fractions import Fraction
 

@@ -7,11 +7,13 @@ with its lifetime. Nothing here decides what a record is worth.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO, MicroTrm, Ppm, Trm, UnixMs
 from tirami.ledger import Price, tier_of
-from tirami.market.routing import Candidate
+from tirami.market.ranking import Ranking
+from tirami.market.routing import Candidate, schedule_score
 from tirami.proto import Offering, Signal, SignedBody
 
 MAX_PEERS = 10_000
@@ -63,6 +65,9 @@ class PeerRegistry:
         self._capacity = max(1, capacity)
         self._peers: OrderedDict[bytes, KnownPeer] = OrderedDict()
         self._offerings = 0
+        self._ranking = Ranking()
+        self._unranked: set[bytes] = set()
+        """Peers whose place in the ranking is not up to date."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -93,6 +98,7 @@ class PeerRegistry:
         else:
             self._peers[signal.node] = KnownPeer(signal, now_ms, signed)
         self._offerings += len(signal.models)
+        self._unranked.add(signal.node)
         while len(self._peers) > self._capacity or self._offerings > MAX_OFFERINGS:
             self.forget(next(iter(self._peers)))
         return True
@@ -102,12 +108,20 @@ class PeerRegistry:
         known = self._peers.get(key)
         if known is not None and 0 <= measured_ms < 3_600_000:
             known.latency_ms = _WEIGHT * measured_ms + (1 - _WEIGHT) * known.latency_ms
+            self._unranked.add(key)
+
+    def reconsider(self, key: bytes) -> None:
+        """Its reputation is another."""
+        if key in self._peers:
+            self._unranked.add(key)
 
     def forget(self, key: bytes) -> None:
         """It is known to be gone."""
         known = self._peers.pop(key, None)
         if known is not None:
             self._offerings -= len(known.signal.models)
+            self._ranking.drop(key)
+            self._unranked.discard(key)
 
     def prune(self, now_ms: int) -> int:
         """Drop every signal that has ended; returns how many."""
@@ -120,9 +134,49 @@ class PeerRegistry:
         """Who serves a model now, by name or digest (any, for ``None``), unordered; only those with something free."""
         return [found for peer in self._peers.values() for found in self.offers(peer, model, now_ms)]
 
+    def ranked(
+        self,
+        model: str | bytes | None,
+        completion_tokens: int,
+        now_ms: int,
+        allowed: Callable[[bytes], bool] = lambda _: True,
+    ) -> Iterator[Provider]:
+        """The same, the highest :func:`~tirami.market.routing.schedule_score` first, each found when it is asked for.
+
+        Args:
+            completion_tokens: what each would be asked to take on.
+            allowed: whether a key may come at all.
+        """
+        self._rank()
+
+        def score(key: bytes, number: int) -> Fraction | None:
+            peer = self._peers[key]
+            if not allowed(key) or not _free(peer, now_ms):
+                return None
+            candidate = self._candidate(peer, peer.signal.models[number])
+            return schedule_score(candidate, candidate.cost(0, completion_tokens))
+
+        for key, number in self._ranking.read(model, score):
+            peer = self._peers[key]
+            offering = peer.signal.models[number]
+            yield Provider(peer, offering, self._candidate(peer, offering))
+
+    def _rank(self) -> None:
+        for key in self._unranked:
+            peer = self._peers[key]
+            offers = [(self._candidate(peer, offering), offering) for offering in peer.signal.models]
+            self._ranking.put(
+                key,
+                [
+                    (schedule_score(candidate, Trm(0)), (None, offering.name, offering.model_digest))
+                    for candidate, offering in offers
+                ],
+            )
+        self._unranked.clear()
+
     def offers(self, peer: KnownPeer, model: str | bytes | None, now_ms: int) -> list[Provider]:
         """The same of one peer."""
-        if not peer.fresh(now_ms) or peer.signal.free_tokens <= 0 or peer.signal.slots <= 0:
+        if not _free(peer, now_ms):
             return []
         return [
             Provider(peer, offering, self._candidate(peer, offering))
@@ -141,3 +195,7 @@ class PeerRegistry:
             latency_ms=round(peer.latency_ms),
             available=Trm(signal.free_tokens * offering.price_out // MICRO),
         )
+
+
+def _free(peer: KnownPeer, now_ms: int) -> bool:
+    return peer.fresh(now_ms) and peer.signal.free_tokens > 0 and peer.signal.slots > 0

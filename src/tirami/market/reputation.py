@@ -7,7 +7,7 @@ only, bounded, and gathered again after a restart. It never touches the book.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tirami.core.units import MICRO, Ppm
@@ -54,6 +54,11 @@ class Reputation:
         self._own = own
         self._subjects: OrderedDict[bytes, _Subject] = OrderedDict()
         self._customs: OrderedDict[tuple[bytes, bytes], _Custom] = OrderedDict()
+        self._changed: Callable[[bytes], None] = lambda _: None
+
+    def on_change(self, changed: Callable[[bytes], None]) -> None:
+        """Have ``changed`` told of every key whose reputation may be another."""
+        self._changed = changed
 
     def of(self, key: bytes) -> Ppm:
         """0 … 10⁶; computed when something changed, else at hand."""
@@ -80,6 +85,7 @@ class Reputation:
         custom.sessions, custom.newest = custom.sessions + 1, session
         if (subject := self._subjects.get(trade.provider)) is not None:
             subject.cached = None
+            self._changed(trade.provider)
         while len(self._customs) > PAIRS:
             self._customs.popitem(last=False)
 
@@ -89,6 +95,7 @@ class Reputation:
         subject.own = Ppm(subject.own + ((MICRO if good else 0) - subject.own) // _STEP)
         subject.sessions += 1
         subject.cached = None
+        self._changed(key)
 
     def own_view(self, key: bytes) -> tuple[Ppm, int]:
         """What this node itself thinks of a provider, and on how many answers that rests."""
@@ -114,6 +121,7 @@ class Reputation:
         subject = self._subject(key)
         subject.observations[observation.observer] = observation
         subject.cached = None
+        self._changed(key)
         if len(subject.observations) > OBSERVERS:
             lightest = min(subject.observations, key=lambda observer: self.weight(observer, key))
             del subject.observations[lightest]
@@ -124,7 +132,8 @@ class Reputation:
         subject = self._subjects.setdefault(key, _Subject())
         self._subjects.move_to_end(key)
         while len(self._subjects) > SUBJECTS:
-            self._subjects.popitem(last=False)
+            forgotten, _ = self._subjects.popitem(last=False)
+            self._changed(forgotten)
         return subject
 
 

@@ -75,6 +75,7 @@ async def opened_mesh(
     mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
     reputation = Reputation(key.public_key)
     peers = PeerRegistry(reputation.of)
+    reputation.on_change(peers.reconsider)
     watch = Watch(ledger, mesh)
 
     def alarm(key: PublicKey, reason: str) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from fractions import Fraction
 
 import structlog
 
@@ -24,7 +23,7 @@ from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
 from tirami.infer import Count, Message, Prompt, Prompter, Prompters, Sampling, Tools
 from tirami.ledger import LOCAL, Ledger, Payer
-from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, schedule_score
+from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider
 from tirami.net.blocks import fetch
 from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
@@ -95,16 +94,23 @@ class Shop:
         return self._config.consume != "off"
 
     def providers(self, model: str | None, tokens: int) -> list[Provider]:
-        """Who could be asked, the best first; only connected ones, and those the owner agreed to."""
-        found = self._peers.providers(model, self._ledger.now())
-        allowed = [provider for provider in found if self.objection(provider.peer.signal.node) is None]
+        """Whom to ask, the best first; only connected ones, and those the owner agreed to.
 
-        def rank(provider: Provider) -> tuple[bool, Fraction, bytes]:
-            cost, key = provider.candidate.cost(0, tokens), provider.peer.signal.node
-            broke = self._ledger.now() - self._broke.get(key, -LAST_MS) < LAST_MS
-            return broke, -schedule_score(provider.candidate, cost), key
+        Who broke its word of late comes after all others.
+        """
+        now, connected = self._ledger.now(), self._mesh.peers
+        good: list[Provider] = []
+        late: list[Provider] = []
 
-        return sorted(allowed, key=rank)
+        def allowed(key: bytes) -> bool:
+            return key in connected and self.objection(key) is None
+
+        for provider in self._peers.ranked(model, tokens, now, allowed):
+            broke = now - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS
+            (late if broke else good).append(provider)
+            if len(good) == TRIES:
+                break
+        return (good + late)[:TRIES]
 
     def objection(self, key: bytes) -> str | None:
         """Why this peer is not bought from; ``None`` for no reason."""
@@ -156,7 +162,7 @@ class Shop:
         the last provider said, where there was no quote at all.
         """
         problem: TiramiError | None = None
-        found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)[:TRIES]
+        found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)
         offered = False
         for number, provider in enumerate(found, 1):
             try:
