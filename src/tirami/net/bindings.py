@@ -1,12 +1,10 @@
-"""The library ``iroh``, loaded with what it needs: import it from here.
+"""The library ``iroh``, loaded with two repairs that it needs: import it from here.
 
 - Its generated writer ``_UniffiRustBufferBuilder.write`` copies byte by byte in Python, under the interpreter lock:
   8 MB take seconds. Here it is one ``memmove``. A version whose writer looks different is left alone;
   ``tests/net/test_bindings.py`` tells when the repair can go.
 - Its errors capture a backtrace where ``RUST_BACKTRACE`` is set, and writing one out takes 0.1 to 0.2 s *of the event
   loop*: a stranger who breaks off handshakes could hold a node with them. So errors capture none; panics still do.
-- It allocates from many threads. The C library would keep what strangers once made it allocate, in an arena a thread,
-  and more the larger the pieces were that were freed; it is told to keep two arenas and to give large pieces back.
 """
 
 import ctypes
@@ -49,16 +47,4 @@ def _write(self: Any, value: bytes | bytearray | memoryview) -> None:
         ctypes.memmove(start, bytes(value), size)
 
 
-def keep_little(library: ctypes.CDLL) -> bool:
-    """Have glibc give memory back; ``False`` under another C library."""
-    mallopt = getattr(library, "mallopt", None)
-    if mallopt is None or not hasattr(library, "gnu_get_libc_version"):
-        return False
-    return all([mallopt(option, value) for option, value in _MALLOC])
-
-
-_MALLOC = ((-8, 2), (-3, 512 * 1024), (-1, 512 * 1024))
-"""M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of ``malloc.h``: mallopt(3)."""
-
 repair(_generated)
-keep_little(ctypes.CDLL(None))

@@ -15,6 +15,7 @@ from typing import Self
 from tirami.core.errors import ConfigError, InvalidField, NoCommonVersion, PeerUnreachable, PortTaken
 from tirami.core.keys import PublicKey, SigningKey
 from tirami.net.address import MAX_WAYS, HostPort, PeerAddress
+from tirami.net.allocator import Allocator
 from tirami.net.bindings import iroh
 from tirami.net.doorman import Doorman
 from tirami.net.quic import IrohConnection
@@ -30,6 +31,8 @@ class IrohEndpoint:
         self._connections: set[IrohConnection] = set()
         self._closing = False
         self._doorman = Doorman(endpoint, self._own)
+        self._allocator = Allocator()
+        self._giving_back = asyncio.create_task(self._allocator.run(), name="mesh memory")
 
     @classmethod
     async def bind(cls, key: SigningKey, bind: str = "127.0.0.1:0", relay: str = "off") -> Self:
@@ -88,12 +91,18 @@ class IrohEndpoint:
         await self._doorman.end
         for connection in list(self._connections):
             await connection.end
+        self._giving_back.cancel()
+        await asyncio.wait({self._giving_back})
 
     def _own(self, connection: iroh.Connection, *, dialled: bool = False) -> IrohConnection:
         owned = IrohConnection(connection, dialled=dialled)
         self._connections.add(owned)
-        owned.end.add_done_callback(lambda _: self._connections.discard(owned))
+        owned.end.add_done_callback(lambda _: self._forget(owned))
         return owned
+
+    def _forget(self, connection: IrohConnection) -> None:
+        self._connections.discard(connection)
+        self._allocator.freed()
 
 
 def stranger(bind: str) -> Callable[[PeerAddress, float], Awaitable[float]]:
