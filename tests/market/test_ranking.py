@@ -3,6 +3,7 @@
 import random
 import time
 
+import msgspec
 import pytest
 
 from tirami.core.units import MICRO, Ppm, UnixMs
@@ -74,6 +75,39 @@ def test_who_is_not_allowed_does_not_come() -> None:
         registry.ingest(signal(number, rng), NOW)
     allowed = {number.to_bytes(32) for number in range(0, 50, 3)}
     assert {one.candidate.provider for one in registry.ranked(None, 10, NOW, allowed.__contains__)} <= allowed
+
+
+def test_who_goes_or_changes_while_the_best_are_read_does_not_come() -> None:
+    rng = random.Random(3)
+    registry = PeerRegistry(lambda _: Ppm(500_000))
+    for number in range(60):
+        registry.ingest(signal(number, rng, 2), NOW)
+    before = list(dict.fromkeys(one.candidate.provider for one in registry.ranked("model-1", 10, NOW)))
+    reading = registry.ranked("model-1", 10, NOW)
+    assert next(reading).candidate.provider == before[0]
+    gone, less = before[2:4]
+    registry.forget(gone)
+    known = registry.get(less)
+    assert known is not None
+    nothing = msgspec.structs.replace(known.signal, models=(), at_ms=NOW + 1)
+    assert registry.ingest(nothing, NOW)
+    rest = {one.candidate.provider for one in reading}
+    assert rest and not rest & {gone, less}
+
+
+def test_a_signal_is_ranked_when_it_comes_and_not_when_somebody_asks() -> None:
+    asked: list[bytes] = []
+
+    def reputation(key: bytes) -> Ppm:
+        asked.append(key)
+        return Ppm(500_000)
+
+    rng, registry = random.Random(4), PeerRegistry(reputation)
+    for number in range(50):
+        registry.ingest(signal(number, rng), NOW)
+    asked.clear()
+    next(registry.ranked(None, 10, NOW))
+    assert len(set(asked)) < 25
 
 
 @pytest.mark.row("L1-11")

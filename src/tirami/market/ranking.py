@@ -13,7 +13,7 @@ from fractions import Fraction
 Entry = tuple[int, bytes, int]
 """Minus the most it can score, whose it is, and which of its offers: ascending, the best is first."""
 SCALE = 1 << 320
-"""Scores as integers. Two different ones, with the sizes their factors have, differ by more than 2⁻³⁰⁰."""
+"""Scores as integers, quick to compare. Two different ones differ by at least 2⁻³²⁰: prices and costs are below 2⁶⁴."""
 
 
 def fixed(score: Fraction) -> int:
@@ -29,13 +29,16 @@ class Ranking:
 
     def put(self, key: bytes, offers: Sequence[tuple[Fraction, tuple[object, ...]]]) -> None:
         """The offers of one peer, instead of those before: the most each can score, and its names."""
-        self.drop(key)
-        places = self._places[key] = []
+        places: list[tuple[object, Entry]] = []
         for number, (most, names) in enumerate(offers):
             entry = -fixed(most), key, number
-            for name in names:
-                insort(self._lists.setdefault(name, []), entry)
-                places.append((name, entry))
+            places += [(name, entry) for name in names]
+        if places == self._places.get(key):
+            return
+        self.drop(key)
+        self._places[key] = places
+        for name, entry in places:
+            insort(self._lists.setdefault(name, []), entry)
 
     def drop(self, key: bytes) -> None:
         for name, entry in self._places.pop(key, ()):

@@ -101,6 +101,7 @@ class PeerRegistry:
         self._unranked.add(signal.node)
         while len(self._peers) > self._capacity or self._offerings > MAX_OFFERINGS:
             self.forget(next(iter(self._peers)))
+        self._rank()  # now and not when somebody asks: by then it might be all of them
         return True
 
     def update_latency(self, key: bytes, measured_ms: float) -> None:
@@ -150,16 +151,24 @@ class PeerRegistry:
         self._rank()
 
         def score(key: bytes, number: int) -> Fraction | None:
-            peer = self._peers[key]
-            if not allowed(key) or not _free(peer, now_ms):
+            found = self._offered(key, number, model) if allowed(key) else None
+            if found is None or not _free(found.peer, now_ms):
                 return None
-            candidate = self._candidate(peer, peer.signal.models[number])
-            return schedule_score(candidate, candidate.cost(0, completion_tokens))
+            return schedule_score(found.candidate, found.candidate.cost(0, completion_tokens))
 
         for key, number in self._ranking.read(model, score):
-            peer = self._peers[key]
-            offering = peer.signal.models[number]
-            yield Provider(peer, offering, self._candidate(peer, offering))
+            if (found := self._offered(key, number, model)) is not None:
+                yield found
+
+    def _offered(self, key: bytes, number: int, model: str | bytes | None) -> Provider | None:
+        """What is ranked there; ``None`` once the peer is gone or offers something else."""
+        peer = self._peers.get(key)
+        if peer is None or number >= len(peer.signal.models):
+            return None
+        offering = peer.signal.models[number]
+        if model not in (None, offering.name, offering.model_digest):
+            return None
+        return Provider(peer, offering, self._candidate(peer, offering))
 
     def _rank(self) -> None:
         for key in self._unranked:

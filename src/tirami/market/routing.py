@@ -61,20 +61,28 @@ class Candidate:
         return amount_due(self.price.prompt, self.price.completion, prompt_tokens, completion_tokens)
 
 
+Ratio = tuple[int, int]
+
+
 def schedule_score(candidate: Candidate, cost: Trm) -> Fraction:
     """reputation · 1/multiplier · 1/(1 + latency/1000 ms) · min(1, available/cost)."""
-    reputation, cheapness, nearness, capacity = _factors(candidate, cost)
-    return reputation * cheapness * nearness * capacity
+    above, below = zip(*_factors(candidate, cost), strict=True)
+    return Fraction(math.prod(above), math.prod(below))  # reduced once, not at each step: thousands are ranked
 
 
-def _factors(candidate: Candidate, cost: Trm) -> tuple[Fraction, Fraction, Fraction, Fraction]:
-    reputation = Fraction(candidate.reputation, MICRO)
-    cheapness = 1 / max(candidate.multiplier, MULTIPLIER_FLOOR)
-    nearness = Fraction(1000, 1000 + max(candidate.latency_ms, 0))
-    capacity = Fraction(1)
+def _factors(candidate: Candidate, cost: Trm) -> tuple[Ratio, Ratio, Ratio, Ratio]:
+    """Reputation, cheapness, nearness, capacity."""
+    lowest, of = MULTIPLIER_FLOOR.as_integer_ratio()
+    listed = candidate.list_price
+    capacity = (1, 1)
     if candidate.available is not None and cost > 0:
-        capacity = min(Fraction(1), Fraction(max(candidate.available, 0), cost))
-    return reputation, cheapness, nearness, capacity
+        capacity = (min(max(candidate.available, 0), cost), cost)
+    return (
+        (candidate.reputation, MICRO),
+        (listed * of, max(candidate.price.completion * of, listed * lowest)),
+        (1000, 1000 + max(candidate.latency_ms, 0)),
+        capacity,
+    )
 
 
 def route_score(candidate: Candidate, mode: RouteMode, cost: Trm) -> Fraction:
@@ -83,7 +91,7 @@ def route_score(candidate: Candidate, mode: RouteMode, cost: Trm) -> Fraction:
     Weights are exponents, so that equal ones give the scheduler's own score; the fifth power keeps it exact.
     """
     quality, price = WEIGHTS[mode]
-    reputation, cheapness, nearness, capacity = _factors(candidate, cost)
+    reputation, cheapness, nearness, capacity = (Fraction(*ratio) for ratio in _factors(candidate, cost))
     weighed = reputation ** int(10 * quality) * cheapness ** int(10 * price)
     return weighed * nearness**5 * capacity**5
 

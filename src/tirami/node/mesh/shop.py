@@ -103,7 +103,7 @@ class Shop:
         late: list[Provider] = []
 
         def allowed(key: bytes) -> bool:
-            return key in connected and self.objection(key) is None
+            return key in connected and self._refusal(key) is None
 
         for provider in self._peers.ranked(model, tokens, now, allowed):
             broke = now - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS
@@ -114,6 +114,11 @@ class Shop:
 
     def objection(self, key: bytes) -> str | None:
         """Why this peer is not bought from; ``None`` for no reason."""
+        missing = None if PublicKey(key) in self._mesh.peers else "it is not connected"
+        return self._refusal(key) or missing
+
+    def _refusal(self, key: bytes) -> str | None:
+        """The same, were it connected."""
         if not self.open:
             return "no prompt leaves this machine (mesh.consume = off)"
         if key in self._denied:
@@ -122,8 +127,6 @@ class Shop:
             return "its key was rotated or revoked"
         if self._config.consume == "trusted" and key not in self._trusted:
             return "it is not on the list of trusted providers"
-        if PublicKey(key) not in self._mesh.peers:
-            return "it is not connected"
         return None
 
     @contextmanager
