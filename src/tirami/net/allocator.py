@@ -9,14 +9,14 @@ import asyncio
 import ctypes
 from typing import Final
 
-PAUSE_S: Final = 5.0
+PAUSE_S: Final = 1.0
 """Between two times; one takes some milliseconds of a thread."""
 _SETTINGS: Final = ((-8, 2), (-3, 512 * 1024), (-1, 512 * 1024))
 """M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of ``malloc.h``."""
 
 
 class Allocator:
-    """That of this process. :meth:`run` is its one task."""
+    """That of this process, told to keep little once this is made. :meth:`run` is its one task."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(None)

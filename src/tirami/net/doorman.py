@@ -22,7 +22,7 @@ CROWDED = PLACES // 2
 PER_HOST = 16
 """Handshakes of one host at a time; datagrams beyond it are dropped, and an honest peer sends them again."""
 HANDSHAKE_S = 5.0
-OF_HOST = (2.0, 64.0)
+OF_HOST = (2.0, 32.0)
 """Handshakes of one host, a second and at once: the library remembers each stranger for a minute, in 19 KB."""
 OF_ALL = (40.0, 256.0)
 """Those of all hosts."""

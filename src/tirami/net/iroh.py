@@ -25,14 +25,14 @@ from tirami.net.transport import ALPN
 class IrohEndpoint:
     """This node on QUIC; see :class:`tirami.net.transport.Endpoint`. Made by :meth:`bind`."""
 
-    def __init__(self, endpoint: iroh.Endpoint, key: PublicKey) -> None:
+    def __init__(self, endpoint: iroh.Endpoint, key: PublicKey, allocator: Allocator) -> None:
         self._endpoint = endpoint
         self._key = key
         self._connections: set[IrohConnection] = set()
         self._closing = False
         self._doorman = Doorman(endpoint, self._own)
-        self._allocator = Allocator()
-        self._giving_back = asyncio.create_task(self._allocator.run(), name="mesh memory")
+        self._allocator = allocator
+        self._giving_back = asyncio.create_task(allocator.run(), name="mesh memory")
 
     @classmethod
     async def bind(cls, key: SigningKey, bind: str = "127.0.0.1:0", relay: str = "off") -> Self:
@@ -47,9 +47,10 @@ class IrohEndpoint:
         Raises ``PortTaken`` when it cannot listen there, ``ConfigError`` when either value makes no sense.
         """
         addresses = _bind_addresses(bind)
+        allocator = Allocator()  # before the library starts its threads: each would have an arena already
         for attempt in (addresses, addresses[:1]):  # without IPv6 on the machine there is no [::1] to bind
             try:
-                return cls(await _builder(key, attempt, relay).bind(), key.public_key)
+                return cls(await _builder(key, attempt, relay).bind(), key.public_key, allocator)
             except iroh.IrohError as error:
                 cause = error
         raise PortTaken(f"{bind} cannot be bound: {cause.message()}") from cause

@@ -39,8 +39,8 @@ CONTROL: Final = registry(
 PING_S: Final = 1.0
 SILENCE_S: Final = 3.5
 """Seconds without any word after which a peer is gone, noticed at the next ping: within 5 s, or some pings are lost."""
-QUEUE_BYTES: Final = 2 * 1024 * 1024
-"""Bytes that wait for a slow peer; more are dropped, and reconciliation brings what they said."""
+QUEUE_BYTES: Final = 512 * 1024
+"""Bytes that wait for a slow peer, or one message; more are dropped, and reconciliation brings what they said."""
 STALLED_S: Final = 20.0
 """Seconds a peer may leave a message unread before it counts as gone, whatever it says itself."""
 _log = structlog.get_logger()
@@ -87,7 +87,7 @@ class Peer:
     def send(self, message: Message) -> bool:
         """Queue a message on the control stream; ``False`` when it had to be dropped. Never waits."""
         frame = encode(message)
-        if self._waiting + len(frame) > QUEUE_BYTES:
+        if self._waiting and self._waiting + len(frame) > QUEUE_BYTES:
             self.dropped += 1
             return False
         self._queue.append(frame)
