@@ -12,10 +12,13 @@ import msgspec
 from tests.proto.samples import TRANSFER
 from tirami.core.errors import MeshError
 from tirami.core.keys import SigningKey
+from tirami.ledger.columns import RecordIds
 from tirami.net import Connection, PeerAddress, Stream
 from tirami.net.frames import encode as framed
 from tirami.net.hello import Identity, Remembered
+from tirami.net.idset import IdSet
 from tirami.net.iroh import IrohEndpoint
+from tirami.net.reconciliation import Reconciliation
 from tirami.proto import (
     Ask,
     BlockWanted,
@@ -118,6 +121,14 @@ class Hostile:
             await asyncio.sleep(5)
         finally:
             await endpoint.close()
+
+    async def polite(self) -> None:
+        """For once: a hello, a comparison of books, and good-bye."""
+        endpoint, connection, _ = await self._met()
+        comparison = await connection.open()
+        await self._write(comparison, framed(Reconcile(Reconciliation(IdSet(RecordIds())).begin())))
+        await asyncio.sleep(2)
+        await endpoint.close()
 
     # --- its means -----------------------------------------------------------------------------------------------
 

@@ -77,7 +77,8 @@ async def besieged(node: NodeProcess, hostile: Hostile) -> dict[str, float]:
             await asyncio.sleep(0.05)
 
     async with crowd(node.url) as users:
-        await honest(users, 20)
+        await hostile.polite()
+        await honest(users, 300)  # the node has met a peer and has its caches, before it is weighed
         before, memory = await honest(users, HONEST), rss(node)
         watching, attacking = asyncio.create_task(watched()), asyncio.create_task(attack(hostile))
         during: list[float] = []
