@@ -10,6 +10,7 @@ from tirami.node.alerts import Alert
 
 if TYPE_CHECKING:
     from tirami.node.mesh.guests import Guests
+    from tirami.node.mesh.handover import Handover
     from tirami.node.mesh.view import MeshView
 
 
@@ -25,6 +26,7 @@ class Membership:
     guests: "Guests | None" = None
     view: "MeshView | None" = None
     kill: Callable[[bool, str, str], Awaitable[int]] | None = None
+    handover: "Handover | None" = None
     alarms: dict[str, Alert] = field(default_factory=dict)
 
     def reputation(self, key: bytes) -> Ppm:
@@ -37,4 +39,4 @@ class Membership:
         return START if self.view is None else self.view.mean_reputation
 
     def leave(self) -> None:
-        self.guests = self.view = self.kill = None
+        self.guests = self.view = self.kill = self.handover = None

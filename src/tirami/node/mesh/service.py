@@ -32,6 +32,7 @@ from tirami.node.alerts import Alert
 from tirami.node.mesh.blocks import Blocks
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.finding import Finding, Source
+from tirami.node.mesh.handover import Handover
 from tirami.node.mesh.onlookers import Onlookers
 from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.reception import Reception
@@ -40,6 +41,7 @@ from tirami.node.mesh.view import MeshView
 from tirami.node.mesh.works import Work, running
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
+from tirami.proto import Rotation
 
 _log = structlog.get_logger()
 
@@ -59,7 +61,7 @@ class MeshService:
     provider: Provider
     signals: Signals
     kills: Kills
-    rotations: Rotations
+    handover: Handover
     finding: Finding
     opinions: Opinions
     shop: Shop
@@ -88,11 +90,14 @@ async def opened_mesh(
         call: how a peer is reached as by a stranger, for probes.
     """
     service, membership = composed(parts, endpoint, sources, call), parts.membership
+    for order, _ in parts.ledger.state.succession.orders(parts.key.public_key):
+        _ended(parts, order)
     async with service.mesh.running(), running(service.works(), membership.alarms):
         for text in parts.config.mesh.bootstrap.split():
             service.mesh.keep(PeerAddress.parse(text))
         parts.chat.shop = service.shop
         membership.guests, membership.kill = service.finding.guests, service.kills.order
+        membership.handover = service.handover
         membership.view = MeshView(parts.config.mesh, parts.ledger, service)
         try:
             yield service
@@ -122,7 +127,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     signals = Signals(mesh, peers, key, offer, ledger.now, parts.clock, SystemRandom())
     operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
     kills = Kills(ledger, mesh, key, operator, parts.clock)
-    rotations = Rotations(ledger, mesh)
+    handover = Handover(ledger, Rotations(ledger, mesh, partial(_ended, parts)), key)
     finding = Finding(parts, mesh, sources, call)
     latency = partial(_latency_ms, peers)
     opinions = Opinions(mesh, reputation, key, ledger.network.id, latency, ledger.now, SystemRandom())
@@ -142,7 +147,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
         provider=provider,
         signals=signals,
         kills=kills,
-        rotations=rotations,
+        handover=handover,
         finding=finding,
         opinions=opinions,
         shop=shop,
@@ -150,7 +155,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
 
 
 def _desk(parts: Parts, pace: Pace, busy: Callable[[], int]) -> EngineDesk:
-    ledger, gate = parts.ledger, parts.ledger.gate
+    ledger = parts.ledger
     return EngineDesk(
         parts.config.mesh,
         parts.engines,
@@ -158,9 +163,23 @@ def _desk(parts: Parts, pace: Pace, busy: Callable[[], int]) -> EngineDesk:
         pace.speed,
         busy,
         lambda key: key in ledger.state.settings.guests,
-        lambda: gate.halted is not None or (gate.kill is not None and gate.kill.active),
+        partial(_silent, parts),
         lambda: ledger.state.settings.paused,
     )
+
+
+def _silent(parts: Parts) -> bool:
+    """Whether this node promises nothing to anybody: halted, killed, or its key has ended."""
+    gate, key = parts.ledger.gate, parts.key.public_key
+    killed = gate.kill is not None and gate.kill.active
+    return killed or gate.halted is not None or parts.ledger.state.succession.ended(key)
+
+
+def _ended(parts: Parts, order: Rotation) -> None:
+    """Whoever has the node key can end it: this node's operator is to know, whoever it was."""
+    if order.key == parts.key.public_key:
+        message = "this node's key was rotated or revoked and promises nothing any more: see `tirami key show`"
+        parts.membership.alarms["own_key_ended"] = Alert("own_key_ended", message)
 
 
 def _contradicted(parts: Parts, key: PublicKey, reason: str) -> None:
