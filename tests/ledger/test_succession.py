@@ -8,7 +8,7 @@ import pytest
 from tirami.core.errors import InvalidProof, InvalidSignature
 from tirami.core.keys import SigningKey
 from tirami.ledger.succession import Succession
-from tirami.proto import NO_SUCCESSOR, Rotation, SignedBody, rotation, signed
+from tirami.proto import NO_SUCCESSOR, Rotation, SignedBody, Successor, rotation, signed
 from tirami.verify import check_rotation
 
 NET = "testnet"
@@ -19,7 +19,8 @@ Ordered = tuple[Rotation, SignedBody]
 
 
 def ordered(key: SigningKey, successor: SigningKey | None, last: tuple[int, int] = (0, 5)) -> Ordered:
-    made = rotation(NET, key, successor, last, 7)
+    agreed = successor and Successor.agreeing(NET, key.public_key, successor)
+    made = rotation(NET, key, agreed, last, 7)
     order = signed(made, key)
     return made, SignedBody(order.body, order.signature)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tirami.core.keys import sha256
 from tirami.core.units import MICRO
 from tirami.market import Reputation
-from tirami.market.reputation import LEAST, MOST, OBSERVERS, START, consensus
+from tirami.market.reputation import AVERAGED, LEAST, MOST, OBSERVERS, START, consensus
 from tirami.proto import Observation, Trade
 
 NOW = 1_700_000_000_000
@@ -125,3 +125,17 @@ def test_a_crowd_of_light_observers_does_not_push_out_a_heavy_one() -> None:
         customer(reputation, key(number), 1)
         reputation.take(observation(key(number), 0.0), NOW)
     assert reputation.of(SUBJECT) == 0.9 * MICRO
+
+
+def test_the_mean_is_over_those_something_was_heard_of_last() -> None:
+    reputation = Reputation(OWN)
+    assert reputation.mean() == START, "nobody is known"
+    reputation.traded(trade(key(1), 1))
+    assert reputation.mean() == START, "who merely traded was not judged"
+    reputation.experienced(key(2), good=True)
+    reputation.experienced(key(3), good=False)
+    reputation.experienced(key(3), good=False)
+    assert reputation.mean() == (reputation.of(key(2)) + reputation.of(key(3))) // 2 == 460_000
+    for number in range(AVERAGED):
+        reputation.experienced(number.to_bytes(32, "big"), good=True)
+    assert reputation.mean() == 600_000, "the two from before are not counted any more"

@@ -13,7 +13,7 @@ from tests.net.test_watch import gift
 from tirami.core.errors import AccountDisabled
 from tirami.core.keys import SigningKey
 from tirami.net.rotations import MOST_OF_PEER, OF_STRANGERS, Rotations
-from tirami.proto import RotationSeen, SignedBody, rotation, signed
+from tirami.proto import RotationSeen, SignedBody, Successor, rotation, signed
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
 
@@ -31,7 +31,7 @@ def test_all_hear_of_it_also_who_comes_late_and_old_records_stay(tmp_path: Path)
         old, new = early[0].key, SigningKey.generate()
         await early[1].ledger.book_record(gift(grants.network.id, old, 1))[1]
         await converged(early, 1, VirtualClock(), 60)
-        await rotations[0].order(old, new)
+        await rotations[0].order(old, Successor.agreeing(grants.network.id, old.public_key, new))
         await known(early, old)
         late.mesh.keep(early[2].mesh.address())
         await known(nodes, old)

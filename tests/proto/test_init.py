@@ -13,7 +13,7 @@ MAX_MODELS MAX_PIECE MAX_PROMPT MESSAGES VERSION Accept Ask BlockFollows BlockPa
 ConsistencyWanted Finish FraudFound HeadSeen Hello KillOrder KillOrdered Leaving Message ModelFacts Observation
 ObservationSeen Offer Offering Payment Piece Ping Pong Reconcile Records RecordsWanted Refused Settled Shown Signal
 SignalSeen SignedBody Working Advert InviteShown InviteTaken PeerSeen Peers PeersWanted ProbeWanted Probed
-NO_SUCCESSOR Consent Rotation RotationSeen rotation
+NO_SUCCESSOR Consent Rotation RotationSeen Successor rotation
 """
 
 

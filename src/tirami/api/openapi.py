@@ -132,7 +132,17 @@ _MEANING = {
 
 
 _MAY_CONFLICT = frozenset(
-    {"backup", "change_model", "remove_model", "issue_token", "rotate_token", "create_invite", "join", "kill"}
+    {
+        "backup",
+        "change_model",
+        "create_invite",
+        "issue_token",
+        "join",
+        "kill",
+        "remove_model",
+        "revoke_key",
+        "rotate_token",
+    }
 )
 
 
@@ -144,7 +154,7 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {404, 422 if operation.dialect is Dialect.TIRAMI else 400}
     if operation.body is not None:
         statuses |= {408, 413, 415}
-    if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "schedule"):
+    if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "schedule", "rotate_key"):
         statuses |= {402, 423, 409}
     if operation.name in _MAY_CONFLICT:
         statuses |= {409}

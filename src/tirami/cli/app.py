@@ -11,7 +11,7 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, approvals, config, log, mesh, models, safety, su, token, wallet
+from tirami.cli import agent, approvals, config, key, log, mesh, models, safety, su, token, wallet
 from tirami.cli.backup import backup, restore
 from tirami.cli.chat import chat
 from tirami.cli.completion import completion
@@ -47,6 +47,7 @@ for command in (
     app.command()(command)
 app.add_typer(agent.commands, name="agent")
 app.add_typer(wallet.commands, name="wallet")
+app.add_typer(key.commands, name="key")
 app.add_typer(token.commands, name="token")
 app.add_typer(safety.commands, name="safety")
 app.add_typer(su.commands, name="su")

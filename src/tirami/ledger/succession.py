@@ -31,6 +31,10 @@ class Succession:
     def ended(self, key: bytes) -> bool:
         return key in self._orders
 
+    def orders(self, key: bytes) -> list[tuple[Rotation, SignedBody]]:
+        """What a key ordered about itself, at most ``CONTESTED`` times."""
+        return list(self._orders.get(key, {}).values())
+
     def heir(self, key: bytes) -> bytes | None:
         """The key that acts for this one now: itself, or the end of its chain; ``None`` when revoked or contested."""
         passed: set[bytes] = set()

@@ -9,6 +9,7 @@ only, bounded, and gathered again after a restart. It never touches the book.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tirami.core.units import MICRO, Ppm
 from tirami.proto import Observation, Trade
@@ -21,6 +22,8 @@ MOST = 100
 OBSERVERS = 32
 """Of one provider; the one that weighs least gives way."""
 SUBJECTS = 10_000
+AVERAGED = 1_000
+"""Providers that :meth:`Reputation.mean` goes over: those something was heard of last."""
 PAIRS = 100_000
 EARLY_MS = 120_000
 _STEP = 5
@@ -69,6 +72,11 @@ class Reputation:
             views = [(seen.score_ppm, self.weight(observer, key)) for observer, seen in subject.observations.items()]
             subject.cached = consensus(subject.own, views, LEAST + min(subject.sessions, MOST))
         return subject.cached
+
+    def mean(self) -> Ppm:
+        """Over the ``AVERAGED`` providers something was heard of last, rounded down; ``START`` where there are none."""
+        latest = list(islice(reversed(self._subjects), AVERAGED))
+        return Ppm(sum(map(self.of, latest)) // len(latest)) if latest else START
 
     def weight(self, observer: bytes, subject: bytes) -> int:
         """Sessions it is known to have paid for, at most ``MOST``."""

@@ -1,6 +1,7 @@
 """Keys that end, told to everybody: checked, written down, passed on once (A-31)."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -12,7 +13,7 @@ from tirami.ledger import KeyRotated, Ledger
 from tirami.net.budget import Bucket
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
-from tirami.proto import Message, Rotation, RotationSeen, SignedBody, rotation, signed
+from tirami.proto import Message, Rotation, RotationSeen, SignedBody, Successor, rotation, signed
 from tirami.verify import check_rotation
 
 _log = structlog.get_logger()
@@ -25,18 +26,23 @@ PEERS: Final = 4_096
 
 
 class Rotations:
-    """Of one node."""
+    """Of one node.
 
-    def __init__(self, ledger: Ledger, mesh: Mesh) -> None:
+    Args:
+        ended: told every order that says something new, this node's own included.
+    """
+
+    def __init__(self, ledger: Ledger, mesh: Mesh, ended: Callable[[Rotation], None] = lambda _: None) -> None:
         self._ledger = ledger
         self._mesh = mesh
+        self._ended = ended
         self._brought: OrderedDict[PublicKey, int] = OrderedDict()
         self._strangers = Bucket(*OF_STRANGERS, ledger.now() / 1000)
         mesh.on_message(RotationSeen, self._heard)
         mesh.add(self)
 
-    async def order(self, key: Signer, successor: Signer | None) -> Rotation:
-        """End ``key``, in favour of ``successor`` or of nobody; durable here and told when it returns.
+    async def order(self, key: Signer, successor: Successor | None) -> tuple[Rotation, SignedBody]:
+        """End ``key``, in favour of ``successor`` or of nobody: the order as signed, durable here and told.
 
         Raises ``StorageUnavailable``.
         """
@@ -44,9 +50,10 @@ class Rotations:
         incarnation, number, _ = ledger.state.last_signed(key.public_key)
         last = max((incarnation, number), (ledger.state.holds.incarnation, ledger.books(key.public_key).last_number))
         made = rotation(ledger.network.id, key, successor, last, ledger.now())
-        order = signed(made, key)
-        await self._take(made, SignedBody(order.body, order.signature), None)
-        return made
+        own = signed(made, key)
+        order = SignedBody(own.body, own.signature)
+        await self._take(made, order, None)
+        return made, order
 
     async def met(self, peer: Peer) -> None:
         for order in self._ledger.state.succession.newest(TOLD_AT_MEETING):
@@ -68,6 +75,7 @@ class Rotations:
     async def _take(self, made: Rotation, order: SignedBody, source: Peer | None) -> None:
         _log.warning("key_ended", key=made.key.hex(), successor=made.successor.hex())
         written = self._ledger.append([KeyRotated(order.body, order.signature)])
+        self._ended(made)
         for peer in self._mesh.peers.values():
             if peer is not source:
                 peer.send(RotationSeen(order))

@@ -4,10 +4,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tirami.core.units import Ppm
+from tirami.market.reputation import START
 from tirami.node.alerts import Alert
 
 if TYPE_CHECKING:
     from tirami.node.mesh.guests import Guests
+    from tirami.node.mesh.handover import Handover
     from tirami.node.mesh.view import MeshView
 
 
@@ -23,7 +26,17 @@ class Membership:
     guests: "Guests | None" = None
     view: "MeshView | None" = None
     kill: Callable[[bool, str, str], Awaitable[int]] | None = None
+    handover: "Handover | None" = None
     alarms: dict[str, Alert] = field(default_factory=dict)
 
+    def reputation(self, key: bytes) -> Ppm:
+        """What this node holds of a key; off the mesh, what everybody starts with."""
+        return START if self.view is None else self.view.reputation(key)
+
+    @property
+    def mean_reputation(self) -> Ppm:
+        """Over those of whom something is known; off the mesh, what everybody starts with."""
+        return START if self.view is None else self.view.mean_reputation
+
     def leave(self) -> None:
-        self.guests = self.view = self.kill = None
+        self.guests = self.view = self.kill = self.handover = None

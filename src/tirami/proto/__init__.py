@@ -53,7 +53,7 @@ from tirami.proto.messages import (
 )
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.observation import Observation
-from tirami.proto.orders import NO_SUCCESSOR, Consent, KillOrder, Rotation, rotation
+from tirami.proto.orders import NO_SUCCESSOR, Consent, KillOrder, Rotation, Successor, rotation
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
 from tirami.proto.running import RunningHash, prompt_hash, session_secret
@@ -142,6 +142,7 @@ __all__ = [
     "StatementFile",
     "StatementNode",
     "StatementTrade",
+    "Successor",
     "Summary",
     "Trade",
     "Transfer",

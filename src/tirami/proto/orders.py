@@ -1,10 +1,11 @@
 """What the holder of a key orders about it, signed, and passed on unchanged (B13, A-31)."""
 
-from typing import Annotated, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Self
 
 import msgspec
 
-from tirami.core.keys import Signer
+from tirami.core.keys import PublicKey, Signature, Signer
 from tirami.proto.codec import U64, Bytes32, Bytes64, Name, Record, sign
 
 
@@ -62,21 +63,32 @@ NO_SUCCESSOR = bytes(32)
 """Successor of a revoked key."""
 
 
-def rotation(network: str, key: Signer, successor: Signer | None, last: tuple[int, int], at_ms: int) -> Rotation:
-    """The order that ``key`` signs; both keys are at hand where it is made.
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A key that follows another, and its signature that it does; its secret stays where it was made."""
+
+    key: PublicKey
+    consent: Signature
+
+    @classmethod
+    def agreeing(cls, network: str, key: PublicKey, successor: Signer) -> Self:
+        """``successor`` agrees to follow ``key``."""
+        consent = Consent(network=network, key=key, successor=successor.public_key)
+        return cls(successor.public_key, sign(consent, successor))
+
+
+def rotation(network: str, key: Signer, successor: Successor | None, last: tuple[int, int], at_ms: int) -> Rotation:
+    """The order that ``key`` signs.
 
     Args:
+        successor: ``None`` revokes.
         last: (incarnation, number) of the key's last debit.
     """
-    follows = NO_SUCCESSOR if successor is None else successor.public_key
-    consent = bytes(64)
-    if successor is not None:
-        consent = sign(Consent(network=network, key=key.public_key, successor=follows), successor)
     return Rotation(
         network=network,
         key=key.public_key,
-        successor=follows,
-        consent=consent,
+        successor=NO_SUCCESSOR if successor is None else successor.key,
+        consent=bytes(64) if successor is None else successor.consent,
         last_incarnation=last[0],
         last_number=last[1],
         at_ms=at_ms,

@@ -289,6 +289,21 @@ class Operations(SyncCaller):
         result: s.JoinReply = self._call("join", {}, None, body, s.JoinReply)
         return result
 
+    def key(self, query: s.KeyQuery | None = None) -> s.KeyReply:
+        """Whether a key has ended, and who acts for it now. ``GET /v1/tirami/key``"""
+        result: s.KeyReply = self._call("key", {}, query, None, s.KeyReply)
+        return result
+
+    def rotate_key(self, body: s.KeyRotationRequest) -> s.KeyEndedReply:
+        """End this node's key for good, in favour of a successor. ``POST /v1/tirami/key/rotate``"""
+        result: s.KeyEndedReply = self._call("rotate_key", {}, None, body, s.KeyEndedReply)
+        return result
+
+    def revoke_key(self, body: s.KeyRevocationRequest) -> s.KeyEndedReply:
+        """End this node's key for good, in favour of nobody. ``POST /v1/tirami/key/revoke``"""
+        result: s.KeyEndedReply = self._call("revoke_key", {}, None, body, s.KeyEndedReply)
+        return result
+
     def backup(self) -> s.BackupReply:
         """Lay down a consistent copy of the journal in the data directory. ``POST /v1/tirami/backup``"""
         result: s.BackupReply = self._call("backup", {}, None, None, s.BackupReply)
@@ -586,6 +601,21 @@ class AsyncOperations(AsyncCaller):
     async def join(self, body: s.JoinRequest) -> s.JoinReply:
         """Come to another node by its invitation, and stay connected to it. ``POST /v1/tirami/join``"""
         result: s.JoinReply = await self._call("join", {}, None, body, s.JoinReply)
+        return result
+
+    async def key(self, query: s.KeyQuery | None = None) -> s.KeyReply:
+        """Whether a key has ended, and who acts for it now. ``GET /v1/tirami/key``"""
+        result: s.KeyReply = await self._call("key", {}, query, None, s.KeyReply)
+        return result
+
+    async def rotate_key(self, body: s.KeyRotationRequest) -> s.KeyEndedReply:
+        """End this node's key for good, in favour of a successor. ``POST /v1/tirami/key/rotate``"""
+        result: s.KeyEndedReply = await self._call("rotate_key", {}, None, body, s.KeyEndedReply)
+        return result
+
+    async def revoke_key(self, body: s.KeyRevocationRequest) -> s.KeyEndedReply:
+        """End this node's key for good, in favour of nobody. ``POST /v1/tirami/key/revoke``"""
+        result: s.KeyEndedReply = await self._call("revoke_key", {}, None, body, s.KeyEndedReply)
         return result
 
     async def backup(self) -> s.BackupReply:

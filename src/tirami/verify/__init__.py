@@ -15,7 +15,7 @@ from tirami.verify.merkle import (
     verify_inclusion,
 )
 from tirami.verify.receipt import VerifiedReceipt, verify_receipt
-from tirami.verify.rotation import check_rotation
+from tirami.verify.rotation import check_rotation, check_successor
 from tirami.verify.statement import NOBODY, Tally, VerifiedStatement, verify_statement
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "VerifiedStatement",
     "check_bill",
     "check_rotation",
+    "check_successor",
     "claim_of",
     "empty_root",
     "largest_power_of_two_below",

@@ -10,7 +10,8 @@ from tests.node.nodes import CHAT, HELLO
 from tests.node.test_mesh import Two, two
 from tests.waiting import until
 from tirami.core.keys import PublicKey, Signature, verify
-from tirami.proto import Signal, decode
+from tirami.market.reputation import LEAST, START
+from tirami.proto import Observation, Signal, decode
 
 __all__ = ["door"]
 T = "/v1/tirami"
@@ -228,6 +229,38 @@ async def test_metrics_count_sessions_and_records(tmp_path: Path, monkeypatch: p
             assert "tirami_mesh_enabled 1.0" in lines and "tirami_mesh_peers 1.0" in lines
             assert f'tirami_mesh_sessions_total{{side="{side}"}} 1.0' in lines
             assert sum(line.startswith("tirami_mesh_") for line in lines) == 10, "none of a peer"
+
+
+async def test_reputation_is_what_the_mesh_made_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        buyer, seller = (node.parts.key.public_key for node in (mesh.buyer, mesh.seller))
+        assert (await get(mesh, f"{T}/balance?node={seller.hex()}"))["reputation"] == 0.5
+        assert (await get(mesh, f"{T}/network"))["avg_reputation"] == 0.0, "nobody has traded"
+        for _ in range(2 * LEAST):
+            assert (await mesh.ask())[0] == 200
+        held = mesh.buyer.mesh.reputation.of(seller) / 1_000_000
+        assert held > 0.8
+        assert (await get(mesh, f"{T}/balance?node={seller.hex()}"))["reputation"] == held
+        assert (await get(mesh, f"{T}/balance?node={buyer.hex()}"))["reputation"] == 0.5, "it has sold nothing"
+        assert (await get(mesh, f"{T}/network"))["avg_reputation"] == held
+        async with mesh.http.get(mesh.buyer.url + "/metrics") as reply:
+            assert f'tirami_reputation{{node_id="{seller.hex()}"}} {held}' in (await reply.text()).splitlines()
+
+        customers = mesh.seller.mesh.reputation
+        await until(lambda: customers.weight(buyer, seller) == 2 * LEAST)
+        said = Observation("testnet", buyer, seller, 900_000, LEAST, 1, mesh.seller.parts.ledger.now())
+        assert customers.take(said, said.at_ms)
+        (own,) = (await get(mesh, f"{T}/providers", of="seller"))["providers"]  # type: ignore[misc]
+        assert own["reputation"] == customers.of(seller) / 1_000_000 != 0.5  # type: ignore[index]
+
+
+async def test_off_the_mesh_everybody_has_the_reputation_one_starts_with(door: Door) -> None:
+    assert (await door.admin("GET", f"{T}/balance"))["reputation"] == START / 1_000_000
+    assert (await door.admin("GET", f"{T}/network"))["avg_reputation"] == 0.0
+    await door.call("POST", CHAT, HELLO, token=(await door.agent())[1])
+    assert (await door.admin("GET", f"{T}/network"))["avg_reputation"] == START / 1_000_000
+    (own,) = (await door.admin("GET", f"{T}/providers"))["providers"]  # type: ignore[misc]
+    assert own["reputation"] == START / 1_000_000  # type: ignore[index]
 
 
 def _known(mesh: Two):  # type: ignore[no-untyped-def]

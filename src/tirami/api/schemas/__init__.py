@@ -53,6 +53,14 @@ from tirami.api.schemas.economy import (
 )
 from tirami.api.schemas.embeddings import EmbeddingEntry, EmbeddingList, EmbeddingRequest, EmbeddingUsage
 from tirami.api.schemas.invites import InviteReply, InviteRequest, JoinReply, JoinRequest
+from tirami.api.schemas.keys import (
+    KeyEndedReply,
+    KeyOrder,
+    KeyQuery,
+    KeyReply,
+    KeyRevocationRequest,
+    KeyRotationRequest,
+)
 from tirami.api.schemas.manifest import (
     Action,
     Compatibility,
@@ -208,6 +216,12 @@ __all__ = [
     "IssuedToken",
     "JoinReply",
     "JoinRequest",
+    "KeyEndedReply",
+    "KeyOrder",
+    "KeyQuery",
+    "KeyReply",
+    "KeyRevocationRequest",
+    "KeyRotationRequest",
     "KillReply",
     "KillRequest",
     "LegacyChatReply",

@@ -31,6 +31,7 @@ class BalanceReply(Reply):
     consumed_trm: int
     reserved_trm: int
     reputation: float
+    """0 to 1: what this node and those who paid that key hold of it as a provider; 0.5 before anybody judged."""
     trade_count: int
     history: list["TradeEntry"]
     """Trades of this account, newest first."""
@@ -129,6 +130,7 @@ class NetworkReply(Reply):
     local_trades: int
     local_volume_trm: int
     avg_reputation: float
+    """Mean over the providers something was heard of last, at most 1 000; 0.5 for none, 0 before the first trade."""
     merkle_root: str
     log_size: int
     sum_of_accounts: int

@@ -122,7 +122,7 @@ class TopologyReply(Reply):
 
 class SellingReport(Reply):
     on: bool
-    """Strangers are served now: ``mesh.sell``, not paused, and no kill switch."""
+    """Strangers are served now: ``mesh.sell``, not paused, no kill switch, and the node key has not ended."""
     paused: bool
     running: int
     """Sessions of strangers."""

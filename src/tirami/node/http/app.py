@@ -22,6 +22,7 @@ from tirami.node.http import (
     economy,
     health,
     invites,
+    keys,
     log,
     manifest,
     mesh,
@@ -48,8 +49,8 @@ from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, backup, economy, health, invites, log, manifest, mesh, metrics, models, openai, pricing, routing, safety,
-    settlement, supply, tokens, usage,
+    accounts, backup, economy, health, invites, keys, log, manifest, mesh, metrics, models, openai, pricing, routing,
+    safety, settlement, supply, tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""
 REQUEST_ID = "x-tirami-request-id"

@@ -16,7 +16,6 @@ from tirami.core.units import MICRO
 from tirami.ledger import Circuit
 from tirami.ledger.supply import epoch_of, supply_factor, yield_rate
 from tirami.node.home import journal_path
-from tirami.node.http.economy import REPUTATION
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
@@ -84,7 +83,8 @@ class NodeCollector:
         spent = [(key, balance.spent) for key, balance in named.items()]
         yield gauge("cu_contributed_total", "TRM a key has earned.", label, income)
         yield gauge("cu_consumed_total", "TRM a key has spent.", label, spent)
-        yield gauge("reputation", "Reputation, 0 to 1.", label, [(key, REPUTATION) for key in named])
+        held = [((key.hex(),), parts.membership.reputation(key) / MICRO) for key in keys]
+        yield gauge("reputation", "Reputation, 0 to 1.", label, held)
         for name in _COLLUSION:
             yield gauge(f"collusion_{name}", "Needs a detector; this version has none.", label, ())
 

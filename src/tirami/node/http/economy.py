@@ -10,16 +10,13 @@ from tirami.api.schemas import (
 )
 from tirami.core.errors import AccountNotFound, InsufficientScope
 from tirami.core.keys import PublicKey, parse_node_id
-from tirami.core.units import Trm
+from tirami.core.units import MICRO, Trm
 from tirami.ledger import transfer
 from tirami.node.http.caller import permit_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.idempotency import answer_to, asked_by
 from tirami.node.http.trades import trade_entries
 from tirami.node.parts import Parts
-
-REPUTATION = 0.5
-"""Constant until the mesh (RULINGS, HTTP)."""
 
 
 def own_account(call: Call) -> PublicKey:
@@ -60,7 +57,7 @@ async def balance(call: Call) -> BalanceReply:
         contributed_trm=has.income,
         consumed_trm=has.spent,
         reserved_trm=has.reserved,
-        reputation=REPUTATION,
+        reputation=call.parts.membership.reputation(account) / MICRO,
         trade_count=ledger.state.trades_of(account),
         history=history.trades,
         next_cursor=history.next_cursor,
@@ -88,7 +85,7 @@ def network_reply(parts: Parts) -> NetworkReply:
         total_flop=totals.flop,
         local_trades=local.trades,
         local_volume_trm=local.volume,
-        avg_reputation=REPUTATION if totals.parties else 0.0,
+        avg_reputation=parts.membership.mean_reputation / MICRO if totals.parties else 0.0,
         merkle_root=state.log.root().hex(),
         log_size=state.log.size,
         sum_of_accounts=state.book.total,

@@ -6,11 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tirami.core.errors import ModelNotFound, NoModel
-from tirami.core.units import MICRO, MicroTrm, Ppm
+from tirami.core.units import MICRO, MicroTrm
 from tirami.infer import Engine, ModelCard
 from tirami.ledger import LOCAL, Payer, Price, tier_of
 from tirami.market import Candidate, Provider
-from tirami.node.http.economy import REPUTATION
 from tirami.node.parts import Parts
 
 ANY_MODEL = "default"
@@ -43,12 +42,12 @@ def price_of(parts: Parts, card: ModelCard) -> Price:
 
 
 def local_candidate(parts: Parts, card: ModelCard) -> Candidate:
-    """This node as a provider: no way to go, no bound on what it takes, the reputation everybody starts with."""
+    """This node as a provider: no way to go, no bound on what it takes, the reputation its payers give it."""
     return Candidate(
         provider=parts.key.public_key,
         price=price_of(parts, card),
         list_price=MicroTrm(tier_of(card.active_parameters).value * MICRO),
-        reputation=Ppm(round(REPUTATION * MICRO)),
+        reputation=parts.membership.reputation(parts.key.public_key),
     )
 
 

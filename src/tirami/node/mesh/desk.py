@@ -27,7 +27,7 @@ class EngineDesk:
         speed: completion tokens a second of one answer, as measured; ``None`` before that.
         busy: strangers being served now.
         guest: whether this payer came by invitation.
-        killed: whether the kill switch is thrown.
+        killed: whether this node may promise nothing now: the kill switch is thrown, or its key has ended.
         paused: whether the operator wants nobody new.
     """
 

@@ -1,10 +1,10 @@
-"""The mesh of a running node: endpoint, peers, gossip, signals, sessions, put together and taken apart in order."""
+"""The mesh of a running node: its parts put together, and run until the node leaves."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
@@ -32,13 +32,16 @@ from tirami.node.alerts import Alert
 from tirami.node.mesh.blocks import Blocks
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.finding import Finding, Source
+from tirami.node.mesh.handover import Handover
 from tirami.node.mesh.onlookers import Onlookers
 from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.reception import Reception
 from tirami.node.mesh.shop import Shop
 from tirami.node.mesh.view import MeshView
+from tirami.node.mesh.works import Work, running
 from tirami.node.parts import Parts
 from tirami.node.version import VERSION
+from tirami.proto import Rotation
 
 _log = structlog.get_logger()
 
@@ -51,11 +54,29 @@ class MeshService:
     peers: PeerRegistry
     reputation: Reputation
     gossip: Gossip
+    watch: Watch
+    logs: Logs
+    pace: Pace
     desk: EngineDesk
     provider: Provider
-    shop: Shop
+    signals: Signals
+    kills: Kills
+    handover: Handover
     finding: Finding
-    rotations: Rotations
+    opinions: Opinions
+    shop: Shop
+
+    def works(self) -> dict[str, Work]:
+        """What runs for as long as the node is on the mesh, by the name of its part."""
+        return {
+            "gossip": self.gossip.run,
+            "signals": self.signals.run,
+            "watch": self.watch.run,
+            "logs": self.logs.run,
+            "finding": self.finding.run,
+            "pace": partial(self.pace.run, lambda: self.desk.sellable),
+            "opinions": self.opinions.run,
+        }
 
 
 @asynccontextmanager
@@ -68,6 +89,25 @@ async def opened_mesh(
         sources: where nodes are found beside what peers tell.
         call: how a peer is reached as by a stranger, for probes.
     """
+    service, membership = composed(parts, endpoint, sources, call), parts.membership
+    for order, _ in parts.ledger.state.succession.orders(parts.key.public_key):
+        _ended(parts, order)
+    async with service.mesh.running(), running(service.works(), membership.alarms):
+        for text in parts.config.mesh.bootstrap.split():
+            service.mesh.keep(PeerAddress.parse(text))
+        parts.chat.shop = service.shop
+        membership.guests, membership.kill = service.finding.guests, service.kills.order
+        membership.handover = service.handover
+        membership.view = MeshView(parts.config.mesh, parts.ledger, service)
+        try:
+            yield service
+        finally:
+            parts.chat.shop = None
+            membership.leave()
+
+
+def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: Call | None) -> MeshService:
+    """All parts, acquainted with each other; none of them runs yet."""
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
     memory = Memory(ledger)
@@ -77,81 +117,81 @@ async def opened_mesh(
     peers = PeerRegistry(reputation.of)
     reputation.on_change(peers.reconsider)
     watch = Watch(ledger, mesh)
-
-    def alarm(key: PublicKey, reason: str) -> None:
-        message = f"the log of peer {key.hex()} contradicts what it signed before: {reason}"
-        parts.membership.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
-
-    logs = Logs(parts.heads, memory, watch, parts.clock, alarm)
+    logs = Logs(parts.heads, memory, watch, parts.clock, partial(_contradicted, parts))
     mesh.add(logs)
     onlookers = Onlookers(watch, ledger, reputation)
     gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, logs.heard)
-    blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
-    kill = ledger.gate
     pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
-    desk = EngineDesk(
-        config,
+    desk = _desk(parts, pace, lambda: provider.running)
+    provider = Provider(ledger, parts.heads, key, desk, os.urandom, _booked, watch.see_all, parts.meter.sold)
+    offer = partial(desk.signal, ledger.network.id, key.public_key)
+    signals = Signals(mesh, peers, key, offer, ledger.now, parts.clock, SystemRandom())
+    operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
+    kills = Kills(ledger, mesh, key, operator, parts.clock)
+    handover = Handover(ledger, Rotations(ledger, mesh, partial(_ended, parts)), key)
+    finding = Finding(parts, mesh, sources, call)
+    latency = partial(_latency_ms, peers)
+    opinions = Opinions(mesh, reputation, key, ledger.network.id, latency, ledger.now, SystemRandom())
+    blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
+    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
+    bringer = Bringer(Blocks(parts.engines, blocks).get)
+    mesh.on_stream(Reception(provider, bringer, gossip, logs, finding).take)
+    return MeshService(
+        mesh=mesh,
+        peers=peers,
+        reputation=reputation,
+        gossip=gossip,
+        watch=watch,
+        logs=logs,
+        pace=pace,
+        desk=desk,
+        provider=provider,
+        signals=signals,
+        kills=kills,
+        handover=handover,
+        finding=finding,
+        opinions=opinions,
+        shop=shop,
+    )
+
+
+def _desk(parts: Parts, pace: Pace, busy: Callable[[], int]) -> EngineDesk:
+    ledger = parts.ledger
+    return EngineDesk(
+        parts.config.mesh,
         parts.engines,
         parts.load,
         pace.speed,
-        lambda: provider.running,
+        busy,
         lambda key: key in ledger.state.settings.guests,
-        lambda: kill.halted is not None or (kill.kill is not None and kill.kill.active),
+        partial(_silent, parts),
         lambda: ledger.state.settings.paused,
     )
 
-    async def booked(admitted: Admitted) -> None:
-        _log.info("earned", trade=admitted.record_id.hex(), amount=admitted.demand.debit.amount)
 
-    provider = Provider(ledger, parts.heads, key, desk, os.urandom, booked, watch.see_all, parts.meter.sold)
-    signals = Signals(
-        mesh,
-        peers,
-        key,
-        lambda: desk.signal(ledger.network.id, key.public_key),
-        ledger.now,
-        parts.clock,
-        SystemRandom(),
-    )
-    operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
-    kills = Kills(ledger, mesh, key, operator, parts.clock)
-    rotations = Rotations(ledger, mesh)
-    finding = Finding(parts, mesh, sources, call)
-    opinions = Opinions(
-        mesh,
-        reputation,
-        key,
-        ledger.network.id,
-        lambda provider: round(known.latency_ms) if (known := peers.get(provider)) else 0,
-        ledger.now,
-        SystemRandom(),
-    )
-    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
+def _silent(parts: Parts) -> bool:
+    """Whether this node promises nothing to anybody: halted, killed, or its key has ended."""
+    gate, key = parts.ledger.gate, parts.key.public_key
+    killed = gate.kill is not None and gate.kill.active
+    return killed or gate.halted is not None or parts.ledger.state.succession.ended(key)
 
-    bringer = Bringer(Blocks(parts.engines, blocks).get)
-    mesh.on_stream(Reception(provider, bringer, gossip, logs, finding).take)
-    async with mesh.running():
-        works = (
-            gossip.run(),
-            signals.run(),
-            watch.run(),
-            logs.run(),
-            finding.run(),
-            pace.run(lambda: desk.sellable),
-            opinions.run(),
-        )
-        tasks = [asyncio.create_task(work, name="mesh") for work in works]
-        for text in config.bootstrap.split():
-            mesh.keep(PeerAddress.parse(text))
-        service = MeshService(mesh, peers, reputation, gossip, desk, provider, shop, finding, rotations)
-        membership, parts.chat.shop = parts.membership, shop
-        membership.guests, membership.kill = finding.guests, kills.order
-        membership.view = MeshView(config, ledger, service)
-        try:
-            yield service
-        finally:
-            parts.chat.shop = None
-            membership.leave()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+
+def _ended(parts: Parts, order: Rotation) -> None:
+    """Whoever has the node key can end it: this node's operator is to know, whoever it was."""
+    if order.key == parts.key.public_key:
+        message = "this node's key was rotated or revoked and promises nothing any more: see `tirami key show`"
+        parts.membership.alarms["own_key_ended"] = Alert("own_key_ended", message)
+
+
+def _contradicted(parts: Parts, key: PublicKey, reason: str) -> None:
+    message = f"the log of peer {key.hex()} contradicts what it signed before: {reason}"
+    parts.membership.alarms["log_inconsistent"] = Alert("log_inconsistent", message)
+
+
+def _latency_ms(peers: PeerRegistry, provider: bytes) -> int:
+    known = peers.get(provider)
+    return round(known.latency_ms) if known else 0
+
+
+async def _booked(admitted: Admitted) -> None:
+    _log.info("earned", trade=admitted.record_id.hex(), amount=admitted.demand.debit.amount)

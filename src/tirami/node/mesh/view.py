@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tirami.api import schemas as s
 from tirami.core.config import MeshConfig
 from tirami.core.keys import PublicKey
-from tirami.core.units import MICRO, Trm
+from tirami.core.units import MICRO, Ppm, Trm
 from tirami.ledger import Ledger
 from tirami.market import KnownPeer, Provider, schedule_score
 from tirami.market.registry import LATENCY_MS
@@ -59,6 +59,13 @@ class MeshView:
     def records(self) -> tuple[int, int]:
         """Records that peers brought and the book took; copies this node passed on."""
         return self._service.gossip.taken, self._service.gossip.passed_on
+
+    def reputation(self, key: bytes) -> Ppm:
+        return self._service.peers.reputation(key)
+
+    @property
+    def mean_reputation(self) -> Ppm:
+        return self._service.reputation.mean()
 
     def providers(self, model: str | None) -> list[Provider]:
         """Offers of connected peers that could begin now; whether they would be taken is :meth:`why_not`."""
@@ -143,7 +150,7 @@ class MeshView:
             audit_tier=AUDIT_TIERS[signal.audit_tier if signal else 0],
             models=[offering.name for offering in signal.models] if signal else [],
             offerings=[_offering(offering) for offering in signal.models] if signal else [],
-            reputation=self._service.peers.reputation(key) / MICRO,
+            reputation=self.reputation(key) / MICRO,
             score=round(float(_score(best)), 6) if best else None,
             why_not=self.why_not(key, model),
             last_seen=signal.at_ms if signal else 0,
