@@ -1,6 +1,6 @@
 """A buyer and several nodes that sell it the scripted engine's answers, over a network in memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from tests.market.scripted import ScriptedEngine
 from tests.node.nodes import CHAT, HELLO, Node, count_in_numbers, network_file, node
 from tests.waiting import until
 from tirami.core.keys import PublicKey
+from tirami.infer import ModelCard
 from tirami.testing import MemoryNetwork
 
 ALL = "".join(f"{i} " for i in range(20))
@@ -49,16 +50,21 @@ class Market:
 
 
 @asynccontextmanager
-async def market(home: Path, monkeypatch: pytest.MonkeyPatch, count: int = 2, **flags: object) -> AsyncIterator[Market]:
+async def market(
+    home: Path, monkeypatch: pytest.MonkeyPatch, count: int = 2, cards: Sequence[ModelCard] = (), **flags: object
+) -> AsyncIterator[Market]:
+    """``cards``: of the sellers' engines, where they are not all alike; ``flags``: the buyer's."""
     names = [str(number) for number in range(count + 1)]
     file, _ = network_file(home, names)
     count_in_numbers(monkeypatch)
     memory = MemoryNetwork(seed=1)
     async with AsyncExitStack() as stack:
         sellers = []
-        for name in names[1:]:
+        for number, name in enumerate(names[1:]):
             opened = await stack.enter_async_context(node(home / name, file, memory))
             engine = ScriptedEngine(20)
+            if cards:
+                engine.card = cards[number]
             opened.parts.engines.serve(engine)
             sellers.append(Seller(opened, engine))
         known = " ".join(str(seller.node.mesh.mesh.address()) for seller in sellers)

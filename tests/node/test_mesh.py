@@ -93,7 +93,7 @@ async def test_a_paused_provider_sells_nothing(tmp_path: Path, monkeypatch: pyte
         status, reply = await mesh.ask()
         assert status in (503, 404), reply  # it refuses, or has said so before it was asked
         assert mesh.engine.opened == 0
-        await until(lambda: not mesh.buyer.mesh.shop.providers("scripted", 20))
+        await until(lambda: not list(mesh.buyer.mesh.shop.providers("scripted", 20)))
 
 
 async def test_the_most_an_answer_may_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,9 +291,13 @@ class MeteredSession:
         return chunk
 
     def _count(self, error: BaseException) -> None:
-        """An engine that fails counts against the payer's breaker; what the client or the gate ended does not."""
+        """An engine that fails counts against the payer's breaker; what the client or the gate ended does not.
+
+        Nor does another node that failed before anything was signed for: that cost nothing, and somebody else is asked.
+        """
         fault = isinstance(error, Exception) and not isinstance(error, TiramiError | Interrupted)
-        if fault or isinstance(error, EngineError):
+        free = self._counterpart is not None and self._voucher is None
+        if fault or (isinstance(error, EngineError) and not free):
             self._ledger.fail(self.hold_id)
 
     async def _vouch(self) -> None:

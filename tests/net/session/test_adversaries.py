@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.net.session.conftest import PROMPT, Mesh, Words, mesh, opened_mesh
-from tirami.core.errors import BadQuote, EngineFailed
+from tirami.core.errors import BadQuote, EngineFailed, TokenizerError
 from tirami.core.keys import SigningKey
 from tirami.infer import FinishReason
 from tirami.ledger.receivables import Receivables
@@ -136,6 +136,58 @@ async def test_a_quote_somebody_else_signed_is_not_accepted(mesh: Mesh, monkeypa
     twisted(monkeypatch, provider, twist)
     with pytest.raises(BadQuote, match="signature"):
         await mesh.asked()
+
+
+async def test_an_offer_without_a_quote_is_not_accepted(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twist(message: Message) -> Message:
+        if not isinstance(message, Offer):
+            return message
+        return msgspec.structs.replace(message, quote=SignedBody(b"\x01", message.quote.signature))
+
+    twisted(monkeypatch, provider, twist)
+    with pytest.raises(BadQuote) as raised:
+        await mesh.asked()
+    assert raised.value.param == "quote"
+
+
+async def test_a_model_whose_work_no_trade_can_state_is_not_accepted(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the payer could not sign for what it got, and it would count against its own breaker."""
+
+    def twist(message: Message) -> Message:
+        if not isinstance(message, Offer):
+            return message
+        return msgspec.structs.replace(message, model=msgspec.structs.replace(message.model, active_parameters=1 << 62))
+
+    twisted(monkeypatch, provider, twist)
+    with pytest.raises(BadQuote) as raised:
+        await mesh.asked()
+    assert raised.value.param == "model"
+
+
+@pytest.mark.parametrize("good", [0, 4])
+async def test_a_token_that_the_model_does_not_have_ends_the_session(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    class Few(Words):
+        def decode(self, ids: tuple[int, ...]) -> bytes:
+            if max(ids) >= good:
+                raise TokenizerError("the model has no such token")
+            return super().decode(ids)
+
+    monkeypatch.setattr("tests.net.session.conftest.Words", Few)
+    if good:
+        text, settlement = await mesh.buy(10)
+        assert text == "0 1 2 3 "
+        assert settlement.reason is FinishReason.FAILED
+    else:
+        with pytest.raises(EngineFailed, match="no such token"):
+            await mesh.buy(10)
+    await mesh.quiet()
+    assert mesh.provider.net <= (len(PROMPT) + good if good else 0)
+    books = mesh.payer.ledger.books(mesh.payer.key.public_key)
+    assert (books.held, books.breaker.errors) == (0, 0)
 
 
 async def test_splitting_into_the_smallest_tokens_earns_two(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ from tirami.core.errors import (
     ConnectionLost,
     EngineFailed,
     MeshError,
+    NonCanonical,
     PeerRefused,
     StreamEnded,
+    TokenizerError,
     WireError,
 )
 from tirami.core.keys import Digest, PublicKey, Signature, sha256, verify
@@ -298,7 +300,7 @@ class RemoteAnswer:
                         raise EngineFailed("the provider's engine failed", retry_after=1)
                 case _:
                     raise WireError(f"a {type(message).__name__} is out of place here")
-        except (MeshError, TimeoutError) as error:
+        except (MeshError, TokenizerError, TimeoutError) as error:
             self.lost, self._reason = True, FinishReason.FAILED
             if self._count == 0:
                 raise EngineFailed(f"the provider failed: {error or 'no word from it'}", retry_after=1) from error
@@ -339,8 +341,12 @@ async def _next(reader: FrameReader, patience_s: float | None = None) -> Message
 
 
 def _checked(wanted: Wanted, ask: Ask, offer: Offer, secret: bytes, now_ms: int) -> Quote:
-    """The quote says what was asked, under the provider's signature. Raises ``BadQuote``, ``NonCanonical``."""
-    quote, prompt = decode(Quote, offer.quote.body), wanted.prompt
+    """The quote says what was asked, under the provider's signature. Raises ``BadQuote``."""
+    try:
+        quote = decode(Quote, offer.quote.body)
+    except NonCanonical as error:
+        raise BadQuote(f"this is no quote: {error.message}", param="quote") from error
+    prompt = wanted.prompt
     hashed = prompt_hash(secret, prompt.tokens, "", ask.shaping)
     for good, field in (
         (quote.network == wanted.network.id, "network"),
@@ -360,6 +366,7 @@ def _checked(wanted: Wanted, ask: Ask, offer: Offer, secret: bytes, now_ms: int)
         (quote.price_out <= ask.max_price_out, "price_out"),
         (abs(quote.at_ms - now_ms) <= QUOTE_LATE_MS, "at_ms"),
         (0 < quote.lifetime_ms <= QUOTE_LATE_MS, "lifetime_ms"),
+        (flop(_card(quote, offer), quote.prompt_tokens, quote.max_tokens) < 1 << 64, "model"),
     ):
         if not good:
             raise BadQuote(f"the quote says something else than was asked: {field}", param=field)

@@ -3,41 +3,46 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, islice
 
 import structlog
 
 from tirami.core.config import MeshConfig
 from tirami.core.errors import (
+    ConnectionLost,
     ContextLengthExceeded,
     InvalidRequest,
     MeshError,
     ModelNotFound,
     NoModel,
-    TiramiError,
+    PeerRefused,
     TokenizerError,
 )
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
-from tirami.infer import Count, Message, Prompt, Prompter, Prompters, Sampling, Tools
+from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling
 from tirami.ledger import LOCAL, Ledger, Payer
 from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider
-from tirami.net.blocks import fetch
+from tirami.net import blocks
 from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
 from tirami.net.session import IDLE_S, IMPATIENT_S, Purchase, Wanted, purchase
 from tirami.node.chat import ChatCall
+from tirami.node.mesh.inquiry import Inquiry
 from tirami.proto import MAX_PROMPT
 
 _log = structlog.get_logger()
 RETRY_AFTER_S = 5
 LAST_MS = 30_000
-"""How long who broke its word comes after all others."""
+"""How long who broke its word, or gave none, comes after all others."""
 TRIES = 3
 """Providers asked before a request is given up."""
+TOKENIZERS = 6
+"""Different ones that a prompt is cut with before a request is given up."""
 
 
 class TokenizerCheck:
@@ -81,7 +86,7 @@ class Shop:
         self._opinions = opinions
         self._node = node
         self._broke: dict[bytes, int] = {}
-        """When a provider broke its word, Unix milliseconds; of late only."""
+        """When a provider broke its word, or gave none, Unix milliseconds; of late only."""
         self._trusted = _keys(config.trusted)
         self._denied = _keys(config.denied)
         self.bought = 0
@@ -93,24 +98,23 @@ class Shop:
         """Whether a prompt may leave this machine at all."""
         return self._config.consume != "off"
 
-    def providers(self, model: str | None, tokens: int) -> list[Provider]:
-        """Whom to ask, the best first; only connected ones, and those the owner agreed to.
+    def providers(self, model: str | None, tokens: int) -> Iterator[Provider]:
+        """Whom to ask, the best first, each found when it is asked for; only connected ones the owner agreed to.
 
         Who broke its word of late comes after all others.
         """
         now, connected = self._ledger.now(), self._mesh.peers
-        good: list[Provider] = []
         late: list[Provider] = []
 
         def allowed(key: bytes) -> bool:
             return key in connected and self._refusal(key) is None
 
         for provider in self._peers.ranked(model, tokens, now, allowed):
-            broke = now - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS
-            (late if broke else good).append(provider)
-            if len(good) == TRIES:
-                break
-        return (good + late)[:TRIES]
+            if now - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS:
+                late.append(provider)
+            else:
+                yield provider
+        yield from late
 
     def objection(self, key: bytes) -> str | None:
         """Why this peer is not bought from; ``None`` for no reason."""
@@ -139,78 +143,84 @@ class Shop:
         finally:
             self.running -= 1
 
-    async def prompter(self, provider: Provider) -> Prompter:
-        """The tokenizer of what it serves, fetched from it when no other is at hand. Raises ``TokenizerError``."""
+    async def prompter(self, provider: Provider, silence_s: float = blocks.SILENCE_S) -> Prompter:
+        """The tokenizer of what it serves, fetched when it is not at hand. Raises ``TokenizerError``, ``MeshError``."""
         digest = Digest(provider.offering.tokenizer_digest)
         known = await asyncio.to_thread(self._prompters.get, digest)
         if known is not None:
             return known
-        block = await fetch(self._mesh.peers[PublicKey(provider.peer.signal.node)], digest)
-        return await asyncio.to_thread(self._prompters.add, block)
-
-    async def prepare(
-        self, prompter: Prompter, messages: Sequence[Message], tools: Tools | None, text: str | Sequence[int] | None
-    ) -> Prompt:
-        """The prompt as ids. Raises ``InvalidRequest``, ``TokenizerError``."""
-        if text is None:
-            return await prompter.prepare(messages, tools)
-        if isinstance(text, str):
-            return prompter.prepare_text(text)
-        raise InvalidRequest("a prompt of token ids needs the model at hand", param="prompt")
+        return await asyncio.to_thread(self._prompters.add, await self._block(provider, digest, silence_s))
 
     async def offers(self, call: ChatCall, sampling: Sampling) -> AsyncGenerator[tuple[Purchase, Order], None]:
         """Checked quotes, one after the other, of the best providers that give one; whoever takes one stops here.
 
-        A provider is waited for the shorter if another could be asked. Raises ``ModelNotFound``, ``NoModel``, or what
-        the last provider said, where there was no quote at all.
+        Whose context or price does not fit is passed over. A provider is waited for the shorter if another could be
+        asked. Raises ``ModelNotFound``, ``NoModel``; ``InvalidRequest`` or ``ContextLengthExceeded`` where nobody fits,
+        or what the last provider said, where there was no quote at all.
         """
-        problem: TiramiError | None = None
         found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)
-        offered = False
-        for number, provider in enumerate(found, 1):
+        inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found)
+        problem: MeshError | TokenizerError | None = None
+        asked, offered = 0, False
+        while asked < TRIES and len(inquiry.prompts) <= TOKENIZERS and (provider := inquiry.next()) is not None:
             try:
-                offer = await self._offer(provider, call, sampling, IDLE_S if number == len(found) else IMPATIENT_S)
-            except (MeshError, TokenizerError, TimeoutError) as error:
-                _log.info("provider_passed_over", provider=provider.peer.signal.node.hex(), reason=str(error))
-                problem = error if isinstance(error, TiramiError) else problem
+                offer = await self._offer(provider, inquiry, last=asked + 1 == TRIES)
+            except (MeshError, TokenizerError) as error:
+                asked, problem = asked + 1, error
+                self._pass_over(provider, error)
                 continue
-            if offer is not None:
-                offered = True
+            if offer is None:
+                inquiry.misfits.append(provider)
+            else:
+                asked, offered = asked + 1, True
                 yield offer
         if offered:
             return
         if problem is not None:
             raise problem
+        if inquiry.misfits:
+            raise inquiry.refusal()
         if call.model is None:
             raise NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
         raise ModelNotFound(f"the model {call.model!r} is neither installed nor served by a peer", param="model")
 
     def ended(self, bought: Purchase) -> None:
         """What was bought is over, however it ended. Who broke its word comes last for a while."""
-        provider, now = bought.offered.quote.provider, self._ledger.now()
+        provider = bought.offered.quote.provider
         if bought.kept is None:
             return
         self._opinions.experienced(provider, good=bought.kept)
+        self._note(provider, broke=not bought.kept)
+
+    def _pass_over(self, provider: Provider, error: MeshError | TokenizerError) -> None:
+        """It gives no quote. Who said why keeps its place; who gave no word, or a false one, comes last for a while."""
+        key = provider.peer.signal.node
+        _log.info("provider_passed_over", provider=key.hex(), reason=error.message)
+        if not isinstance(error, PeerRefused):
+            self._note(key, broke=True)
+
+    def _note(self, provider: bytes, *, broke: bool) -> None:
+        now = self._ledger.now()
         self._broke = {key: at for key, at in self._broke.items() if now - at < LAST_MS and key != provider}
-        if not bought.kept:
+        if broke:
             self._broke[provider] = now
 
-    async def _offer(
-        self, provider: Provider, call: ChatCall, sampling: Sampling, patience_s: float
-    ) -> tuple[Purchase, Order] | None:
-        """``None`` when it is not connected any more."""
-        began, key = time.monotonic(), PublicKey(provider.peer.signal.node)
-        payer = call.payer
+    async def _offer(self, provider: Provider, inquiry: Inquiry, *, last: bool) -> tuple[Purchase, Order] | None:
+        """``None`` when the prompt, cut by its tokenizer, does not fit. Raises ``MeshError``, ``TokenizerError``."""
+
+        def patience_s() -> float:
+            return IMPATIENT_S if not last and inquiry.has_more() else IDLE_S
+
+        call, payer = inquiry.call, inquiry.call.payer
         payer = replace(self._node, permit=payer.permit) if payer.scope == LOCAL else payer
-        prompter = await self.prompter(provider)
-        text = call.prompts[0] if call.prompts else None
-        prompt = await self.prepare(prompter, call.messages, call.tools, text)
-        how = self._bounded(provider, prompt, sampling, payer)
-        peer = self._mesh.peers.get(key)
-        if peer is None:
+        prompter = await self.prompter(provider, min(patience_s(), blocks.SILENCE_S))
+        prompt = await self._prompt(provider, inquiry, prompter)
+        if not inquiry.fits(provider):
             return None
-        bought = await self._quote(peer, provider, payer, prompt, prompter, how, call.request_id, patience_s)
-        self._peers.update_latency(key, (time.monotonic() - began) * 1000)
+        how = self._bounded(provider, prompt, inquiry.sampling, payer)
+        began = time.monotonic()
+        bought = await self._quote(provider, payer, prompt, prompter, how, call.request_id, patience_s())
+        self._peers.update_latency(provider.peer.signal.node, (time.monotonic() - began) * 1000)
         order = Order(
             payer=payer,
             engine=None,
@@ -222,9 +232,51 @@ class Shop:
         )
         return bought, order
 
+    def _peer(self, key: bytes) -> Peer:
+        """Raises ``ConnectionLost``."""
+        peer = self._mesh.peers.get(PublicKey(key))
+        if peer is None:
+            raise ConnectionLost("the provider is not connected any more")
+        return peer
+
+    async def _block(self, provider: Provider, digest: Digest, silence_s: float) -> MetadataBlock:
+        """From the provider; where it has no time, from others that serve what is cut by the same tokenizer."""
+        own, refused = provider.peer.signal.node, None
+        for key in islice(chain([own], self._having(digest, own)), TRIES):
+            try:
+                return await blocks.fetch(self._peer(key), digest, silence_s)
+            except PeerRefused as error:
+                refused = refused or error
+        assert refused is not None, "the provider was asked"
+        raise refused
+
+    def _having(self, digest: Digest, but: bytes) -> Iterator[bytes]:
+        """Other peers that have this block: they serve a model with it."""
+        for key in list(self._mesh.peers):
+            known = self._peers.get(key)
+            serves = known is not None and any(one.tokenizer_digest == digest for one in known.signal.models)
+            if serves and key != but and self.objection(key) is None:
+                yield key
+
+    async def _prompt(self, provider: Provider, inquiry: Inquiry, prompter: Prompter) -> Prompt:
+        """The prompt as ids. Raises ``RequestError``, ``TokenizerError``."""
+        call, digest = inquiry.call, provider.offering.tokenizer_digest
+        text = call.prompts[0] if call.prompts else None
+        if (prompt := inquiry.prompts.get(digest)) is None:
+            if text is None:
+                prompt = await prompter.prepare(call.messages, call.tools)
+            elif isinstance(text, str):
+                prompt = prompter.prepare_text(text)
+            else:
+                raise InvalidRequest("a prompt of token ids needs the model at hand", param="prompt")
+            inquiry.prompts[digest] = prompt
+        if len(prompt.tokens) > MAX_PROMPT:
+            message = f"peers are asked with at most {MAX_PROMPT} prompt tokens, these are {prompt.count}"
+            raise ContextLengthExceeded(message, param="messages")
+        return prompt
+
     async def _quote(
         self,
-        peer: Peer,
         provider: Provider,
         payer: Payer,
         prompt: Prompt,
@@ -233,7 +285,7 @@ class Shop:
         request_id: str,
         patience_s: float,
     ) -> Purchase:
-        offering = provider.offering
+        offering, peer = provider.offering, self._peer(provider.peer.signal.node)
         wanted = Wanted(
             network=self._ledger.network,
             provider=peer.key,
@@ -245,7 +297,11 @@ class Shop:
             most=provider.candidate.price,
             request_id=request_id,
         )
-        stream = await peer.connection.open()
+        try:
+            async with asyncio.timeout(patience_s):
+                stream = await peer.connection.open()
+        except TimeoutError as error:
+            raise ConnectionLost(f"no stream to the provider for {patience_s:g} s") from error
         return await purchase(
             stream,
             wanted,
@@ -257,25 +313,12 @@ class Shop:
         )
 
     def _bounded(self, provider: Provider, prompt: Prompt, sampling: Sampling, payer: Payer) -> Sampling:
-        """With a length: what was asked for, or the default, which context, funds and ``mesh.max_trm`` may shorten.
-
-        Raises ``ContextLengthExceeded``, ``InvalidRequest`` when that was asked for and does not fit.
-        """
-        if len(prompt.tokens) > MAX_PROMPT:
-            message = f"peers are asked with at most {MAX_PROMPT} prompt tokens, these are {prompt.count}"
-            raise ContextLengthExceeded(message, param="messages")
-        candidate, most = provider.candidate, self._config.max_trm
-        room = provider.offering.context_length - prompt.count
-        if room < max(1, sampling.max_tokens):
-            context = provider.offering.context_length
-            raise ContextLengthExceeded(f"{prompt.count} prompt tokens and the answer exceed the context of {context}")
+        """With a length: what was asked for, or the default, which context, funds and ``mesh.max_trm`` may shorten."""
         if sampling.max_tokens:
-            cost = candidate.cost(prompt.count, sampling.max_tokens)
-            if most and cost > most:
-                raise InvalidRequest(f"up to {cost} TRM, and mesh.max_trm is {most}", param="max_tokens")
             return sampling
+        most, room = self._config.max_trm, provider.offering.context_length - prompt.count
         bounds = [self._ledger.gate.headroom(payer.key, payer.permit), Trm(most) if most else None]
-        within = [candidate.price.tokens_within(bound, prompt.count) for bound in bounds if bound is not None]
+        within = [provider.candidate.price.tokens_within(bound, prompt.count) for bound in bounds if bound is not None]
         return replace(sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, room, *within)))
 
 

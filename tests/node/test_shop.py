@@ -1,0 +1,245 @@
+"""Whom a request is taken to: offers that do not fit are passed over, and so is who cannot be asked."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.market.scripted import CARD
+from tests.node.sellers import Market, Seller, market
+from tests.waiting import until
+from tirami.core.errors import ConnectionLost, PeerRefused, TokenizerError
+from tirami.infer import MetadataBlock
+from tirami.ledger import Circuit
+from tirami.ledger.breaker import MAX_ERRORS
+from tirami.market import Provider
+from tirami.net import blocks
+from tirami.node.mesh import shop as shop_module
+
+DEAR = replace(CARD, parameters=10**10, active_parameters=10**10)
+"""3 TRM a token."""
+PROMPT_AND_20 = 21
+
+
+def narrow(context: int) -> object:
+    return replace(CARD, context_length=context)
+
+
+def serving(found: Market) -> list[int]:
+    return [seller.engine.opened for seller in found.sellers]
+
+
+def preferred(found: Market, monkeypatch: pytest.MonkeyPatch, seller: Seller) -> None:
+    """The buyer asks this one first."""
+    shop = found.buyer.mesh.shop
+    ranked = shop.providers
+
+    def first(model: str | None, tokens: int) -> Iterator[Provider]:
+        return iter(sorted(ranked(model, tokens), key=lambda one: one.peer.signal.node != bytes(seller.key)))
+
+    monkeypatch.setattr(shop, "providers", first)
+
+
+# --- what does not fit ----------------------------------------------------------------------------------------------
+
+
+async def test_a_provider_that_is_too_dear_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [DEAR, DEAR, DEAR, DEAR, CARD]
+    async with market(tmp_path, monkeypatch, 5, cards, **{"mesh.max_trm": 30}) as found:
+        cheap = found.sellers[-1]
+        for seller in found.sellers[:-1]:
+            preferred(found, monkeypatch, seller)
+        assert found.ranked()[0] is not cheap
+        status, reply = await found.ask()
+        assert status == 200, reply
+        assert serving(found) == [0, 0, 0, 0, 1], "however many are too dear: none of them was asked"
+        await until(lambda: cheap.node.net == -found.buyer.net == PROMPT_AND_20)
+
+
+async def test_without_a_length_the_answer_is_as_long_as_it_may_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first may answer with one token for what is allowed, the second with none: the limit is kept."""
+    async with market(tmp_path, monkeypatch, 2, [CARD, DEAR], **{"mesh.max_trm": 4}) as found:
+        cheap, dear = found.sellers
+        preferred(found, monkeypatch, dear)
+        status, reply = await found.ask(max_tokens=None)
+        assert status == 200, reply
+        assert serving(found) == [1, 0]
+        assert 0 < -found.buyer.net <= 4
+        assert reply["choices"][0]["finish_reason"] == "length"  # type: ignore[index]
+        await until(lambda: cheap.node.net == -found.buyer.net)
+
+
+async def test_where_all_are_too_dear_the_cheapest_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with market(tmp_path, monkeypatch, 2, [DEAR, CARD], **{"mesh.max_trm": 5}) as found:
+        status, reply = await found.ask()
+        error = reply["error"]
+        assert (status, error["code"], error["param"]) == (400, "invalid_request", "max_tokens")  # type: ignore[index]
+        assert error["max_trm"] == 5 and error["cheapest_trm"] in (20, PROMPT_AND_20)  # type: ignore[index]
+        assert "mesh.max_trm is 5" in error["message"]  # type: ignore[index]
+        assert serving(found) == [0, 0] and found.buyer.net == 0
+
+
+async def test_a_context_that_is_too_small_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the answer alone, or for prompt and answer: three tokens and twenty."""
+    cards = [narrow(19), narrow(22), narrow(23)]
+    async with market(tmp_path, monkeypatch, 3, cards) as found:  # type: ignore[arg-type]
+        for seller in found.sellers[1::-1]:
+            preferred(found, monkeypatch, seller)
+        status, reply = await found.ask()
+        assert status == 200, reply
+        assert serving(found) == [0, 0, 1]
+
+
+async def test_where_every_context_is_too_small_the_largest_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 2, [narrow(12), narrow(22)]) as found:  # type: ignore[list-item]
+        status, reply = await found.ask()
+        error = reply["error"]
+        assert (status, error["code"]) == (400, "context_length_exceeded")  # type: ignore[index]
+        assert (error["param"], error["largest_context"]) == ("max_tokens", 22)  # type: ignore[index]
+        assert serving(found) == [0, 0] and found.buyer.net == 0
+
+
+async def test_the_word_of_who_fitted_and_refused_goes_before_what_did_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 2, [DEAR, CARD], **{"mesh.max_trm": 30}) as found:
+
+        async def full(*_: object) -> None:
+            raise PeerRefused("every place is taken", refused="queue_full", retry_after=5)
+
+        monkeypatch.setattr(shop_module, "purchase", full)
+        status, reply = await found.ask()
+        assert (status, reply["error"]["code"]) == (503, "peer_refused")  # type: ignore[index]
+
+
+# --- the payer's breaker --------------------------------------------------------------------------------------------
+
+
+async def test_other_nodes_that_fail_for_nothing_do_not_open_the_payers_breaker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All providers fail before their first token, again and again; then one is well, and is bought from."""
+    async with market(tmp_path, monkeypatch) as found:
+        ledger = found.buyer.parts.ledger
+        for seller in found.sellers:
+            seller.engine.fail_after = 0
+        for _ in range(MAX_ERRORS + 1):
+            status, reply = await found.ask()
+            assert (status, reply["error"]["code"]) == (503, "engine_failed")  # type: ignore[index]
+        assert sum(serving(found)) == 2 * (MAX_ERRORS + 1)
+        breaker = ledger.books(found.buyer.parts.key.public_key).breaker
+        assert (breaker.errors, breaker.circuit(ledger.now())) == (0, Circuit.CLOSED)
+        found.sellers[0].engine.fail_after = None
+        status, reply = await found.ask()
+        assert status == 200, reply
+
+
+async def test_a_fault_of_this_node_in_a_bought_answer_still_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("a bug here")
+
+        monkeypatch.setattr("tests.net.session.conftest.Words.decode", broken)
+        status, _ = await found.ask()
+        assert status == 500
+        assert found.buyer.parts.ledger.books(found.buyer.parts.key.public_key).breaker.errors == 1
+
+
+# --- tokenizers -----------------------------------------------------------------------------------------------------
+
+
+class Peers:
+    """Stands in for fetching a block: whom was it asked of, and what came of it."""
+
+    def __init__(self, found: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[bytes] = []
+        self.silences: list[float] = []
+        self.answers: dict[bytes, Exception] = {}
+        self._shop = found.buyer.mesh.shop
+        self.block = object()
+        monkeypatch.setattr(blocks, "fetch", self._fetch)
+
+    async def _fetch(self, peer: object, digest: bytes, silence_s: float) -> object:
+        key = bytes(peer.key)  # type: ignore[attr-defined]
+        self.asked.append(key)
+        self.silences.append(silence_s)
+        if (error := self.answers.get(key)) is not None:
+            if isinstance(error, ConnectionLost):
+                await asyncio.sleep(silence_s / 100)
+            raise error
+        return self.block
+
+    async def block_of(self, seller: Seller, silence_s: float = blocks.SILENCE_S) -> MetadataBlock:
+        (provider,) = [one for one in self._shop.providers("scripted", 20) if one.peer.signal.node == seller.key]
+        return await self._shop._block(provider, CARD.tokenizer_digest, silence_s)
+
+
+async def test_a_block_comes_from_the_provider_or_from_another_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_tokenizer = replace(CARD, tokenizer_digest=bytes(32))
+    async with market(tmp_path, monkeypatch, 3, [CARD, CARD, other_tokenizer]) as found:
+        first, second, _ = found.sellers
+        peers = Peers(found, monkeypatch)
+        assert await peers.block_of(first) is peers.block
+        assert peers.asked == [first.key]
+        busy = peers.answers[first.key] = PeerRefused("busy", refused="queue_full")
+        assert await peers.block_of(first) is peers.block
+        assert peers.asked[1:] == [first.key, second.key]
+        peers.answers[second.key] = PeerRefused("not here", refused="not_found")
+        with pytest.raises(PeerRefused) as refused:
+            await peers.block_of(first)
+        assert refused.value is busy, "who serves has the last word"
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("no word"), TokenizerError("another block")])
+async def test_who_gives_no_block_is_asked_for_no_quote_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The next provider is gone to within the patience of one that is not alone, and the first comes last for now."""
+    async with market(tmp_path, monkeypatch) as found:
+        first, second = found.ranked()
+        peers = Peers(found, monkeypatch)
+        peers.answers[first.key] = error
+        shop, prompter = found.buyer.mesh.shop, shop_module.Shop.prompter
+
+        async def fetching(provider: object, silence_s: float) -> object:
+            await shop._block(provider, CARD.tokenizer_digest, silence_s)  # type: ignore[arg-type]
+            return await prompter(shop, provider, silence_s)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(shop, "prompter", fetching)
+        status, reply = await found.ask()
+        assert status == 200, reply
+        assert (first.engine.opened, second.engine.opened) == (0, 1)
+        assert peers.asked == [first.key, second.key]
+        assert peers.silences == [1.5, blocks.SILENCE_S], "the last one is waited for the longer"
+        assert found.ranked() == [second, first]
+
+
+async def test_a_provider_that_is_lost_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch) as found:
+        first, second = found.ranked()
+        shop = found.buyer.mesh.shop
+        prompter = shop.prompter
+
+        async def lost(provider: object, *_: object) -> object:
+            if provider.peer.signal.node == first.key:  # type: ignore[attr-defined]
+                await first.node.mesh.mesh._endpoint.close()
+                await until(lambda: first.key not in found.buyer.mesh.mesh.peers)
+            return await prompter(provider)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(shop, "prompter", lost)
+        status, reply = await found.ask()
+        assert status == 200, reply
+        assert (first.engine.opened, second.engine.opened) == (0, 1)
