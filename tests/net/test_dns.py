@@ -68,7 +68,7 @@ async def found_in(*records: str) -> list[PeerAddress]:
             await asyncio.wait([run])
 
 
-@pytest.mark.row("L0-08", part="DNS bootstrap")
+@pytest.mark.row("L0-08")
 async def test_records_name_nodes_and_what_is_none_is_passed_over() -> None:
     found = await found_in(
         f'"{KEY}@203.0.113.7:4433"', f'"{KEY}@" "node.example:4433"', '"v=spf1 -all"', '"\\255"', f'"{"x" * 200}"'

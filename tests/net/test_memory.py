@@ -119,7 +119,7 @@ def counter(buyer: Node) -> tuple[int, bytes]:
     return started.incarnation, started.log_id
 
 
-@pytest.mark.row("L1-05", part="an honest node that restores an old copy")
+@pytest.mark.row("L1-05")
 async def test_who_puts_back_an_old_copy_is_told_and_buys_on(town: Town, tmp_path: Path) -> None:
     """Journal and tip are put back together, so the node itself cannot see it."""
     async with town.buyer(town.home) as buyer:

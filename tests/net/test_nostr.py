@@ -51,7 +51,7 @@ async def publish(relay: str, content: str, identifier: str = "tirami/1/testnet"
     await client.shutdown()
 
 
-@pytest.mark.row("L0-08", part="Nostr: adverts written and read, a relay on loopback")
+@pytest.mark.row("L0-08")
 async def test_nodes_find_each_other_over_a_relay_and_believe_no_forger(relay: str) -> None:
     first, second, other = Looker(relay, 4401), Looker(relay, 4402), Looker(relay, 4403, "othernet")
     victim, forger = SigningKey.generate(), SigningKey.generate()

@@ -39,8 +39,8 @@ def met(node: NodeProcess, key: str) -> bool:
     return said(node, "peer_connected", peer=key) is not None
 
 
-@pytest.mark.row("L0-07", part="by public key, over QUIC")
-@pytest.mark.row("L0-08", part="the static list")
+@pytest.mark.row("L0-07")
+@pytest.mark.row("L0-08")
 def test_nodes_meet_by_public_key(tmp_path: Path) -> None:
     made = homes(tmp_path)
     with made.node(0) as first:
@@ -53,7 +53,7 @@ def test_nodes_meet_by_public_key(tmp_path: Path) -> None:
             wait_until(lambda: "does not hold its key" in second.log() or "peer_unreachable" in second.log(), 10)
 
 
-@pytest.mark.row("L0-07", part="back after a link drop")
+@pytest.mark.row("L0-07")
 @pytest.mark.skipif(not can_unshare, reason="this machine lets nobody make a network namespace")
 @pytest.mark.parametrize("down_s", [3, 12])
 def test_back_within_5_seconds_after_the_link_is(down_s: int, record_property: Callable[[str, object], None]) -> None:
@@ -66,7 +66,7 @@ def test_back_within_5_seconds_after_the_link_is(down_s: int, record_property: C
     assert figures["back_s"] < 5
 
 
-@pytest.mark.row("L0-07", part="over a relay, where no packet goes directly")
+@pytest.mark.row("L0-07")
 @pytest.mark.skipif(not can_play, reason="this machine lets nobody make network namespaces")
 def test_who_cannot_reach_each_other_meet_over_a_relay(tmp_path: Path) -> None:
     command = ["unshare", "-rnm", sys.executable, "-m", "tests.rows.relayed", str(tmp_path)]
@@ -99,7 +99,7 @@ def test_an_invitation_from_one_shell_to_another(tmp_path: Path) -> None:
         wait_until(lambda: met(second, made.keys[0]), 20)
 
 
-@pytest.mark.row("L0-08", part="the local network")
+@pytest.mark.row("L0-08")
 def test_two_nodes_on_one_host_find_each_other_unconfigured(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

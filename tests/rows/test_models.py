@@ -62,7 +62,7 @@ def engines(node: NodeProcess) -> int:
     return sum(parent_of(pid) == node.process.pid and b"worker.py" in command(pid) for pid in processes())
 
 
-@pytest.mark.row("API-02", part="several models of this node; models of peers come with the mesh")
+@pytest.mark.row("API-02")
 @pytest.mark.row("L0-01")
 @pytest.mark.model
 @pytest.mark.timeout(300)
@@ -102,7 +102,7 @@ def test_two_models_are_listed_with_their_prices_and_serve_side_by_side(cached: 
         assert (owner.model(OTHER).state, owner.model(SMALL).state) == ("installed", "loaded")
 
 
-@pytest.mark.row("API-02", part="several models of this node; models of peers come with the mesh")
+@pytest.mark.row("API-02")
 @pytest.mark.model
 @pytest.mark.timeout(300)
 async def test_memory_for_one_of_two_goes_to_whoever_is_asked_and_never_from_under_an_answer(
