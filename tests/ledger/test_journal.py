@@ -14,9 +14,10 @@ import pytest
 
 from tirami.core.errors import DataDirLocked, JournalCorrupt, JournalRollback, StartError, StorageUnavailable
 from tirami.ledger import Journal, KillSet
-from tirami.ledger.entries import Entry
+from tirami.ledger.entries import ClaimDropped, Content, Entry, EntryKind, HoldReleased, kind_of
 from tirami.ledger.journal import GENESIS
 from tirami.ledger.tip import TipFile
+from tirami.proto import Envelope
 
 KEY = b"k" * 32
 
@@ -51,6 +52,20 @@ async def test_what_was_acknowledged_is_read_back_in_order(tmp_path: Path) -> No
     assert [entry.seq for entry in entries] == list(range(1, 51))
     assert [entry.content for entry in entries] == [fact(i) for i in range(50)]
     assert all(a.at_ms <= b.at_ms for a, b in zip(entries, entries[1:], strict=False))
+
+
+async def test_entries_of_every_kind_are_read_back(tmp_path: Path) -> None:
+    entries: list[Content] = [
+        Envelope("trade", b"body", (bytes(64),), ()),
+        HoldReleased(bytes(16), "cancelled"),
+        fact(1),
+        ClaimDropped(bytes(16), "stop"),
+    ]
+    assert [kind_of(content) for content in entries] == list(EntryKind)
+    journal = await written(tmp_path / "journal.db", 0)
+    await journal.append(entries, 1_000)
+    await journal.close()
+    assert [entry.content for entry in read(tmp_path / "journal.db")] == entries
 
 
 async def test_time_never_runs_backwards_in_the_journal(tmp_path: Path) -> None:

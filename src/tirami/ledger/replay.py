@@ -4,12 +4,13 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from tirami.core.errors import JournalCorrupt
-from tirami.ledger.entries import Entry, decode_content
+from tirami.ledger.entries import Entry, EntryKind, decode_content
 from tirami.ledger.segments import GENESIS, Row, Segment, chain_hash
 from tirami.ledger.tip import Tip
 
 _SEGMENTS = "SELECT first, last, chain, seal, data FROM segments WHERE first > ? ORDER BY first"
 _ENTRIES = "SELECT seq, kind, at_ms, body, chain FROM entries ORDER BY seq"
+_KINDS = frozenset(map(int, EntryKind))
 
 
 class Replay:
@@ -77,7 +78,7 @@ class Replay:
         seq = self.seq + 1
         if number != seq or not isinstance(kind, int) or not isinstance(at_ms, int):
             raise _mismatch(seq)
-        if not isinstance(body, bytes) or not isinstance(chain, bytes) or not 0 <= kind <= 2 or at_ms < 0:
+        if not isinstance(body, bytes) or not isinstance(chain, bytes) or kind not in _KINDS or at_ms < 0:
             raise _mismatch(seq)
         if chain_hash(self._key, self.chain, seq, kind, at_ms, body) != chain:
             raise _mismatch(seq)
