@@ -47,6 +47,7 @@ TABLE = {
     "BudgetExceeded": ("budget_exceeded", 403),
     "ApprovalRequired": ("approval_required", 403),
     "ApprovalDenied": ("approval_denied", 403),
+    "InviteNotFound": ("invite_not_found", 404),
     "ApprovalNotFound": ("approval_not_found", 404),
     "CircuitBreakerOpen": ("circuit_breaker_open", 403),
     "VelocityExceeded": ("velocity_exceeded", 403),

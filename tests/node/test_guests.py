@@ -56,6 +56,44 @@ async def test_it_is_good_once_also_after_a_restart(tmp_path: Path) -> None:
             assert c.mesh.mesh.key not in a.mesh.finding.guests
 
 
+async def listed(at: Node) -> list[dict[str, object]]:
+    headers = {"Authorization": f"Bearer {at.parts.admin_token}"}
+    async with aiohttp.ClientSession(headers=headers) as http:
+        async with http.get(f"{at.url}/v1/tirami/invites") as reply:
+            assert reply.status == 200
+            invites: list[dict[str, object]] = (await reply.json())["invites"]
+            return invites
+
+
+async def test_they_are_listed_without_their_secrets_and_taken_back_for_good(tmp_path: Path) -> None:
+    file, _ = network_file(tmp_path, NAMES, "a")
+    memory = MemoryNetwork(seed=1)
+    async with node(tmp_path / "b", file, memory) as b, node(tmp_path / "c", file, memory) as c:
+        async with node(tmp_path / "a", file, memory) as a:
+            used, back = [Invitation.parse(await token(a, label=name)) for name in ("for b", "for c")]
+            assert (await post(b, "join", token=str(used)))[0] == 200
+            first, second = await listed(a)
+            assert (first["invite"], first["label"], first["state"]) == (used.invite.hex(), "for b", "used")
+            assert first["used_by"] == b.mesh.mesh.key.hex()
+            assert (second["invite"], second["state"], second["used_by"]) == (back.invite.hex(), "open", None)
+            assert second["expires_ms"] == back.expires_ms and second["made_ms"] <= a.parts.ledger.now()  # type: ignore[operator]
+            assert not any(secret.hex() in str((first, second)) for secret in (used.secret, back.secret))
+            status, refused = await post(a, "invites/revoke", invite=used.invite.hex())
+            assert (status, refused["error"]["code"]) == (409, "conflict")  # type: ignore[index]
+            status, refused = await post(a, "invites/revoke", invite="0" * 32)
+            assert (status, refused["error"]["code"]) == (404, "invite_not_found")  # type: ignore[index]
+            for _ in range(2):
+                status, entry = await post(a, "invites/revoke", invite=back.invite.hex())
+                assert (status, entry["state"]) == (200, "revoked")
+            status, refused = await post(c, "join", token=str(back))
+            assert (status, refused["error"]["refused"]) == (503, "invite_revoked")  # type: ignore[index]
+        async with node(tmp_path / "a", file, memory) as a:
+            status, refused = await post(c, "join", token=str(back))
+            assert (status, refused["error"]["refused"]) == (503, "invite_revoked")  # type: ignore[index]
+            assert [entry["state"] for entry in await listed(a)] == ["used", "revoked"]
+            assert c.mesh.mesh.key not in a.mesh.finding.guests
+
+
 async def test_two_at_once_are_one_guest(tmp_path: Path) -> None:
     file, _ = network_file(tmp_path, NAMES, "a")
     memory = MemoryNetwork(seed=1)
@@ -104,7 +142,7 @@ async def test_without_quota_it_stays_good(tmp_path: Path) -> None:
     async with node(tmp_path / "a", file, memory) as a, node(tmp_path / "b", file, memory) as b:
         status, refused = await post(b, "join", token=await token(a))
         assert (status, refused["error"]["refused"]) == (503, "queue_full")  # type: ignore[index]
-        assert not a.parts.ledger.state.settings.invites
+        assert not a.parts.ledger.state.settings.invites.used
 
 
 async def test_a_node_started_with_one_finds_its_inviter_ever_after(tmp_path: Path) -> None:

@@ -95,8 +95,26 @@ def test_an_invitation_from_one_shell_to_another(tmp_path: Path) -> None:
             fresh = tirami(first, "invite", "--json")
             joined = tirami(third, "join", json.loads(fresh.stdout)["token"], "--json")
             assert json.loads(joined.stdout)["inviter"] == made.keys[0], joined.stderr
+            _check_list_and_revoke(first, third, made.keys)
     with made.node(0) as first, made.node(1) as second:
         wait_until(lambda: met(second, made.keys[0]), 20)
+
+
+def _check_list_and_revoke(first: NodeProcess, third: NodeProcess, keys: tuple[str, ...]) -> None:
+    taken = tirami(first, "invite", "--label", "for nobody", "--json")
+    token, number = (json.loads(taken.stdout)[name] for name in ("token", "invite"))
+    shown = tirami(first, "invite", "list", "--json")
+    entries = json.loads(shown.stdout)
+    assert [(entry["state"], entry["used_by"]) for entry in entries] == [
+        ("used", keys[1]),
+        ("used", keys[2]),
+        ("open", None),
+    ]
+    assert "tirami1." not in shown.stdout
+    revoked = tirami(first, "invite", "revoke", number[:20])
+    assert (revoked.returncode, "revoked" in revoked.stdout) == (0, True), revoked.stderr
+    late = tirami(third, "join", token)
+    assert (late.returncode, "taken back" in late.stderr) == (1, True), late.stderr
 
 
 @pytest.mark.row("L0-08")

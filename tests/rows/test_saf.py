@@ -332,6 +332,7 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
         "rotate_token": {"token_hash_hex": "0" * 64},
         "set_selling": {"paused": False},
         "create_invite": {},
+        "revoke_invite": {"invite": "0" * 32},
         "rotate_key": {"node_id": account, "successor": "0" * 64, "consent": "0" * 128},
         "revoke_key": {"node_id": account},
         "join": {"token": "tirami1.x"},

@@ -140,6 +140,7 @@ _MAY_CONFLICT = frozenset(
         "join",
         "kill",
         "remove_model",
+        "revoke_invite",
         "revoke_key",
         "rotate_token",
     }

@@ -11,13 +11,12 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, approvals, config, key, log, mesh, models, safety, su, token, wallet
+from tirami.cli import agent, approvals, config, invite, key, log, mesh, models, safety, su, token, wallet
 from tirami.cli.backup import backup, restore
 from tirami.cli.chat import chat
 from tirami.cli.completion import completion
 from tirami.cli.demo import demo
 from tirami.cli.earnings import earnings
-from tirami.cli.invite import invite, join
 from tirami.cli.legal import legal
 from tirami.cli.metrics import metrics
 from tirami.cli.options import Json
@@ -41,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    start, node, seed, worker, chat, status, peers, mesh.pause, mesh.resume, invite, join, earnings, top, metrics,
+    start, node, seed, worker, chat, status, peers, mesh.pause, mesh.resume, invite.join, earnings, top, metrics,
     verify, settle, legal, backup, restore, completion, demo,
 ):  # fmt: skip
     app.command()(command)
@@ -56,6 +55,7 @@ app.add_typer(log.commands, name="log")
 app.add_typer(config.commands, name="config")
 app.add_typer(models.commands, name="models")
 app.add_typer(mesh.commands, name="mesh")
+app.add_typer(invite.commands, name="invite")
 
 
 @app.callback()

@@ -5,39 +5,79 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from tirami.api.schemas import InviteRequest, JoinRequest
+from tirami.api.schemas import InviteEntry, InviteRequest, InviteRevocation, JoinRequest
+from tirami.cli.ids import whole
 from tirami.cli.options import DataDir, Json, Offline, Token, Url
 from tirami.cli.settings import ConfigFile, settings
 from tirami.cli.start import ModelChoice, Network, NoModel, Port, start
 from tirami.cli.target import connect, data_directory, running_node
 from tirami.cli.terminal import Terminal, fields
-from tirami.core.errors import InvalidField
+from tirami.core.errors import InvalidField, InviteNotFound
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 JOIN_S = 60.0
 """Longer than the node itself waits for the other."""
 
 
+commands = typer.Typer(
+    invoke_without_command=True,
+    help="Make an invitation for one newcomer. Send it privately: whoever has it first can use it, once.",
+)
+
+
+@commands.callback()
 def invite(
+    context: typer.Context,
     expires: Annotated[str, typer.Option("--expires", help="30m, 12h, 1d …; at most 30d.")] = "1d",
+    label: Annotated[str, typer.Option("--label", help="A note for people, in the list.")] = "",
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
-    """Make an invitation for one newcomer. Send it privately: whoever has it first can use it, once."""
+    """Make an invitation; nothing, where another command follows, whose options stand behind it."""
+    if context.invoked_subcommand is not None:
+        sources = (context.get_parameter_source(name) for name in context.params)
+        if any(source is not None and source.name == "COMMANDLINE" for source in sources):
+            raise typer.BadParameter(f"options stand behind the command: tirami invite {context.invoked_subcommand} …")
+        return
     with connect(url, token, data_dir, admin=True) as client:
-        made = client.create_invite(InviteRequest(expires_secs=_seconds(expires)))
+        made = client.create_invite(InviteRequest(expires_secs=_seconds(expires), label=label))
     terminal = Terminal(json_output)
     terminal.show(made.model_dump(), lambda console: print(made.token))  # a token is one word, whatever the width
     if not json_output:
-        until = datetime.fromtimestamp(made.expires_ms / 1000, UTC)
         where = ", ".join(made.addresses) or "nowhere it knows of"
         terminal.note(
-            f"Good once, until {until:%Y-%m-%d %H:%M} UTC, for network {made.network}; this node is at {where}."
-            "\nOn the other machine: tirami join TOKEN"
+            f"Good once, until {_time(made.expires_ms)} UTC, for network {made.network}; this node is at {where}."
+            f"\nOn the other machine: tirami join TOKEN\nTo take it back: tirami invite revoke {made.invite}"
         )
+
+
+@commands.command("list")
+def list_invites(url: Url = None, token: Token = None, data_dir: DataDir = None, json_output: Json = False) -> None:
+    """Invitations that have not expired, and who came with one. Their tokens are shown once, when they are made."""
+    with connect(url, token, data_dir, admin=True) as client:
+        invites = client.invites().invites
+    Terminal(json_output).show([i.model_dump() for i in invites], lambda console: _table(console, invites))
+
+
+@commands.command()
+def revoke(
+    number: Annotated[str, typer.Argument(metavar="INVITE", help="Its number from `invite list`, or its start.")],
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Take back an invitation that nobody has used."""
+    with connect(url, token, data_dir, admin=True) as client:
+        full = whole(number, (entry.invite for entry in client.invites().invites), InviteNotFound)
+        entry = client.revoke_invite(InviteRevocation(invite=full))
+    Terminal(json_output).show(entry.model_dump(), lambda console: _table(console, [entry]))
 
 
 def join(
@@ -79,6 +119,18 @@ def join(
         joined = client.join(JoinRequest(token=invitation))
     shown = {"Joined": joined.network, "Invited by": joined.inviter, "At": ", ".join(joined.addresses)}
     Terminal(json_output).show(joined.model_dump(), lambda console: fields(console, "", shown))
+
+
+def _table(console: Console, invites: list[InviteEntry]) -> None:
+    table = Table("Invite", "Label", "Made", "Until (UTC)", "")
+    for entry in invites:
+        state = f"used by {(entry.used_by or '')[:16]}" if entry.state == "used" else entry.state
+        table.add_row(entry.invite, escape(entry.label), _time(entry.made_ms), _time(entry.expires_ms), state)
+    console.print(table if invites else "No invitations.")
+
+
+def _time(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _seconds(text: str) -> int:

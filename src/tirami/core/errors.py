@@ -28,6 +28,7 @@
      │   ├─ TradeNotFound            404 trade_not_found
      │   ├─ TokenNotFound            404 token_not_found
      │   ├─ ApprovalNotFound         404 approval_not_found
+     │   ├─ InviteNotFound           404 invite_not_found
      │   └─ ProviderNotFound         404 provider_not_found
      ├─ SpendDenied                  the gate said no
      │   ├─ InsufficientFunds        402 insufficient_funds
@@ -238,6 +239,10 @@ class ApprovalNotFound(NotFound):
 
 class TokenNotFound(NotFound):
     code = "token_not_found"
+
+
+class InviteNotFound(NotFound):
+    code = "invite_not_found"
 
 
 class ProviderNotFound(NotFound):

@@ -24,6 +24,8 @@ from tirami.ledger.entries import (
     HoldOpened,
     HoldReleased,
     HoldVouched,
+    InviteMade,
+    InviteRevoked,
     KeyRotated,
     KillSet,
     PolicySet,
@@ -36,6 +38,7 @@ from tirami.ledger.entries import (
 from tirami.ledger.evidence import Evidence
 from tirami.ledger.heads import Heads, Inclusion, SignedHead
 from tirami.ledger.holds import MAX_OPEN, Holds, PayerBooks
+from tirami.ledger.invites import Invite, Invites
 from tirami.ledger.journal import Journal
 from tirami.ledger.ledger import HOLD_LIFETIME_MS, Balance, Ledger, Payer
 from tirami.ledger.lines import grant_line, is_issuer
@@ -112,6 +115,10 @@ __all__ = [
     "Holds",
     "HostedAccount",
     "Inclusion",
+    "Invite",
+    "InviteMade",
+    "InviteRevoked",
+    "Invites",
     "Journal",
     "KeyRotated",
     "KillSet",

@@ -312,6 +312,20 @@ class RestartSeen(msgspec.Struct, frozen=True, array_like=True, tag="restart_see
     acceptance_signature: bytes
 
 
+class InviteMade(msgspec.Struct, frozen=True, array_like=True, tag="invite_made"):
+    """An invitation, by its number; its secret is nowhere. ``label`` is for people."""
+
+    invite: bytes
+    expires_ms: int
+    label: str
+
+
+class InviteRevoked(msgspec.Struct, frozen=True, array_like=True, tag="invite_revoked"):
+    """The invitation is worth nothing from now on."""
+
+    invite: bytes
+
+
 class GuestTaken(msgspec.Struct, frozen=True, array_like=True, tag="guest_taken"):
     """``key`` showed an invitation of this node, which is used up: it is a guest from now on."""
 
@@ -352,6 +366,8 @@ Fact = (
     | KeyRotated
     | SignedElsewhere
     | RestartSeen
+    | InviteMade
+    | InviteRevoked
     | GuestTaken
     | SellingPaused
     | PriceObserved

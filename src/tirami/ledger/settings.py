@@ -17,6 +17,8 @@ from tirami.ledger.entries import (
     FraudProven,
     GuestTaken,
     HeadPublished,
+    InviteMade,
+    InviteRevoked,
     JournalOpened,
     KillSet,
     NodeStarted,
@@ -28,6 +30,7 @@ from tirami.ledger.entries import (
     TokenIssued,
     TokenRevoked,
 )
+from tirami.ledger.invites import Invites
 from tirami.ledger.safety import Policy
 
 FEW_TOKENS: Final = 64
@@ -83,8 +86,7 @@ class Settings:
     """Id of the fraud proof against each guilty key."""
     guests: dict[bytes, bytes] = field(default_factory=dict)
     """Key → invitation it came with."""
-    invites: dict[bytes, bytes] = field(default_factory=dict)
-    """Invitation that is used up → key that used it."""
+    invites: Invites = field(default_factory=Invites)
     paused: bool = False
     """Whether strangers are not to be served for now."""
     head: HeadPublished | None = None
@@ -115,8 +117,11 @@ class Settings:
                 self.head = fact
             case FraudProven():
                 self.convicted.setdefault(fact.key, sha256(fact.proof))
+            case InviteMade() | InviteRevoked():
+                self.invites.apply(fact, at_ms)
             case GuestTaken():
-                self.guests[fact.key], self.invites[fact.invite] = fact.invite, fact.key
+                self.guests[fact.key] = fact.invite
+                self.invites.apply(fact, at_ms)
             case SellingPaused():
                 self.paused = fact.paused
             case PriceObserved():

@@ -284,6 +284,16 @@ class Operations(SyncCaller):
         result: s.InviteReply = self._call("create_invite", {}, None, body, s.InviteReply)
         return result
 
+    def invites(self) -> s.InviteList:
+        """Invitations that have not expired, without their secrets. ``GET /v1/tirami/invites``"""
+        result: s.InviteList = self._call("invites", {}, None, None, s.InviteList)
+        return result
+
+    def revoke_invite(self, body: s.InviteRevocation) -> s.InviteEntry:
+        """Take back an invitation that nobody has used. ``POST /v1/tirami/invites/revoke``"""
+        result: s.InviteEntry = self._call("revoke_invite", {}, None, body, s.InviteEntry)
+        return result
+
     def join(self, body: s.JoinRequest) -> s.JoinReply:
         """Come to another node by its invitation, and stay connected to it. ``POST /v1/tirami/join``"""
         result: s.JoinReply = self._call("join", {}, None, body, s.JoinReply)
@@ -596,6 +606,16 @@ class AsyncOperations(AsyncCaller):
     async def create_invite(self, body: s.InviteRequest) -> s.InviteReply:
         """Make an invitation to this node, for one newcomer. ``POST /v1/tirami/invites``"""
         result: s.InviteReply = await self._call("create_invite", {}, None, body, s.InviteReply)
+        return result
+
+    async def invites(self) -> s.InviteList:
+        """Invitations that have not expired, without their secrets. ``GET /v1/tirami/invites``"""
+        result: s.InviteList = await self._call("invites", {}, None, None, s.InviteList)
+        return result
+
+    async def revoke_invite(self, body: s.InviteRevocation) -> s.InviteEntry:
+        """Take back an invitation that nobody has used. ``POST /v1/tirami/invites/revoke``"""
+        result: s.InviteEntry = await self._call("revoke_invite", {}, None, body, s.InviteEntry)
         return result
 
     async def join(self, body: s.JoinRequest) -> s.JoinReply:

@@ -52,7 +52,15 @@ from tirami.api.schemas.economy import (
     TransferRequest,
 )
 from tirami.api.schemas.embeddings import EmbeddingEntry, EmbeddingList, EmbeddingRequest, EmbeddingUsage
-from tirami.api.schemas.invites import InviteReply, InviteRequest, JoinReply, JoinRequest
+from tirami.api.schemas.invites import (
+    InviteEntry,
+    InviteList,
+    InviteReply,
+    InviteRequest,
+    InviteRevocation,
+    JoinReply,
+    JoinRequest,
+)
 from tirami.api.schemas.keys import (
     KeyEndedReply,
     KeyOrder,
@@ -211,8 +219,11 @@ __all__ = [
     "HeadEntry",
     "HealthReply",
     "IncompleteDetails",
+    "InviteEntry",
+    "InviteList",
     "InviteReply",
     "InviteRequest",
+    "InviteRevocation",
     "IssuedToken",
     "JoinReply",
     "JoinRequest",

@@ -5,8 +5,9 @@ whole window of tokens ahead of its vouchers instead of a stranger's (B11), its 
 the maker is an issuer of the network it gets its welcome line. It gives no consent: no prompt goes to a guest, or to
 who invited, unless ``mesh.consume`` says so.
 
-The secret of an invitation is derived from the node key and its number, which holds its expiry; so nothing is kept of
-one that was made. That it was used is a fact in the journal, in one group with the grant: used once is used for ever.
+The secret of an invitation is derived from the node key and its number, which holds its expiry; so it is nowhere kept,
+and shown once. That it was made, and that it was taken back, is a fact in the journal; that it was used is one in one
+group with the grant: used once is used for ever.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import SigningKey, hkdf
 from tirami.core.units import DAY_MS
-from tirami.ledger import GuestTaken, Ledger, grant_line, is_issuer
+from tirami.ledger import GuestTaken, InviteMade, Ledger, grant_line, is_issuer
 from tirami.net import FrameWriter, PeerAddress, Stream
 from tirami.net.addressbook import AddressBook
 from tirami.net.exchange import address_of
@@ -63,11 +64,15 @@ class Guests:
 
     # --- who invites -------------------------------------------------------------------------------------------
 
-    def invite(self, lifetime_ms: int) -> Invitation:
-        """A new invitation. Raises ``InvalidField`` for a lifetime of nothing, or more than 30 days."""
+    async def invite(self, lifetime_ms: int, label: str) -> Invitation:
+        """A new invitation, known to the journal.
+
+        Raises ``InvalidField`` for a lifetime of nothing, or more than 30 days; ``StorageUnavailable``.
+        """
         if not 0 < lifetime_ms <= LONGEST_MS:
             raise InvalidField("an invitation is good for a second to 30 days", param="expires_secs")
         invite = number(self._ledger.now() + lifetime_ms, self._random(10))
+        await self._ledger.record_facts(InviteMade(invite, expiry(invite), label))
         return Invitation(invite, self._secret(invite), self._mesh.address(), self._ledger.network)
 
     async def answer(self, peer: Peer, stream: Stream, shown: InviteShown) -> None:
@@ -86,11 +91,13 @@ class Guests:
         settings = self._ledger.state.settings
         if not proves(shown, self._secret(shown.invite), self._mesh.key, peer.key):
             raise PeerRefused("this node made no such invitation for you", refused="invite_unknown")
-        used_by = settings.invites.get(shown.invite)
+        used_by = settings.invites.used.get(shown.invite)
         if used_by == peer.key:
             return  # the answer was lost on its way
         if used_by is not None:
             raise PeerRefused("this invitation has been used", refused="invite_used")
+        if shown.invite in settings.invites.revoked:
+            raise PeerRefused("this invitation was taken back", refused="invite_revoked")
         if expiry(shown.invite) < self._ledger.now():
             raise PeerRefused("this invitation has expired", refused="invite_expired")
         if peer.key in settings.convicted:
