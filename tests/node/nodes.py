@@ -1,10 +1,11 @@
-"""Whole nodes over a network in memory, in this process: each with its own home, book and HTTP door."""
+"""Whole nodes in this process, usually over a network in memory: each with its own home, book and HTTP door."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -12,13 +13,14 @@ from tests.net.session.conftest import Words
 from tirami.core.clock import SystemClock
 from tirami.core.config import load_config
 from tirami.core.keyfile import load_or_create_node_key
+from tirami.core.keys import PublicKey
 from tirami.core.units import TokenCount
 from tirami.infer import Prompt
+from tirami.net import Endpoint
 from tirami.node.http import HttpServer, build_app
 from tirami.node.mesh import MeshService, Shop, opened_mesh
 from tirami.node.mesh import shop as shop_module
 from tirami.node.parts import Parts, open_parts
-from tirami.testing import MemoryNetwork
 
 CHAT = "/v1/chat/completions"
 HELLO = {"model": "scripted", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 20}
@@ -35,6 +37,12 @@ class Node:
         return self.parts.ledger.balance(self.parts.key.public_key).net
 
 
+class Bound(Protocol):
+    """Where nodes are met: a :class:`~tirami.testing.MemoryNetwork`, or whatever else has an endpoint for each."""
+
+    def endpoint(self, key: PublicKey, /) -> Endpoint: ...
+
+
 class Numbers:
     """Stands in for a tokenizer: the scripted engine speaks in numbers."""
 
@@ -43,7 +51,7 @@ class Numbers:
 
 
 @asynccontextmanager
-async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object) -> AsyncIterator[Node]:
+async def node(home: Path, network: Path, wire: Bound, **flags: object) -> AsyncIterator[Node]:
     given = {
         "data_dir": str(home),
         "network.file": str(network),
@@ -53,7 +61,7 @@ async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object
         **flags,
     }
     async with open_parts(load_config(None, {}, given), SystemClock()) as parts:
-        endpoint = memory.endpoint(parts.key.public_key)
+        endpoint = wire.endpoint(parts.key.public_key)
         async with (
             opened_mesh(parts, endpoint) as mesh,
             HttpServer(build_app(parts), "127.0.0.1", 0) as server,
@@ -61,14 +69,17 @@ async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object
             yield Node(parts, mesh, server.url)
 
 
-def network_file(home: Path, names: Iterable[str], issuers: Iterable[str] | None = None) -> tuple[Path, list[str]]:
+def network_file(
+    home: Path, names: Iterable[str], issuers: Iterable[str] | None = None, parameters: dict[str, int] | None = None
+) -> tuple[Path, list[str]]:
     """A network of the nodes ``home/name``, whose keys are made; those named as issuers issue and witness, or all."""
     keys = {}
     for name in names:
         (home / name).mkdir(mode=0o700)
         keys[name] = load_or_create_node_key(home / name / "node.key")[0].public_key.hex()
     chosen = [keys[name] for name in issuers or keys]
-    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
+    rules = {"witnesses": 1, "quorum": 1} | (parameters or {})
+    document = {"format": "tirami/1/network", "id": "testnet", "parameters": rules}
     file = home / "network.json"
     file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in chosen], "witnesses": chosen}))
     return file, list(keys.values())

@@ -16,15 +16,16 @@ APART = {"TIRAMI_API_RATE_PER_SECOND": "9999", "TIRAMI_MESH_LAN": "false"}
 PATIENCE_S = 60.0
 
 
-def network(directory: Path, *homes: str) -> tuple[Path, dict[str, str]]:
-    """A network file in which every home's key is issuer and witness; the keys by home."""
+def network(directory: Path, *homes: str, **parameters: int) -> tuple[Path, dict[str, str]]:
+    """A network file in which every home's key is issuer and witness, of these parameters; the keys by home."""
     keys = {}
     for name in homes:
         home = directory / name
         home.mkdir(mode=0o700)
         keys[name] = load_or_create_node_key(home / "node.key")[0].public_key.hex()
     file = directory / "network.json"
-    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
+    rules = {"witnesses": 1, "quorum": 1} | parameters
+    document = {"format": "tirami/1/network", "id": "testnet", "parameters": rules}
     issuers = [{"key": key} for key in keys.values()]
     file.write_text(json.dumps(document | {"issuers": issuers, "witnesses": list(keys.values())}))
     return file, keys
