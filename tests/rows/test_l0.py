@@ -198,10 +198,10 @@ def test_a_corrupt_model_and_one_too_large_leave_a_node_without_a_model_that_say
         ("large", ("--model", "smollm2:135m"), {"TIRAMI_INFER_MEMORY_LIMIT_MIB": "700"}, "out of memory"),
     ):
         node = NodeProcess(tmp_path / name, *options, env=env)
-        with pytest.raises(AssertionError, match="not ready"):
-            node.start(within=6)
+        node.modelless = True  # it serves, though nothing can answer
+        node.start()
         with node.client() as owner:
-            assert said in str(owner.status().engine.problem)
+            wait_until(lambda owner=owner, said=said: said in str(owner.status().engine.problem), seconds=60)
             with pytest.raises(TiramiError) as caught:
                 owner.chat_completions(chat("x", 1))
             assert caught.value.code == "no_model"
