@@ -52,6 +52,24 @@ def test_nodes_meet_by_public_key(tmp_path: Path) -> None:
             wait_until(lambda: "does not hold its key" in second.log() or "peer_unreachable" in second.log(), 10)
 
 
+@pytest.mark.row("L0-07", part="whether it can be reached, over QUIC")
+def test_whether_a_node_can_be_reached_is_shown(tmp_path: Path) -> None:
+    """Each is called by the other from an endpoint of its own: once a minute and peer, so the first answers stand."""
+    made = homes(tmp_path)
+    with made.node(0) as first:
+        address = json.loads(tirami(first, "invite", "--json").stdout)["addresses"][0]
+        bootstrap = f"{made.keys[0]}@{address}"
+        with made.node(1, TIRAMI_MESH_BOOTSTRAP=bootstrap) as second, second.admin() as client:
+            wait_until(lambda: client.mesh().probe is not None, 30)
+            probe = client.mesh().probe
+            assert probe is not None and (probe.by, probe.reached) == (made.keys[0], True)
+            assert probe.rtt_ms is not None and probe.rtt_ms < 4_000
+            assert "yes: peer" in tirami(second, "mesh", "status").stdout
+            with first.admin() as other:
+                (entry,) = other.peers().peers
+                assert entry.probe is not None and (entry.probe.by, entry.probe.reached) == (made.keys[0], True)
+
+
 @pytest.mark.row("L0-07", part="back after a link drop")
 @pytest.mark.skipif(not can_unshare, reason="this machine lets nobody make a network namespace")
 @pytest.mark.parametrize("down_s", [3, 12])
