@@ -54,6 +54,24 @@ def test_nodes_meet_by_public_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.row("L0-07")
+def test_whether_a_node_can_be_reached_is_shown(tmp_path: Path) -> None:
+    """Each is called by the other from an endpoint of its own: once a minute and peer, so the first answers stand."""
+    made = homes(tmp_path)
+    with made.node(0) as first:
+        address = json.loads(tirami(first, "invite", "--json").stdout)["addresses"][0]
+        bootstrap = f"{made.keys[0]}@{address}"
+        with made.node(1, TIRAMI_MESH_BOOTSTRAP=bootstrap) as second, second.admin() as client:
+            wait_until(lambda: client.mesh().probe is not None, 30)
+            probe = client.mesh().probe
+            assert probe is not None and (probe.by, probe.reached) == (made.keys[0], True)
+            assert probe.rtt_ms is not None and probe.rtt_ms < 4_000
+            assert "yes: peer" in tirami(second, "mesh", "status").stdout
+            with first.admin() as other:
+                (entry,) = other.peers().peers
+                assert entry.probe is not None and (entry.probe.by, entry.probe.reached) == (made.keys[0], True)
+
+
+@pytest.mark.row("L0-07")
 @pytest.mark.skipif(not can_unshare, reason="this machine lets nobody make a network namespace")
 @pytest.mark.parametrize("down_s", [3, 12])
 def test_back_within_5_seconds_after_the_link_is(down_s: int, record_property: Callable[[str, object], None]) -> None:

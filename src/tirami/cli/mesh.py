@@ -1,11 +1,12 @@
 """``tirami mesh``, ``tirami pause``, ``tirami resume``: this node's own part on the mesh."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from tirami.api.schemas import MeshReport, SellingReport, SellingRequest
+from tirami.api.schemas import MeshReport, ProbeEntry, SellingReport, SellingRequest
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
@@ -64,6 +65,16 @@ def in_short(report: MeshReport) -> str:
     return f"{report.peers} peers, selling: {_selling(report.selling)}, buying: {report.buying.consume}"
 
 
+def _reachable(probe: ProbeEntry | None) -> str:
+    if probe is None:
+        return "no peer has looked yet"
+    when = f"{datetime.fromtimestamp(probe.at_ms / 1000):%H:%M:%S}"
+    by = f"peer {probe.by[:16]}" if probe.by else "a peer"
+    if probe.rtt_ms is None:
+        return f"no: {by} called in vain at {when}; only nodes this one calls are met"
+    return f"yes: {by} called and had an answer in {probe.rtt_ms:.0f} ms at {when}"
+
+
 def _selling(selling: SellingReport) -> str:
     if selling.paused:
         return "PAUSED"
@@ -77,6 +88,7 @@ def _show(console: Console, report: MeshReport) -> None:
         facts |= {
             "Address": report.address or "not for this token to see",
             "Relay": report.relay,
+            "Reachable": _reachable(report.probe),
             "Providers known": report.providers,
             "Offered": ", ".join(selling.models) or "nothing",
             "Free places": f"{selling.free}{', only while nobody here is served' if selling.idle_only else ''}",

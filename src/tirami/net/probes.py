@@ -86,8 +86,12 @@ class Probes:
     @property
     def reachable(self) -> bool | None:
         """Whether the peer asked last could reach this node; ``None`` while nobody has said."""
-        own = (seen for seen in reversed(self.observations) if seen.observed == self._mesh.key)
-        return next((seen.rtt_s is not None for seen in own), None)
+        own = self.newest().get(self._mesh.key)
+        return None if own is None else own.rtt_s is not None
+
+    def newest(self) -> dict[PublicKey, Observation]:
+        """Of each node that was called, what came of it last."""
+        return {seen.observed: seen for seen in self.observations}
 
     async def met(self, peer: Peer) -> None:
         self._met.set()

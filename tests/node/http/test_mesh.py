@@ -10,7 +10,9 @@ from tests.node.nodes import CHAT, HELLO
 from tests.node.test_mesh import Two, two
 from tests.waiting import until
 from tirami.core.keys import PublicKey, Signature, verify
+from tirami.core.units import UnixMs
 from tirami.market.reputation import LEAST, START
+from tirami.net.probes import Observation as Observed
 from tirami.proto import Observation, Signal, decode
 
 __all__ = ["door"]
@@ -252,6 +254,35 @@ async def test_reputation_is_what_the_mesh_made_of_it(tmp_path: Path, monkeypatc
         assert customers.take(said, said.at_ms)
         (own,) = (await get(mesh, f"{T}/providers", of="seller"))["providers"]  # type: ignore[misc]
         assert own["reputation"] == customers.of(seller) / 1_000_000 != 0.5  # type: ignore[index]
+
+
+async def test_what_probes_found_is_shown_of_each_peer_and_of_this_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        buyer, seller = (node.parts.key.public_key for node in (mesh.buyer, mesh.seller))
+        assert (await only_peer(mesh))["probe"] is None
+        assert (await get(mesh, f"{T}/mesh"))["probe"] is None, "nobody has looked"
+        seen = mesh.buyer.mesh.finding.probes.observations
+        seen.append(Observed(buyer, seller, "203.0.113.7:1", None, UnixMs(1)))
+        seen.append(Observed(buyer, seller, "203.0.113.7:2", 0.0125, UnixMs(2)))
+        seen.append(Observed(seller, buyer, "", None, UnixMs(3)))
+        assert (await only_peer(mesh))["probe"] == {
+            "by": buyer.hex(),
+            "reached": True,
+            "rtt_ms": 12.5,
+            "address": "203.0.113.7:2",
+            "at_ms": 2,
+        }
+        own = {"by": seller.hex(), "reached": False, "rtt_ms": None, "address": None, "at_ms": 3}
+        assert (await get(mesh, f"{T}/mesh"))["probe"] == own
+        admin = {"authorization": f"Bearer {mesh.buyer.parts.admin_token}"}
+        async with mesh.http.post(mesh.buyer.url + f"{T}/accounts", json={"label": "agent"}, headers=admin) as reply:
+            asked = {"scope": "read_only", "node_id": (await reply.json())["account"]}
+        async with mesh.http.post(mesh.buyer.url + f"{T}/tokens/issue", json=asked, headers=admin) as reply:
+            token = (await reply.json())["token"]
+        bound = await only_peer(mesh, token=token)
+        assert bound["probe"] == {"by": None, "reached": True, "rtt_ms": 12.5, "address": None, "at_ms": 2}
 
 
 async def test_off_the_mesh_everybody_has_the_reputation_one_starts_with(door: Door) -> None:

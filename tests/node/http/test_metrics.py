@@ -87,6 +87,15 @@ async def test_a_token_of_an_account_sees_totals_and_its_own_key(door: Door) -> 
     assert found["tirami_trade_count_total", ()] == 1
 
 
+async def test_a_key_has_each_series_once(door: Door) -> None:
+    """This node is a party of its own trades."""
+    assert (await door.call("POST", CHAT, BODY, token=(await door.agent())[1]))[0] == 200
+    _, text = await scrape(door)
+    for name in ("tirami_reputation", "tirami_cu_contributed_total"):
+        lines = [line.partition("}")[0] for line in text.splitlines() if line.startswith(f"{name}{{")]
+        assert len(lines) == len(set(lines)) == 2, name
+
+
 async def test_keys_with_series_are_bounded(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "PEERS", 3)
     busy = ""

@@ -27,6 +27,19 @@ class OfferingEntry(Reply):
     """µTRM a token."""
 
 
+class ProbeEntry(Reply):
+    """One node called another where it says it is, as a stranger would: with a fresh key, from a fresh port."""
+
+    by: str | None
+    """The key of the node that called; ``null`` for tokens bound to an account."""
+    reached: bool
+    rtt_ms: float | None
+    """Until it answered; ``null`` when it did not."""
+    address: str | None
+    """Where, as far as it was named; ``null`` for tokens bound to an account."""
+    at_ms: int
+
+
 class PeerEntry(Reply):
     """A peer: its connection, and what it last said of itself, as it signed it.
 
@@ -43,6 +56,8 @@ class PeerEntry(Reply):
     """Round trip of a request on the connection, as measured; ``null`` before the first."""
     latency_ema_ms: float
     """What the scheduler counts: smoothed time until it answered requests; 500 for one never asked."""
+    probe: ProbeEntry | None
+    """Whether this node reached it as a stranger, when it last asked for that; ``null`` if it has not lately."""
     agent: str | None
     protocol_version: int
     features: list[str]
@@ -154,6 +169,8 @@ class MeshReport(Reply):
     enabled: bool
     address: str | None
     relay: str
+    probe: ProbeEntry | None
+    """Whether a peer reached this node as a stranger, the last time one said; ``null`` while none has."""
     peers: int
     """Connected."""
     providers: int

@@ -77,7 +77,8 @@ class NodeCollector:
     def _accounts(self) -> Iterator[Metric]:
         """Per key: bounded, and gone again a day after a key's last trade."""
         parts, label = self._parts, ("node_id",)
-        keys = [parts.key.public_key, *parts.activity.parties(PEERS)] if self._account is None else [self._account]
+        keys = [self._account] if self._account else [parts.key.public_key, *parts.activity.parties(PEERS)]
+        keys = list(dict.fromkeys(keys))  # this node may be one of the parties
         named = {(key.hex(),): parts.ledger.balance(key) for key in keys}
         income = [(key, balance.income) for key, balance in named.items()]
         spent = [(key, balance.spent) for key, balance in named.items()]

@@ -66,6 +66,7 @@ def mesh_report(parts: Parts, *, owner: bool) -> MeshReport:
         enabled=view is not None,
         address=view.address if view and owner else None,
         relay=config.relay,
+        probe=view.probe(addresses=owner) if view else None,
         peers=view.connected if view else 0,
         providers=view.signals if view else 0,
         selling=view.selling() if view else _not_selling(parts),

@@ -11,6 +11,7 @@ from tirami.ledger import Ledger
 from tirami.market import KnownPeer, Provider, schedule_score
 from tirami.market.registry import LATENCY_MS
 from tirami.net.peer import Peer
+from tirami.net.probes import Observation
 from tirami.proto import VERSION, Offering
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ class MeshView:
         keys = list(mesh.peers)
         distant = [heard.signal.node for heard in known if PublicKey(heard.signal.node) not in mesh.peers]
         keys += [PublicKey(key) for key in distant[-query.limit :]]  # those heard of last
-        entries = sorted((self._entry(key, query.model, addresses=addresses) for key in keys), key=_first)
+        probes = self._service.finding.probes.newest()
+        found = (self._entry(key, query.model, probes.get(key), addresses=addresses) for key in keys)
+        entries = sorted(found, key=_first)
         return s.PeersReply(
             enabled=True,
             count=self.connected + len(distant),
@@ -124,7 +127,7 @@ class MeshView:
             peers=entries[: query.limit],
         )
 
-    def _entry(self, key: PublicKey, model: str | None, *, addresses: bool) -> s.PeerEntry:
+    def _entry(self, key: PublicKey, model: str | None, probe: Observation | None, *, addresses: bool) -> s.PeerEntry:
         peer, known = self._service.mesh.peers.get(key), self._service.peers.get(key)
         signal, now = (known.signal if known else None), self._ledger.now()
         offers = self._service.peers.offers(known, model, now) if known else []
@@ -138,6 +141,7 @@ class MeshView:
             dialled=peer.connection.dialled if peer else None,
             latency_ms=_rtt_ms(peer),
             latency_ema_ms=round(known.latency_ms if known else LATENCY_MS, 3),
+            probe=_probe(probe, addresses=addresses),
             agent=hello.agent if hello else None,
             protocol_version=min(VERSION, hello.version_max) if hello else VERSION,
             features=list(hello.features if hello else signal.features if signal else ()),
@@ -165,6 +169,10 @@ class MeshView:
     @property
     def address(self) -> str:
         return str(self._service.mesh.address())
+
+    def probe(self, *, addresses: bool) -> s.ProbeEntry | None:
+        """Whether a peer could reach this node, as the last one said that looked."""
+        return _probe(self._service.finding.probes.newest().get(self._service.mesh.key), addresses=addresses)
 
     def links(self, *, addresses: bool) -> list[s.TopologyLink]:
         return [self._link(peer, addresses=addresses) for peer in self._service.mesh.peers.values()]
@@ -214,6 +222,18 @@ def _score(found: Provider) -> Fraction:
 
 def _rtt_ms(peer: Peer | None) -> float | None:
     return None if peer is None or peer.rtt_s is None else round(peer.rtt_s * 1000, 3)
+
+
+def _probe(seen: Observation | None, *, addresses: bool) -> s.ProbeEntry | None:
+    if seen is None:
+        return None
+    return s.ProbeEntry(
+        by=seen.observer.hex() if addresses else None,
+        reached=seen.rtt_s is not None,
+        rtt_ms=None if seen.rtt_s is None else round(seen.rtt_s * 1000, 3),
+        address=(seen.address or None) if addresses else None,
+        at_ms=seen.at_ms,
+    )
 
 
 def _offering(offering: Offering) -> s.OfferingEntry:
