@@ -190,8 +190,8 @@ class Provider:
             card.hidden,
             card.quantization,
         )
-        incarnation, number, piece = self._ledger.state.last_signed(ask.payer)
-        shown = () if piece is None else (Shown(*piece),)
+        incarnation, number, pieces = self._ledger.state.last_signed(ask.payer)
+        shown = tuple(Shown(*piece) for piece in pieces)
         offer = Offer(SignedBody(own.body, own.signature), nonce, facts, incarnation, number, shown)
         generate = engine.generate(prompt, sampling)
         return _Serving(self._ledger, self._random(16), record, offer, secret, terms, generate)
