@@ -10,7 +10,7 @@ import pytest
 
 from tests.net.session.conftest import Words
 from tirami.core.clock import SystemClock
-from tirami.core.config import load_config
+from tirami.core.config import Config, load_config
 from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.units import TokenCount
 from tirami.infer import Prompt
@@ -42,8 +42,7 @@ class Numbers:
         return Prompt((0, 1, 2), TokenCount(3), True, "", ())
 
 
-@asynccontextmanager
-async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object) -> AsyncIterator[Node]:
+def config(home: Path, network: Path, **flags: object) -> Config:
     given = {
         "data_dir": str(home),
         "network.file": str(network),
@@ -52,7 +51,12 @@ async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object
         "pricing.follow_load": False,
         **flags,
     }
-    async with open_parts(load_config(None, {}, given), SystemClock()) as parts:
+    return load_config(None, {}, given)
+
+
+@asynccontextmanager
+async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object) -> AsyncIterator[Node]:
+    async with open_parts(config(home, network, **flags), SystemClock()) as parts:
         endpoint = memory.endpoint(parts.key.public_key)
         async with (
             opened_mesh(parts, endpoint) as mesh,
@@ -61,14 +65,16 @@ async def node(home: Path, network: Path, memory: MemoryNetwork, **flags: object
             yield Node(parts, mesh, server.url)
 
 
-def network_file(home: Path, names: Iterable[str], issuers: Iterable[str] | None = None) -> tuple[Path, list[str]]:
+def network_file(
+    home: Path, names: Iterable[str], issuers: Iterable[str] | None = None, **parameters: int
+) -> tuple[Path, list[str]]:
     """A network of the nodes ``home/name``, whose keys are made; those named as issuers issue and witness, or all."""
     keys = {}
     for name in names:
         (home / name).mkdir(mode=0o700)
         keys[name] = load_or_create_node_key(home / name / "node.key")[0].public_key.hex()
     chosen = [keys[name] for name in issuers or keys]
-    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1}}
+    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1} | parameters}
     file = home / "network.json"
     file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in chosen], "witnesses": chosen}))
     return file, list(keys.values())
