@@ -46,7 +46,7 @@ class Trade:
 
 @asynccontextmanager
 async def trading(home: Path, wire: Wire) -> AsyncIterator[Trade]:
-    file, _ = network_file(home, ["buyer", "seller"], parameters=WEALTH)
+    file, _ = network_file(home, ["buyer", "seller"], None, **WEALTH)
     for name in ("buyer", "seller"):
         await wire.bind(load_or_create_node_key(home / name / "node.key")[0])
     with pytest.MonkeyPatch.context() as patched:

@@ -199,7 +199,7 @@ async def test_a_lie_about_numbers_moves_nothing(
     lie = Remembered(*claim, (Shown(*shown), Shown("head", b"\x01", bytes(64))))
     monkeypatch.setattr(Memory, "of", lambda *_: lie)
     monkeypatch.setattr(town.seller.mesh.mesh, "_seen", lambda _: lie)
-    monkeypatch.setattr(town.seller.parts.ledger.state, "last_signed", lambda _: (*claim, shown))
+    monkeypatch.setattr(town.seller.parts.ledger.state, "last_signed", lambda _: (*claim, [shown]))
     async with town.buyer(town.home) as buyer:
         await town.bought(buyer)
         assert counter(buyer)[0] == 0

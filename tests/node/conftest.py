@@ -15,6 +15,8 @@ from tirami.core.config import load_config
 from tirami.node.http import HttpServer, build_app
 from tirami.node.parts import Parts, open_parts
 
+pytest.register_assert_rewrite("tests.node.mortals")
+
 
 @dataclass
 class Door:

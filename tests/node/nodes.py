@@ -11,7 +11,7 @@ import pytest
 
 from tests.net.session.conftest import Words
 from tirami.core.clock import SystemClock
-from tirami.core.config import load_config
+from tirami.core.config import Config, load_config
 from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.keys import PublicKey
 from tirami.core.units import TokenCount
@@ -50,8 +50,7 @@ class Numbers:
         return Prompt((0, 1, 2), TokenCount(3), True, "", ())
 
 
-@asynccontextmanager
-async def node(home: Path, network: Path, wire: Bound, **flags: object) -> AsyncIterator[Node]:
+def config(home: Path, network: Path, **flags: object) -> Config:
     given = {
         "data_dir": str(home),
         "network.file": str(network),
@@ -60,7 +59,12 @@ async def node(home: Path, network: Path, wire: Bound, **flags: object) -> Async
         "pricing.follow_load": False,
         **flags,
     }
-    async with open_parts(load_config(None, {}, given), SystemClock()) as parts:
+    return load_config(None, {}, given)
+
+
+@asynccontextmanager
+async def node(home: Path, network: Path, wire: Bound, **flags: object) -> AsyncIterator[Node]:
+    async with open_parts(config(home, network, **flags), SystemClock()) as parts:
         endpoint = wire.endpoint(parts.key.public_key)
         async with (
             opened_mesh(parts, endpoint) as mesh,
@@ -70,7 +74,7 @@ async def node(home: Path, network: Path, wire: Bound, **flags: object) -> Async
 
 
 def network_file(
-    home: Path, names: Iterable[str], issuers: Iterable[str] | None = None, parameters: dict[str, int] | None = None
+    home: Path, names: Iterable[str], issuers: Iterable[str] | None = None, **parameters: int
 ) -> tuple[Path, list[str]]:
     """A network of the nodes ``home/name``, whose keys are made; those named as issuers issue and witness, or all."""
     keys = {}
@@ -78,8 +82,7 @@ def network_file(
         (home / name).mkdir(mode=0o700)
         keys[name] = load_or_create_node_key(home / name / "node.key")[0].public_key.hex()
     chosen = [keys[name] for name in issuers or keys]
-    rules = {"witnesses": 1, "quorum": 1} | (parameters or {})
-    document = {"format": "tirami/1/network", "id": "testnet", "parameters": rules}
+    document = {"format": "tirami/1/network", "id": "testnet", "parameters": {"witnesses": 1, "quorum": 1} | parameters}
     file = home / "network.json"
     file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in chosen], "witnesses": chosen}))
     return file, list(keys.values())

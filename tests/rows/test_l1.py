@@ -87,7 +87,7 @@ def test_the_owners_own_use_is_a_local_trade_signed_by_both_that_enters_no_total
             admin.transfer(TransferRequest(to=make_agent(node).account, amount=node_after.net_balance + 1))
 
 
-@pytest.mark.row("L1-03", part="both keys of one node; between strangers with the mesh")
+@pytest.mark.row("L1-03")
 def test_both_keys_sign_the_same_bytes_and_the_payer_signed_its_ceiling_first(node: NodeProcess, agent: Agent) -> None:
     paid = agent.client.chat_completions(chat("sign this", 17)).x_tirami
     assert paid.trade_id is not None

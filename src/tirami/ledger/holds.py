@@ -37,6 +37,8 @@ class OpenHold:
     vouched: HoldVouched | None = None
     failed: bool = False
     """An error of this session stands in the breaker's count."""
+    left: bool = False
+    """A start found it open: it was broken off."""
 
     @property
     def provider(self) -> bytes:
@@ -136,6 +138,8 @@ class Holds:
         """The node started: no payer reuses a number from before (B9)."""
         self._number_floor = max(self._number_floor, number_floor)
         self._incarnation = incarnation
+        for session in self.open.values():
+            session.left = True
 
     def apply(self, hold: Hold, at_ms: UnixMs) -> None:
         match hold:

@@ -30,6 +30,8 @@ class Lineage:
         self.since_ms = UnixMs(0)
         """When the incarnation began; 0 for the first."""
         self._runs: dict[bytes, list[_Run]] = {}
+        self._broken_off: dict[tuple[bytes, int, int], Trm] = {}
+        """Sessions that a start found open, and what they were closed at: more was signed elsewhere, if it was."""
         self._elsewhere: dict[tuple[bytes, int, int], Trm] = {}
         self._newest = -1
 
@@ -55,7 +57,14 @@ class Lineage:
         else:
             runs.append(_Run(incarnation, number, number))
 
-    def made(self, account: bytes, incarnation: int, number: int) -> bool:
+    def break_off(self, account: bytes, incarnation: int, number: int, amount: Trm) -> None:
+        """A start found this session open and closed it at ``amount``: whether it went on elsewhere is not known."""
+        self._broken_off[account, incarnation, number] = amount
+
+    def made(self, account: bytes, incarnation: int, number: int, amount: int = 0) -> bool:
+        """Whether this journal made the debit, and for so much."""
+        if amount > self._broken_off.get((account, incarnation, number), amount):
+            return False
         return any(
             run.incarnation == incarnation and run.first <= number <= run.last for run in self._runs.get(account, ())
         )
@@ -63,9 +72,10 @@ class Lineage:
     def elsewhere(self, account: bytes, incarnation: int, number: int, amount: int = 0) -> Trm:
         """A debit that was not made here; returns by how much it raises what the account has settled."""
         self._newest = max(self._newest, incarnation)
-        known = self._elsewhere.get((account, incarnation, number), Trm(0))
+        debit = account, incarnation, number
+        known = self._elsewhere.get(debit, self._broken_off.get(debit, Trm(0)))
         if amount > known:
-            self._elsewhere[account, incarnation, number] = Trm(amount)
+            self._elsewhere[debit] = Trm(amount)
         return Trm(max(0, amount - known))
 
     def may_restart(self, now_ms: int) -> bool:

@@ -68,7 +68,7 @@ class Restarts:
         key, _, incarnation, _ = claim.series
         account = QUOTA + key if isinstance(record, Grant) else key
         known = incarnation < lineage.incarnation or incarnation <= lineage.newest
-        if known or lineage.made(account, incarnation, claim.number) or not _signed(key, piece):
+        if known or lineage.made(account, incarnation, claim.number, claim.amount) or not _signed(key, piece):
             return
         _log.warning("signed_elsewhere", key=key.hex(), incarnation=incarnation, number=claim.number)
         ledger.append([SignedElsewhere(account, incarnation, claim.number)])

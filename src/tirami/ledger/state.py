@@ -14,11 +14,13 @@ from tirami.ledger.columns import U32, Column
 from tirami.ledger.earnings import Earnings
 from tirami.ledger.entries import (
     BreakerTripped,
+    Claim,
     ClaimDropped,
     ClaimOpened,
     ClaimSettled,
     ClaimVouched,
     Entry,
+    Hold,
     HoldCaptured,
     HoldFailed,
     HoldOpened,
@@ -105,13 +107,9 @@ class State:
             case Envelope():
                 self._apply_record(entry.seq, at_ms, admitted or read(content, self.network))
             case HoldOpened() | HoldVouched() | HoldCaptured() | HoldReleased() | HoldFailed() | HoldOwed():
-                self.holds.apply(content, at_ms)
-                if isinstance(content, HoldOpened) and content.scope == NETWORK:
-                    self.lineage.make(content.account, content.incarnation, content.number)
+                self._apply_hold(content, at_ms)
             case ClaimOpened() | ClaimVouched() | ClaimSettled() | ClaimDropped():
-                self.claims.apply(content, at_ms)
-                if isinstance(content, ClaimOpened):
-                    self.sightings.see(content.payer, content.incarnation, content.number, entry.seq, at_ms)
+                self._apply_claim(content, entry.seq, at_ms)
             case BreakerTripped():
                 self.holds.kept(content.account).breaker.trip(content.cause, at_ms)
             case SignedElsewhere():
@@ -140,6 +138,23 @@ class State:
         indexes = range(len(self.records)) if party is None else self._by_party.get(party, ())
         end = len(indexes) if before is None else bisect_left(indexes, before)
         return (self.records[indexes[i]] for i in range(end - 1, -1, -1))
+
+    def _apply_hold(self, content: Hold, at_ms: UnixMs) -> None:
+        session = self.holds.open.get(content.id)
+        self.holds.apply(content, at_ms)
+        match content:
+            case HoldOpened(scope=scope) if scope == NETWORK:
+                self.lineage.make(content.account, content.incarnation, content.number)
+            case HoldCaptured() | HoldOwed() | HoldReleased() if session is not None and session.left:
+                opened, amount = session.opened, 0 if isinstance(content, HoldReleased) else content.amount
+                self.lineage.break_off(opened.account, opened.incarnation, opened.number, Trm(amount))
+
+    def _apply_claim(self, content: Claim, seq: int, at_ms: UnixMs) -> None:
+        self.claims.apply(content, at_ms)
+        if isinstance(content, ClaimOpened | ClaimVouched):
+            claim = self.claims.open[content.id]
+            opened = claim.opened
+            self.sightings.see(opened.payer, opened.incarnation, opened.number, seq, at_ms, claim.amount, claim=True)
 
     def _apply_record(self, seq: int, at_ms: UnixMs, admitted: Admitted) -> None:
         if admitted.record_id in self.book:
@@ -177,9 +192,9 @@ class State:
 
     def _number(self, seq: int, at_ms: UnixMs, account: bytes, incarnation: int, number: int, settled: int = 0) -> None:
         """Note a numbered debit; of an own account, whether this journal made it: in a session, or as its next."""
-        self.sightings.see(account, incarnation, number, seq, at_ms)
+        self.sightings.see(account, incarnation, number, seq, at_ms, settled)
         lineage, key = self.lineage, account.removeprefix(QUOTA) if len(account) > 32 else account
-        if not self.is_own(key) or lineage.made(account, incarnation, number):
+        if not self.is_own(key) or lineage.made(account, incarnation, number, settled):
             return
         if not settled and (incarnation, number) == (self.holds.incarnation, self.holds.next_number(account)):
             lineage.make(account, incarnation, number)
@@ -187,20 +202,24 @@ class State:
             books = self.holds.kept(account)
             books.settled = Trm(books.settled + more)
 
-    def last_signed(self, account: bytes) -> tuple[int, int, Cited | None]:
-        """The highest (incarnation, number) seen of an account, and the record that says so; ``None`` for none.
+    def last_signed(self, account: bytes) -> tuple[int, int, list[Cited]]:
+        """The highest (incarnation, number) seen of an account; what says so, and what it signed last in a session.
 
         Raises ``StorageUnavailable``, ``JournalCorrupt``.
         """
         seen = self.sightings.get(account)
         if seen is None:
-            return 0, 0, None
-        match self.records.entry(seen.seq).content:
+            return 0, 0, []
+        return seen.incarnation, seen.number, [self._signed_at(seq) for seq in seen.shown]
+
+    def _signed_at(self, seq: int) -> Cited:
+        match self.records.entry(seq).content:
             case Envelope() as envelope:
-                return seen.incarnation, seen.number, cited_in(envelope)[-1]
+                return cited_in(envelope)[-1]
+            case ClaimVouched() as vouched:
+                return Cited("trade", vouched.trade_body, vouched.payer_signature)
             case ClaimOpened() | RestartSeen() as seen_in:
-                piece = Cited("acceptance", seen_in.acceptance, seen_in.acceptance_signature)
-                return seen.incarnation, seen.number, piece
+                return Cited("acceptance", seen_in.acceptance, seen_in.acceptance_signature)
         raise AssertionError("nothing else is a sighting")
 
     def credit_is_young(self, account: bytes, now_ms: int) -> bool:

@@ -44,7 +44,7 @@ class Memory:
         with suppress(StorageUnavailable, JournalCorrupt):
             incarnation, number, paid = self._ledger.state.last_signed(key)
             *_, granted = self._ledger.state.last_signed(QUOTA + key)
-            pieces += [piece for piece in (paid, granted) if piece is not None]
+            pieces += paid + granted
         if (head := self._heads.get(key)) is not None:
             pieces.append(Cited("head", head.body, head.signature))
         return Remembered(incarnation, number, tuple(Shown(*piece) for piece in pieces))

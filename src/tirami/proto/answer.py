@@ -61,7 +61,8 @@ class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
 class Offer(Message, frozen=True):
     """The provider's signed quote, with its half of the secret, and the highest debit it has seen of the payer (B9).
 
-    ``shown`` is that debit; numbers without it are nobody's business.
+    ``shown`` is that debit, and what the payer signed last in a session with this provider; numbers without it are
+    nobody's business.
     """
 
     TYPE: ClassVar[int] = 0x0031
@@ -71,7 +72,7 @@ class Offer(Message, frozen=True):
     model: ModelFacts
     seen_incarnation: U64
     seen_number: U64
-    shown: Annotated[tuple[Shown, ...], msgspec.Meta(max_length=1)] = ()
+    shown: Annotated[tuple[Shown, ...], msgspec.Meta(max_length=2)] = ()
 
 
 class Accept(Message, frozen=True):

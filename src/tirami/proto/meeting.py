@@ -19,7 +19,8 @@ class Hello(Message, frozen=True):
         agent: name and version of the program, for people.
         seen_incarnation, seen_number: the highest this node has seen under the key it speaks to (B9).
         listening: where it can be dialled, as far as it knows: ``HOST:PORT``.
-        shown: that debit, the same of its quota, and the newest head of its log, as far as there are any.
+        shown: that debit, what the reader signed last in a session with the sender, the highest of its quota, and the
+            newest head of its log, as far as there are any.
     """
 
     TYPE: ClassVar[int] = 0x0001
@@ -33,7 +34,7 @@ class Hello(Message, frozen=True):
     seen_incarnation: U64
     seen_number: U64
     listening: Annotated[tuple[Label, ...], msgspec.Meta(max_length=8)]
-    shown: Annotated[tuple[Shown, ...], msgspec.Meta(max_length=3)] = ()
+    shown: Annotated[tuple[Shown, ...], msgspec.Meta(max_length=4)] = ()
 
 
 class Refused(Message, frozen=True):

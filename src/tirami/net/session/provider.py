@@ -190,8 +190,8 @@ class Provider:
             card.hidden,
             card.quantization,
         )
-        incarnation, number, piece = self._ledger.state.last_signed(ask.payer)
-        shown = () if piece is None else (Shown(*piece),)
+        incarnation, number, pieces = self._ledger.state.last_signed(ask.payer)
+        shown = tuple(Shown(*piece) for piece in pieces)
         offer = Offer(SignedBody(own.body, own.signature), nonce, facts, incarnation, number, shown)
         generate = engine.generate(prompt, sampling)
         return _Serving(self._ledger, self._random(16), record, offer, secret, terms, generate)
@@ -340,7 +340,7 @@ class _Serving:
         if chunk.count > self._most:
             self._reason = FinishReason.LENGTH
             return False
-        while self._sent > self._covered and chunk.count - self._vouched > self._window + slack(self._sent):
+        while self._sent > self._covered and self._is_ahead(chunk.count):
             self._news.clear()
             async with asyncio.timeout(IDLE_S):
                 await self._news.wait()
@@ -351,6 +351,10 @@ class _Serving:
         self._pieces[digest] = chunk.count
         await self._writer.write(Piece(chunk.ids, text, chunk.count, digest))
         return self._reason is None
+
+    def _is_ahead(self, count: int) -> bool:
+        """Whether so many tokens are more than the window beyond what vouchers cover, or than what they count (B11)."""
+        return count - self._covered > self._window or count - self._vouched > self._window + slack(self._sent)
 
     async def _finish(self) -> None:
         assert self._generation is not None
