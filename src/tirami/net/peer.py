@@ -14,6 +14,7 @@ from tirami.core.keys import PublicKey
 from tirami.net.budget import Budget
 from tirami.net.frames import FrameReader, FrameWriter, encode, registry
 from tirami.net.hello import introduce
+from tirami.net.places import Places
 from tirami.net.transport import Connection, Stream
 from tirami.proto import (
     FraudFound,
@@ -54,6 +55,8 @@ class Peer:
 
     def __init__(self, connection: Connection, own: Hello, clock: Clock) -> None:
         self.connection = connection
+        self.places = Places(connection)
+        """For sessions that this node begins."""
         self.hello: Hello | None = None
         """What it said of itself; set before anybody is told of it."""
         self.rtt_s: float | None = None

@@ -299,9 +299,9 @@ class Shop:
         )
         try:
             async with asyncio.timeout(patience_s):
-                stream = await peer.connection.open()
+                stream = await peer.places.open()
         except TimeoutError as error:
-            raise ConnectionLost(f"no stream to the provider for {patience_s:g} s") from error
+            raise ConnectionLost(f"no place at the provider for {patience_s:g} s") from error
         return await purchase(
             stream,
             wanted,
