@@ -70,7 +70,7 @@ async def test_what_a_key_earned_goes_to_its_successor_and_everybody_hears_of_it
             assert told["orders"] == [order]
             assert not ledger.state.succession.too_late(own(seller), made.last_incarnation, made.last_number)
         assert buyer.parts.ledger.state.trades_of(own(seller)) == 1, "what it signed before stays"
-        await until(lambda: not buyer.mesh.shop.providers("scripted", 20))
+        await until(lambda: not list(buyer.mesh.shop.providers("scripted", 20)))
         assert "rotated or revoked" in str(buyer.mesh.shop.objection(own(seller)))
 
 
