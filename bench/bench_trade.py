@@ -55,7 +55,7 @@ async def trading(home: Path, wire: Wire) -> AsyncIterator[Trade]:
             seller.parts.engines.serve(ScriptedEngine(LONG))
             known = str(seller.mesh.mesh.address())
             async with node(home / "buyer", file, wire, **{"mesh.consume": "any", "mesh.bootstrap": known}) as buyer:
-                await until(lambda: bool(buyer.mesh.shop.providers("scripted", LONG)))
+                await until(lambda: bool(list(buyer.mesh.shop.providers("scripted", LONG))))
                 await unbounded(buyer.url, buyer.parts.admin_token, buyer.parts.key.public_key.hex())
                 yield Trade(wire, buyer, seller, http)
 
