@@ -16,10 +16,11 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds since the request was sent: until the first piece of text (0 without any), and until the end."""
+    """Milliseconds since the request was sent: until the first and last piece of text (0 without any), and the end."""
 
     status: int
     first: float
+    last: float
     whole: float
     pieces: int
     """Of text."""
@@ -34,12 +35,13 @@ def question(text: str = "hello there", tokens: int = 8, *, stream: bool = True)
 async def ask(http: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Timing:
     """``url`` is an OpenAI base URL."""
     began = time.perf_counter()
-    first, pieces = 0.0, 0
+    first, last, pieces = 0.0, 0.0, 0
     async with http.post(f"{url}/chat/completions", json=body) as reply:
         async for line in reply.content:
             if _TEXT.search(line):
-                first, pieces = first or time.perf_counter() - began, pieces + 1
-    return Timing(reply.status, first * 1000, (time.perf_counter() - began) * 1000, pieces)
+                last, pieces = time.perf_counter() - began, pieces + 1
+                first = first or last
+    return Timing(reply.status, first * 1000, last * 1000, (time.perf_counter() - began) * 1000, pieces)
 
 
 async def steady(url: str, body: dict[str, Any], rate: int, seconds: float, key: str = "local") -> list[Timing]:

@@ -90,10 +90,10 @@ class Desk:
             quote=quote,
             quote_signature=self._countersignature,
         )
-        ledger.open_holds(self._agent, Trm(64), [lambda: hold])
+        ledger.payables.open_holds(self._agent, Trm(64), [lambda: hold])
         body = encode(self._trade(acceptance, sha256(Acceptance.TAG, accepted), tokens))
         voucher = Trm(tokens), Signed(body, sha256(Trade.TAG, body), self._signature)
-        ledger.vouch(identity, lambda: voucher)
+        ledger.payables.vouch(identity, lambda: voucher)
         signatures = self._signature, self._countersignature
         admitted = read(Envelope("trade", body, signatures, (accepted, self._signature)), ledger.network)
         captured = HoldCaptured(identity, admitted.record_id, tokens)

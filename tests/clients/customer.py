@@ -15,6 +15,8 @@ TESTING = "tirami-testing"
 """What the testing engine calls its model."""
 QUESTION = "Tell me about the sea."
 MESSAGES = [{"role": "user", "content": QUESTION}]
+ENDLESS = {"0": -100, "2": -100}
+"""A bias with which the small model never draws a token that ends its answer: for those that are broken off."""
 
 
 @dataclass

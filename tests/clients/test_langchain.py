@@ -6,7 +6,7 @@ import openai
 import pytest
 from langchain_core.messages import HumanMessage
 
-from tests.clients.customer import MODEL, QUESTION, TESTING, Customer, new_customer
+from tests.clients.customer import ENDLESS, MODEL, QUESTION, TESTING, Customer, new_customer
 from tests.clients.relay import Relay
 from tests.clients.shapes import CITIES, TIDE, WEATHER, Weather
 from tests.processes import NodeProcess
@@ -83,7 +83,7 @@ def test_an_answer_that_did_not_arrive_costs_nothing(customer: Customer, wire: R
 
 def test_who_leaves_a_stream_frees_its_slot(customer: Customer) -> None:
     with customer.billed() as bill:
-        stream = chat(customer, max_tokens=900).stream(QUESTION)
+        stream = chat(customer, max_tokens=900, logit_bias=ENDLESS).stream(QUESTION)
         for _, _ in zip(range(5), stream, strict=False):
             pass
         stream.close()

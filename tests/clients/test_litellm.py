@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.customer import MESSAGES, MODEL, TESTING, Customer, new_customer
+from tests.clients.customer import ENDLESS, MESSAGES, MODEL, TESTING, Customer, new_customer
 from tests.clients.relay import Relay
 from tests.clients.shapes import CITIES, WEATHER, Weather
 from tests.processes import NodeProcess
@@ -81,7 +81,7 @@ def test_an_answer_that_did_not_arrive_costs_nothing(customer: Customer, wire: R
 
 def test_who_leaves_a_stream_frees_its_slot(customer: Customer) -> None:
     with customer.billed() as bill:
-        stream = litellm.completion(**asked(customer, max_tokens=900), stream=True)
+        stream = litellm.completion(**asked(customer, max_tokens=900, logit_bias=ENDLESS), stream=True)
         for _, _ in zip(range(5), stream, strict=False):
             pass
         stream.completion_stream.close()
@@ -126,5 +126,6 @@ def test_completions_embeddings_and_responses(customer: Customer) -> None:
     assert text.choices[0].text
     vectors = litellm.embedding(model=f"openai/{MODEL}", input=["The sea"], encoding_format="float", **reached)
     assert len(vectors.data[0]["embedding"]) > 100
-    response = litellm.responses(model=f"openai/{MODEL}", input="The sea", max_output_tokens=16, **reached)
+    asked = {"model": f"openai/{MODEL}", "input": "The sea", "max_output_tokens": 16, "temperature": 0}
+    response = litellm.responses(**asked, **reached)
     assert response.usage.output_tokens == 16

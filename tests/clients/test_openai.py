@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import openai
 import pytest
 
-from tests.clients.customer import MESSAGES, MODEL, TESTING, Customer, new_customer
+from tests.clients.customer import ENDLESS, MESSAGES, MODEL, TESTING, Customer, new_customer
 from tests.clients.relay import Relay
 from tests.clients.shapes import CITIES, TIDE, WEATHER, Weather
 from tests.processes import NodeProcess
@@ -152,7 +152,9 @@ def test_who_is_turned_away_comes_back_when_told(turned_away: Customer) -> None:
 
 def test_who_leaves_a_stream_pays_what_arrived_and_frees_its_slot(client: openai.OpenAI, customer: Customer) -> None:
     with customer.billed() as bill:
-        stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=900, stream=True)
+        stream = client.chat.completions.create(
+            model=MODEL, messages=MESSAGES, max_tokens=900, logit_bias=ENDLESS, stream=True
+        )
         pieces = 0
         for chunk in stream:
             pieces += bool(chunk.choices[0].delta.content)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
-from tests.clients.customer import MESSAGES, MODEL, Customer
+from tests.clients.customer import ENDLESS, MESSAGES, MODEL, Customer
 from tests.clients.relay import Relay
 from tests.clients.shapes import WEATHER, Weather
 
@@ -58,7 +58,7 @@ async def test_refusals_are_the_clients_own(client: openai.AsyncOpenAI, customer
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_cancelled_call_frees_its_slot(client: openai.AsyncOpenAI, customer: Customer, stream: bool) -> None:
     async def ask() -> int:
-        asked = {"model": MODEL, "messages": MESSAGES, "max_tokens": 900}
+        asked = {"model": MODEL, "messages": MESSAGES, "max_tokens": 900, "logit_bias": ENDLESS}
         if not stream:
             return len(await client.chat.completions.create(**asked))  # type: ignore[call-overload]
         received = 0

@@ -142,6 +142,6 @@ async def test_responses(customer: Customer) -> None:
     with customer.billed() as bill:
         async with openai.AsyncOpenAI(base_url=customer.url, api_key=customer.token, max_retries=0) as client:
             model = OpenAIResponsesModel(MODEL, provider=OpenAIProvider(openai_client=client))
-            result = await Agent(model).run(QUESTION, model_settings=ModelSettings(max_tokens=16))
+            result = await Agent(model).run(QUESTION, model_settings=ModelSettings(max_tokens=16, temperature=0))
     assert result.output
     assert result.usage.output_tokens == bill.completion_tokens == 16

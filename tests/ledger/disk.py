@@ -61,6 +61,6 @@ class Inline(Executor):
 
 def without_threads(ledger: Ledger) -> None:
     """From now on the ledger writes and signs inside the event loop."""
-    for owner, name in ((ledger._journal, "_executor"), (ledger._countersigner, "_thread")):
+    for owner, name in ((ledger._journal, "_executor"), (ledger.payables._countersigner, "_thread")):
         getattr(owner, name).shutdown()
         setattr(owner, name, Inline())

@@ -248,7 +248,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        if self.loop.run_until_complete(self.ledger.expire_holds(self.market.live)):
+        if self.loop.run_until_complete(self.ledger.payables.expire_holds(self.market.live)):
             self.tickets = [t for t in self.tickets if t.hold_id in self.ledger.state.holds.open]
 
     @rule()

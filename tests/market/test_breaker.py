@@ -129,13 +129,13 @@ async def test_a_settlement_that_fails_is_one_error_until_it_succeeds(
 
     async with opened_house(tmp_path, voucher_tokens=4) as house:
         with monkeypatch.context() as broken:
-            broken.setattr(house.ledger._countersigner, "countersign", refuse)
+            broken.setattr(house.ledger.payables._countersigner, "countersign", refuse)
             with pytest.raises(InvalidProof):
                 await serve(house)
             for _ in range(2 * MAX_ERRORS):
-                assert await house.ledger.expire_holds(()) == 0
+                assert await house.ledger.payables.expire_holds(()) == 0
         assert breaker(house).errors == 1
-        assert await house.ledger.expire_holds(()) == 1
+        assert await house.ledger.payables.expire_holds(()) == 1
         assert nothing_is_held(house)
 
 

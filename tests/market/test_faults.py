@@ -106,7 +106,7 @@ class Bench:
         house, key = self.house, self.house.agent.key
         assert not house.market.live
         assert self.engine.running == 0
-        assert await house.ledger.expire_holds(house.market.live) == expired
+        assert await house.ledger.payables.expire_holds(house.market.live) == expired
         assert not house.ledger.state.holds.open
         books, book = house.ledger.books(key), house.ledger.state.book
         assert books.held == 0

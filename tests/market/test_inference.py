@@ -94,7 +94,7 @@ async def test_a_ticket_is_single_use_and_bound_to_its_payer(house: House) -> No
 @pytest.mark.row("L1-12")
 async def test_a_ticket_expires_with_its_hold(house: House) -> None:
     ticket = await house.market.begin_inference(await order(house))
-    assert await house.ledger.expire_holds(()) == 1
+    assert await house.ledger.payables.expire_holds(()) == 1
     with pytest.raises(Conflict, match="expired"):
         house.market.execute(ticket, house.agent.key, streamed=True)
     assert nothing_is_held(house)

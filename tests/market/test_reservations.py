@@ -75,11 +75,11 @@ async def test_it_expires_and_gives_everything_back(tmp_path: Path) -> None:
     clock = ManualClock()
     async with opened_house(tmp_path, clock=clock) as house:
         kept = await reserve(house, 600)
-        assert await house.ledger.expire_holds(house.market.live) == 0
+        assert await house.ledger.payables.expire_holds(house.market.live) == 0
         clock.advance(LIFETIME_MS / 1000)
         with pytest.raises(Conflict):
             house.market.reservations.find(kept.hold_id, house.agent, house.engine.card.digest)
-        assert await house.ledger.expire_holds(house.market.live) == 1
+        assert await house.ledger.payables.expire_holds(house.market.live) == 1
         assert house.ledger.balance(house.agent.key).effective == 1000
         assert not house.market.live
         await reserve(house, 700)

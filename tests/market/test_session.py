@@ -123,7 +123,7 @@ async def test_a_hold_lives_while_tokens_move(tmp_path: Path, streamed: bool) ->
         async with house.market.execute(ticket, ticket.payer.key, streamed=streamed) as session:
             async for _ in session:
                 clock.advance(540)
-                assert await house.ledger.expire_holds(house.market.live) == 0
+                assert await house.ledger.payables.expire_holds(house.market.live) == 0
             session.deliver()
             settlement = await session.settle()
         assert (settlement.reason, settlement.cost) == (FinishReason.STOP, 10)
@@ -141,7 +141,7 @@ async def test_what_a_request_owns_does_not_expire(tmp_path: Path) -> None:
             session.deliver()
             async with house.market.execute(slow, slow.payer.key, streamed=True) as reading:
                 clock.advance(3600)
-                assert await house.ledger.expire_holds(house.market.live) == 0
+                assert await house.ledger.payables.expire_holds(house.market.live) == 0
                 async for _ in reading:
                     pass
             assert (await session.settle()).cost == 10
@@ -154,7 +154,7 @@ async def test_what_a_request_owns_does_not_expire(tmp_path: Path) -> None:
 
 async def test_a_hold_of_nobody_ends_at_once(house: House) -> None:
     await house.market.begin_inference(await order(house))
-    assert await house.ledger.expire_holds(()) == 1
+    assert await house.ledger.payables.expire_holds(()) == 1
     assert nothing_is_held(house)
 
 
@@ -210,10 +210,10 @@ async def test_a_voucher_the_disk_refuses_bills_nothing_and_locks_nobody_out(
         assert not house.market.live
 
         with pytest.raises(StorageUnavailable):
-            await house.ledger.expire_holds(house.market.live)
+            await house.ledger.payables.expire_holds(house.market.live)
         disk.full = False
         await house.ledger.durable()  # the way back to what is on disk has ended
-        assert await house.ledger.expire_holds(house.market.live) == 1
+        assert await house.ledger.payables.expire_holds(house.market.live) == 1
         assert nothing_is_held(house)
         assert -house.ledger.balance(house.agent.key).net == billed
         assert max(vouchers(house), default=0) == billed

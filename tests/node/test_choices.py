@@ -145,7 +145,7 @@ async def test_an_account_disabled_at_the_end_pays_and_gets_nothing(house: House
 async def test_a_choice_that_cannot_be_booked_is_not_given_and_the_others_are(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end = house.ledger.end_session
+    end = house.ledger.payables.end_session
 
     async def failing(hold_id: bytes, *how: Any) -> Admitted | None:
         if hold_id == stream.choices[1].ticket.hold_id:
@@ -153,7 +153,7 @@ async def test_a_choice_that_cannot_be_booked_is_not_given_and_the_others_are(
         return await end(hold_id, *how)
 
     async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
-        monkeypatch.setattr(house.ledger, "end_session", failing)
+        monkeypatch.setattr(house.ledger.payables, "end_session", failing)
         whole = await stream.whole()
     assert [whole.text(index) for index in range(MORE)] == ["0 1 2 3 4 5 ", "", "0 1 2 3 4 5 "]
     assert [settlement is not None for settlement in whole.settlements] == [True, False, True]
@@ -166,7 +166,7 @@ async def test_where_no_choice_can_be_booked_there_is_no_answer(house: House, mo
 
     with pytest.raises(StorageUnavailable):
         async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
-            monkeypatch.setattr(house.ledger, "end_session", failing)
+            monkeypatch.setattr(house.ledger.payables, "end_session", failing)
             await stream.whole()
     assert not house.market.live
     assert house.ledger.balance(house.agent.key).spent == 0

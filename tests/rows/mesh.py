@@ -46,9 +46,11 @@ def eventually(condition: Callable[[], object], within: float = PATIENCE_S) -> N
 
 
 @contextmanager
-def seed(home: Path, file: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[NodeProcess]:
+def seed(
+    home: Path, file: Path, *options: str, env: dict[str, str] | None = None, program: str = "tirami.cli"
+) -> Iterator[NodeProcess]:
     given = ("--network", str(file), *LOOPBACK, *options)
-    with NodeProcess(home, *given, command="seed", env=APART | (env or {})) as node:
+    with NodeProcess(home, *given, command="seed", program=program, env=APART | (env or {})) as node:
         yield node
 
 

@@ -267,11 +267,11 @@ def test_whatever_signs_or_books_a_promise_passes_the_gate() -> None:
         "open_holds",
         "_signed_total",
     ):  # the others sign in a callback that the ledger calls behind its gate
-        source = source_of(f"ledger/ledger:{promise}")
-        assert source.index("self.gate.check") < source.index("= sign()")
-    assert {name for name in callers("_signed_total")} == {"ledger/ledger:vouch", "ledger/ledger:end_session"}
-    ending = source_of("ledger/ledger:end_session")
-    assert ending.index("countersign(") < ending.index("self.gate.check") < ending.index("envelope, captured]")
+        source = source_of(f"ledger/payables:{promise}")
+        assert source.index("self._ledger.gate.check") < source.index("= sign()")
+    assert {name for name in callers("_signed_total")} == {"ledger/payables:vouch", "ledger/payables:end_session"}
+    ending = source_of("ledger/payables:end_session")
+    assert ending.index("countersign(") < ending.index("self._ledger.gate.check") < ending.index("envelope, captured]")
 
 
 @pytest.mark.row("SAF-08")
@@ -284,7 +284,7 @@ def test_balances_change_in_one_place() -> None:
     envelopes = {name for name in callers("Envelope") if not name.startswith("proto/")}
     assert envelopes == {
         "ledger/countersigner:countersigned",
-        "ledger/ledger:capture",
+        "ledger/payables:capture",
         "ledger/lines:grant_line",
         "ledger/transfers:transfer",
     }

@@ -15,7 +15,7 @@ from tirami.core.keys import Signature, SigningKey, verify
 from tirami.ledger import PolicySet
 from tirami.ledger.receivables import Receivables
 from tirami.net.frames import FrameWriter
-from tirami.net.session import consumer, provider
+from tirami.net.session import consumer, provider, serving
 from tirami.proto import (
     Accept,
     Acceptance,
@@ -62,7 +62,7 @@ class Said:
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "IDLE_S", 0.5)
-    monkeypatch.setattr(provider, "IDLE_S", 0.3)
+    monkeypatch.setattr(serving, "IDLE_S", 0.3)
 
 
 def balances(found: Market) -> list[int]:

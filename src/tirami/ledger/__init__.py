@@ -40,9 +40,10 @@ from tirami.ledger.heads import Heads, Inclusion, SignedHead
 from tirami.ledger.holds import MAX_OPEN, Holds, PayerBooks
 from tirami.ledger.invites import Invite, Invites
 from tirami.ledger.journal import Journal
-from tirami.ledger.ledger import HOLD_LIFETIME_MS, Balance, Ledger, Payer
+from tirami.ledger.ledger import Balance, Ledger, Payer
 from tirami.ledger.lines import grant_line, is_issuer
 from tirami.ledger.log import MerkleLog
+from tirami.ledger.payables import HOLD_LIFETIME_MS
 from tirami.ledger.pricing import (
     DEMAND_BOUNDS,
     SUPPLY_BOUNDS,

@@ -5,8 +5,7 @@ between a gate and the hold it admits happens in one step of the event loop, so 
 spend a budget twice (I-19). Callers await durability before they tell anybody.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,7 +18,6 @@ from tirami.core.errors import (
     InvalidSignature,
     JournalCorrupt,
     NetworkFileError,
-    SafetyUnknown,
     StartError,
     StorageUnavailable,
     TiramiError,
@@ -29,37 +27,27 @@ from tirami.core.units import Trm, UnixMs
 from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import Admitted, admit
 from tirami.ledger.answers import Asked
-from tirami.ledger.countersigner import Countersigner
 from tirami.ledger.entries import (
     Content,
     Entry,
     Fact,
     HeadPublished,
-    HoldCaptured,
-    HoldFailed,
-    HoldOpened,
-    HoldOwed,
-    HoldReleased,
-    HoldVouched,
     JournalOpened,
     KillSet,
     NodeStarted,
 )
 from tirami.ledger.gate import Gate
-from tirami.ledger.holds import OpenHold, PayerBooks
+from tirami.ledger.holds import PayerBooks
 from tirami.ledger.journal import SCHEMA_VERSION, Journal
+from tirami.ledger.payables import Payables
 from tirami.ledger.receivables import Receivables
 from tirami.ledger.restarts import Restarts
 from tirami.ledger.snapshot import SnapshotFile
 from tirami.ledger.snapshots import Snapshots
 from tirami.ledger.state import State
-from tirami.proto import Envelope, Head, NetworkFile, Signed, decode
+from tirami.proto import Envelope, Head, NetworkFile, decode
 
 _log = structlog.get_logger()
-SignTotal = Callable[[], tuple[Trm, Signed]]
-"""The payer signs the trade as it stands: its amount and the half-signed body."""
-HOLD_LIFETIME_MS = 600_000
-"""What a hold says of its own end, ten minutes after its last token; one that is owned ends with its owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +93,6 @@ class Ledger:
         self._clock = clock
         self._node = node
         self._local_user = local_user
-        self._countersigner = Countersigner(node, network)
         self._degraded = False
         self._latest = 0
         self._on_kill: list[Callable[[], None]] = []
@@ -113,6 +100,7 @@ class Ledger:
         self.network = network
         self.state = State(network, journal)
         self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user, self._write)
+        self.payables = Payables(self, node)
         self.receivables = Receivables(self, node)
         self.restarts = Restarts(self, node.public_key)
         self.checked_ms = UnixMs(0)
@@ -158,7 +146,7 @@ class Ledger:
         await self.append([NodeStarted(now, incarnation, log_id, network_hash)])
         self.restarts.follow()
         for hold_id in list(self.state.holds.open):
-            await self.end_session(hold_id, "restarted")
+            await self.payables.end_session(hold_id, "restarted")
         for claim_id in list(self.state.claims.open):
             await self.receivables.settle(claim_id, "restarted")
         self.check_balance()
@@ -166,7 +154,7 @@ class Ledger:
     async def close(self) -> None:
         await self._snapshots.close()
         await self._journal.close()
-        self._countersigner.close()
+        self.payables.close()
 
     def copy_to(self, target: Path) -> None:
         """A consistent copy of the journal's database while this one goes on; for a thread of its own."""
@@ -329,149 +317,8 @@ class Ledger:
         """Call ``tell`` whenever a record has been booked; it may not be durable yet."""
         self._on_record.append(tell)
 
-    # --- holds -------------------------------------------------------------------------------------------------
-
     def books(self, account: bytes) -> PayerBooks:
         return self.state.holds.books(account)
-
-    def open_holds(
-        self,
-        account: bytes,
-        total: Trm,
-        signs: Sequence[Callable[[], HoldOpened]],
-        permit: bytes = b"",
-        passed: int = 0,
-    ) -> Awaitable[None]:
-        """Gate, signatures and holds in one step: each of ``signs`` is called when the gate has let ``total`` pass.
-
-        A ``permit`` that is needed is used up with the first hold; none is for an amount that ``passed`` with a
-        reservation. The awaitable ends when all are durable.
-        Raises ``SpendDenied``, ``StorageUnavailable``.
-        """
-        used = self.gate.check(account, total, permit, spends=len(signs), passed=passed)
-        written: Awaitable[None] | None = None
-        for sign in signs:  # each acceptance counts the holds before it, so they are applied one by one
-            hold = sign()
-            written = self.append([*used, hold])
-            used = ()
-        assert written is not None
-        return written  # groups become durable in order
-
-    def vouch(self, hold_id: bytes, sign: SignTotal) -> Awaitable[None]:
-        """Journal a running total; the payer signs the trade at that point in ``sign``, behind the gate (B13).
-
-        Raises ``SpendDenied``, ``StorageUnavailable``, the latter also for a hold that was lost.
-        """
-        return self.append([self._signed_total(hold_id, sign)])
-
-    def _signed_total(self, hold_id: bytes, sign: SignTotal) -> HoldVouched:
-        hold = self._session(hold_id)
-        self.gate.check_voucher(hold.opened)
-        with self._counting_errors(hold_id):
-            amount, half = sign()
-        if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
-            raise SafetyUnknown("a voucher never falls and never exceeds its ceiling")
-        return HoldVouched(hold_id, amount, half.body, half.signature, self.now() + HOLD_LIFETIME_MS)
-
-    def check_voucher(self, hold_id: bytes) -> None:
-        """Whether another voucher of this session may be signed now. Raises ``SpendDenied``, ``StorageUnavailable``."""
-        self.gate.check_voucher(self._session(hold_id).opened)
-
-    async def end_session(self, hold_id: bytes, reason: str, sign: SignTotal | None = None) -> Admitted | None:
-        """Close a hold: countersign its last voucher and book the trade, or release it when it has none.
-
-        With ``sign`` the payer first signs for more than the last voucher covers. One group of the journal, durable on
-        return: when it raises, nothing was signed for. Never gated without ``sign``: what was vouched for is owed.
-
-        Raises ``SpendDenied`` (with ``sign`` only), ``StorageUnavailable``.
-        """
-        hold = self._session(hold_id)
-        if hold.provider not in (b"", self._node.public_key):
-            await self._owe(hold, reason)
-            return None
-        before = hold.vouched
-        last = before if sign is None else self._signed_total(hold_id, sign)
-        if last is None:
-            await self.append([HoldReleased(hold_id, reason)])
-            return None
-        with self._counting_errors(hold_id):
-            admitted = await self._countersigner.countersign(hold.voucher(last))
-        if self._session(hold_id).vouched != before:
-            raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
-        if last is not before:  # a switch thrown while it was countersigned: nothing is promised after it (B13)
-            self.gate.check_voucher(hold.opened)
-        captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
-        vouched = () if last is before else (last,)
-        await self.append([*vouched, admitted.envelope, captured], admitted)
-        return admitted
-
-    async def _owe(self, hold: OpenHold, reason: str) -> None:
-        """A session at another node ends at its last voucher: what has no voucher is free, the rest is owed (B7)."""
-        hold_id, vouched = hold.opened.id, hold.vouched
-        await self.append([HoldOwed(hold_id, vouched.amount) if vouched else HoldReleased(hold_id, reason)])
-
-    async def capture(self, hold_id: bytes, countersignature: Signature) -> Admitted:
-        """Book the trade of a session at another node, which has signed the last voucher. Durable on return.
-
-        Raises ``InvalidSignature``, ``StorageUnavailable``.
-        """
-        hold = self._session(hold_id)
-        if hold.vouched is None:
-            raise InvalidProof("nothing was vouched for in this session", param="trade")
-        voucher = hold.voucher(hold.vouched)
-        envelope = Envelope(
-            kind="trade",
-            body=voucher.trade_body,
-            signatures=(voucher.payer_signature, countersignature),
-            attachments=(voucher.acceptance_body, voucher.acceptance_signature),
-        )
-        admitted = admit(envelope, self.network, own_acceptance=True)
-        captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
-        await self.append([envelope, captured], admitted)
-        return admitted
-
-    def fail(self, hold_id: bytes) -> None:
-        """The engine or the settlement of this session failed: one error for its account's breaker."""
-        hold = self.state.holds.open.get(hold_id)
-        if hold is not None and not hold.failed:
-            with suppress(StorageUnavailable):  # nothing is sold then anyway
-                self.append([HoldFailed(hold_id)])
-
-    @contextmanager
-    def _counting_errors(self, hold_id: bytes) -> Iterator[None]:
-        try:
-            yield
-        except Exception:
-            self.fail(hold_id)
-            raise
-
-    async def expire_holds(self, live: Collection[bytes]) -> int:
-        """End every hold that is nobody's; returns how many.
-
-        Args:
-            live: ids of holds that a request of this process, or a reservation that has not expired, still owns.
-        """
-        ended = 0
-        for hold_id in list(self.state.holds.open):
-            if hold_id in live or hold_id not in self.state.holds.open:
-                continue
-            try:
-                await self.end_session(hold_id, "expired")
-            except StorageUnavailable:
-                raise
-            except TiramiError as error:
-                _log.warning("hold_not_ended", hold=hold_id.hex(), code=error.code, reason=error.message)
-            else:
-                ended += 1
-        return ended
-
-    def _session(self, hold_id: bytes) -> OpenHold:
-        hold = self.state.holds.open.get(hold_id)
-        if hold is None:
-            raise StorageUnavailable(
-                "this session's hold was lost when the journal could not be written", retry_after=5
-            )
-        return hold
 
     # --- records without a session -----------------------------------------------------------------------------
 

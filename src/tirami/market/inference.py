@@ -180,7 +180,7 @@ class InferenceMarket:
             return hold
 
         try:
-            await self._ledger.open_holds(
+            await self._ledger.payables.open_holds(
                 key, total, [partial(issue, offer) for offer in offers], orders[0].payer.permit, offers[0].reserved
             )
         except StorageUnavailable:
@@ -245,7 +245,7 @@ class InferenceMarket:
                 for session in list(self._sessions):
                     await session.ended.wait()
         with suppress(StorageUnavailable):  # the next start ends what is left
-            await self._ledger.expire_holds(())
+            await self._ledger.payables.expire_holds(())
 
     def _check_running(self) -> None:
         if self._stopping:
@@ -258,7 +258,7 @@ class InferenceMarket:
     async def cancel(self, ticket: Ticket) -> None:
         """Give an unused ticket back; its hold is released."""
         if self._tickets.forget(ticket.hold_id) is not None:
-            await self._ledger.end_session(ticket.hold_id, "cancelled")
+            await self._ledger.payables.end_session(ticket.hold_id, "cancelled")
 
     def _reservation(self, order: Order) -> Reservation | None:
         if order.ticket is None:

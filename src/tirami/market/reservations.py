@@ -49,7 +49,7 @@ class Reservations:
         if not ledger.gate.may_open(payer.key):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
         kept = Reservation(hold_id, payer, model_digest, price, amount, UnixMs(ledger.now() + LIFETIME_MS))
-        opened = ledger.open_holds(payer.key, amount, [lambda: self._hold(kept, request_id)], payer.permit)
+        opened = ledger.payables.open_holds(payer.key, amount, [lambda: self._hold(kept, request_id)], payer.permit)
         self._open[hold_id] = kept
         await opened
         return kept

@@ -129,13 +129,13 @@ class MeteredSession:
         """
         self._running.add(self)
         try:
-            self._ledger.check_voucher(self.hold_id)
+            self._ledger.payables.check_voucher(self.hold_id)
             self._context = self._ticket.work()
             self._generation = await self.interruptible(self._context.__aenter__())
         except BaseException as error:
             self._count(error)
             try:
-                await uninterrupted(self._ledger.end_session(self.hold_id, "engine failed"))
+                await uninterrupted(self._ledger.payables.end_session(self.hold_id, "engine failed"))
             finally:
                 self._left()
             raise
@@ -227,7 +227,7 @@ class MeteredSession:
         except SpendDenied as error:
             denied = error
             reason = FinishReason.KILLED if isinstance(error, KillSwitchActive) else FinishReason.FAILED
-            admitted = await self._ledger.end_session(self.hold_id, reason.value)
+            admitted = await self._ledger.payables.end_session(self.hold_id, reason.value)
         if admitted is None:
             settlement = Settlement(reason, reading, None, None, denied, self._owed())
         else:
@@ -252,15 +252,15 @@ class MeteredSession:
         unsigned = self._delivered > self._vouched
         counterpart, ledger = self._counterpart, self._ledger
         if counterpart is None:
-            return await ledger.end_session(self.hold_id, reason.value, self._sign if unsigned else None)
+            return await ledger.payables.end_session(self.hold_id, reason.value, self._sign if unsigned else None)
         if unsigned and not counterpart.gone:
             await self._vouch()
         if self._voucher is not None and not counterpart.gone:
             signature = await counterpart.countersigned(self._voucher.record_id)
             if signature is not None:
                 with suppress(InvalidSignature):  # then it is none, and what was vouched for stays owed
-                    return await ledger.capture(self.hold_id, signature)
-        return await ledger.end_session(self.hold_id, reason.value)
+                    return await ledger.payables.capture(self.hold_id, signature)
+        return await ledger.payables.end_session(self.hold_id, reason.value)
 
     async def _pay_ahead(self, provider: Counterpart) -> bool:
         """Keep vouchers half a window behind what arrived, so that the provider never waits; whether to go on."""
@@ -298,12 +298,12 @@ class MeteredSession:
         fault = isinstance(error, Exception) and not isinstance(error, TiramiError | Interrupted)
         free = self._counterpart is not None and self._voucher is None
         if fault or (isinstance(error, EngineError) and not free):
-            self._ledger.fail(self.hold_id)
+            self._ledger.payables.fail(self.hold_id)
 
     async def _vouch(self) -> None:
         """The payer signs the running total of what was delivered; await it before anything more is delivered."""
         delivered = self._delivered
-        await self._ledger.vouch(self.hold_id, self._sign)
+        await self._ledger.payables.vouch(self.hold_id, self._sign)
         self._vouched = delivered
         if self._counterpart is not None and self._voucher is not None:
             await self._counterpart.pay(self._voucher)

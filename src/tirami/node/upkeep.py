@@ -73,7 +73,7 @@ class Upkeep:
         self._market.load.observe(self._room.running, self._room.waiting, self._room.slots, self._ledger.now())
 
     async def _expire_holds(self) -> None:
-        if expired := await self._ledger.expire_holds(self._market.live):
+        if expired := await self._ledger.payables.expire_holds(self._market.live):
             _log.warning("holds_expired", count=expired)
 
     async def _watch(self) -> None:

@@ -13,7 +13,7 @@ from tirami.core.keys import SigningKey
 from tirami.infer import FinishReason
 from tirami.ledger.receivables import Receivables
 from tirami.net.frames import FrameWriter
-from tirami.net.session import consumer, provider
+from tirami.net.session import consumer, provider, serving
 from tirami.proto import (
     Accept,
     Acceptance,
@@ -249,7 +249,7 @@ async def test_a_provider_that_dies_in_the_middle_is_paid_for_what_arrived(mesh:
 async def test_a_payer_that_never_signs_gets_one_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr(provider, "IDLE_S", 0.3)
+    monkeypatch.setattr(serving, "IDLE_S", 0.3)
     monkeypatch.setattr(consumer, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=window) as mesh:
         mesh.desk.engine.length = 100
@@ -283,7 +283,7 @@ async def test_a_voucher_that_says_something_else_ends_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
 ) -> None:
     """From the third on it lies: the second is what is settled."""
-    monkeypatch.setattr(provider, "IDLE_S", 0.5)
+    monkeypatch.setattr(serving, "IDLE_S", 0.5)
     monkeypatch.setattr(consumer, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=4) as mesh:
         mesh.desk.engine.length = 40
@@ -306,7 +306,7 @@ async def test_a_voucher_that_says_something_else_ends_the_session(
 
 
 async def test_a_forged_voucher_pays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider, "IDLE_S", 0.5)
+    monkeypatch.setattr(serving, "IDLE_S", 0.5)
     monkeypatch.setattr(consumer, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=4) as mesh:
 

@@ -71,7 +71,7 @@ async def test_only_choices_that_were_booked_are_charged_and_given(
 ) -> None:
     _, token = await door.agent()
     ledger, ended = door.parts.ledger, list[bytes]()
-    end = ledger.end_session
+    end = ledger.payables.end_session
 
     async def second_fails(hold_id: bytes, *how: Any) -> object:
         ended.append(hold_id)
@@ -79,7 +79,7 @@ async def test_only_choices_that_were_booked_are_charged_and_given(
             raise StorageUnavailable("scripted")
         return await end(hold_id, *how)
 
-    monkeypatch.setattr(ledger, "end_session", second_fails)
+    monkeypatch.setattr(ledger.payables, "end_session", second_fails)
     status, reply = await door.call("POST", path, body | {"n": 3, "max_tokens": 4}, token=token)
     choices: Any = reply["choices"]
     ours: Any = reply["x_tirami"]

@@ -236,7 +236,7 @@ async def test_a_full_disk_ends_a_stream_with_an_error_and_no_bill(
     disk.full = False
     ledger = narrow.parts.ledger
     await ledger.durable()
-    assert await ledger.expire_holds(narrow.parts.market.live) == 1
+    assert await ledger.payables.expire_holds(narrow.parts.market.live) == 1
     assert free(narrow)
     assert await spent(narrow, token) == 0
     assert (await narrow.call("POST", CHAT, HELLO, token=token))[0] == 200

@@ -1,0 +1,263 @@
+"""A session that was offered: the answer runs inside the window, vouchers come in, the last one becomes a trade.
+
+The engine begins once the acceptance is checked. Nothing goes out on a promise that is not on disk: the first piece
+waits for the acceptance, later ones for the vouchers they run ahead of (PROTOCOL B7, B11).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import structlog
+
+from tirami.core.errors import MeshError, StreamEnded, TiramiError, WireError
+from tirami.core.keys import PublicKey
+from tirami.core.units import TokenCount, Trm, UnixMs
+from tirami.infer import Chunk, Engine, FinishReason, Generation, flop
+from tirami.ledger import Admitted, Ledger, Price
+from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.meanwhile import meanwhile
+from tirami.net.session.sale import Sale, unpaid
+from tirami.net.session.terms import IDLE_S, WORKING_S, afforded, slack, window
+from tirami.proto import (
+    Accept,
+    Cancel,
+    Finish,
+    Offer,
+    Payment,
+    Piece,
+    Quote,
+    RunningHash,
+    Settled,
+    Trade,
+    Working,
+    amount_due,
+    decode,
+)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """At what price an engine serves now."""
+
+    engine: Engine
+    price: Price
+    known: bool = False
+    """Whether its payer is no stranger: the whole window runs ahead of the vouchers."""
+
+
+class Serving:
+    """A session that has been offered."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        claim_id: bytes,
+        record: Quote,
+        offer: Offer,
+        secret: bytes,
+        terms: Terms,
+        generate: AbstractAsyncContextManager[Generation],
+    ) -> None:
+        self.quote = record
+        self.offer = offer
+        self._ledger = ledger
+        self._claim_id = claim_id
+        self._offered_ms = UnixMs(record.at_ms)
+        self._card = terms.engine.card
+        self._generate = generate
+        self._hash = RunningHash(secret)
+        self._window = window(ledger.network.parameters, record.price_out, known=terms.known)
+        self._most = TokenCount(record.max_tokens)
+        self._sent = TokenCount(0)
+        self._covered = TokenCount(0)
+        """Sent up to the piece the last voucher names."""
+        self._vouched = TokenCount(0)
+        """Tokens it counts, which may be a few less (B10)."""
+        self._pieces: dict[bytes, TokenCount] = {}
+        """Count by running hash, of the pieces no voucher has covered yet."""
+        self._news = asyncio.Event()
+        self._reason: FinishReason | None = None
+        self._opened = False
+        self._generation: Generation | None = None
+        self._answering: asyncio.Task[None] | None = None
+
+    def open(self, accept: Accept, reader: FrameReader, writer: FrameWriter) -> None:
+        """Check the acceptance and write it down; :meth:`run` waits until it is on disk."""
+        self._reader, self._writer = reader, writer
+        acceptance, self._written = self._ledger.receivables.open(
+            self._claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms
+        )
+        self._opened = True
+        q = self.quote
+        self._acceptance = acceptance
+        self._most = afforded(q.price_in, q.price_out, q.prompt_tokens, Trm(acceptance.ceiling), q.max_tokens)
+
+    def stop(self, reason: FinishReason) -> None:
+        """End the answer now; what was vouched for is settled."""
+        self._reason = self._reason or reason
+        if self._answering is not None:
+            self._answering.cancel()
+
+    async def run(self) -> None:
+        """Stream the answer while vouchers come in, then wait for the one that covers it all."""
+        listening = asyncio.create_task(self._listen(), name="vouchers")
+        answering = self._answering = asyncio.create_task(self._answer(), name="answer")
+        try:
+            await asyncio.wait((listening, answering), return_when=asyncio.FIRST_COMPLETED)
+            if listening.done() and not answering.done():
+                self.stop(FinishReason.CANCELLED)
+            await asyncio.wait((answering,))
+            if not answering.cancelled() and (error := answering.exception()) is not None:
+                raise error
+            if not listening.done():
+                await asyncio.wait((listening,), timeout=IDLE_S)
+            if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
+                _log.info("vouchers_ended", claim=self._claim_id.hex(), reason=str(error))
+        finally:
+            for task in (listening, answering):
+                task.cancel()
+            await asyncio.gather(listening, answering, return_exceptions=True)
+
+    async def settled(self) -> Admitted | None:
+        """Countersign the last voucher, book the trade and tell the payer; ``None`` when nothing was vouched for."""
+        if not self._opened or self._claim_id not in self._ledger.state.claims.open:
+            return None
+        reason = self._reason or FinishReason.FAILED
+        admitted = await self._ledger.receivables.settle(self._claim_id, reason.value)
+        if admitted is not None:
+            try:
+                async with asyncio.timeout(IDLE_S):
+                    await self._writer.write(Settled(admitted.record_id, admitted.envelope.signatures[1]))
+            except (MeshError, TimeoutError):
+                _log.info("settlement_untold", trade=admitted.record_id.hex())  # gossip will tell it
+        return admitted
+
+    def sale(self, payer: PublicKey) -> Sale:
+        """How it ended."""
+        lost = unpaid(self.quote, self._sent, self._vouched) if self._sent > self._covered else Trm(0)
+        reading = self._generation.reading() if self._generation is not None else None
+        reason = self._reason or FinishReason.FAILED
+        sale = Sale(self._card.name, payer, reason, reading, self._sent, self._vouched, lost)
+        _log.info("sold", payer=payer.hex(), reason=reason.value, sent=sale.sent, vouched=sale.vouched, unpaid=lost)
+        return sale
+
+    async def _answer(self) -> None:
+        try:
+            async with self._generate as generation:
+                self._generation = generation
+                chunks = aiter(generation)
+                chunk = await meanwhile(self._first(chunks), WORKING_S, self._working)
+                while chunk is not None and await self._send(chunk):
+                    chunk = await _next(chunks)
+                self._reason = self._reason or generation.finish_reason or FinishReason.LENGTH
+        except TiramiError as error:
+            if isinstance(error, MeshError) or self._generation is None:
+                raise
+            self._reason = self._reason or FinishReason.FAILED
+        except asyncio.CancelledError:
+            if self._reason is None or self._generation is None:
+                raise
+        await self._finish()
+
+    async def _first(self, chunks: AsyncIterator[Chunk]) -> Chunk | None:
+        """Once the acceptance is on disk: the engine reads the prompt meanwhile, at this node's own risk."""
+        chunk = await _next(chunks)
+        await self._written
+        return chunk
+
+    async def _working(self) -> None:
+        await self._writer.write(Working(0))
+
+    async def _send(self, chunk: Chunk) -> bool:
+        """Hand a chunk out as far as window and ceiling allow; whether to go on."""
+        if not chunk.ids and chunk.text:
+            self._reason = FinishReason.FAILED  # an answer without ids cannot be checked, and is not sold
+            return False
+        if chunk.count > self._most:
+            self._reason = FinishReason.LENGTH
+            return False
+        while self._sent > self._covered and self._is_ahead(chunk.count):
+            self._news.clear()
+            async with asyncio.timeout(IDLE_S):
+                await self._news.wait()
+        text = chunk.text.encode()
+        self._hash.update(chunk.ids, text)
+        self._sent = chunk.count
+        digest = self._hash.digest()
+        self._pieces[digest] = chunk.count
+        await self._writer.write(Piece(chunk.ids, text, chunk.count, digest))
+        return self._reason is None
+
+    def _is_ahead(self, count: int) -> bool:
+        """Whether so many tokens are more than the window beyond what vouchers cover, or than what they count (B11)."""
+        return count - self._covered > self._window or count - self._vouched > self._window + slack(self._sent)
+
+    async def _finish(self) -> None:
+        assert self._generation is not None
+        reading = self._generation.reading()
+        reason = self._reason or FinishReason.FAILED
+        await self._writer.write(
+            Finish(
+                reason=reason.value,
+                prompt_tokens=self.quote.prompt_tokens,
+                completion_tokens=self._sent,
+                flop=reading.flop,
+                ttft_us=round((reading.ttft_ms or 0) * 1000),
+                wall_us=round(reading.wall_ms * 1000),
+            )
+        )
+
+    async def _listen(self) -> None:
+        """Take vouchers until one covers the whole answer, or the payer has said all it will."""
+        while not (self._reason is not None and self._covered == self._sent):
+            try:
+                message = await self._reader.read()
+            except StreamEnded:
+                return
+            match message:
+                case Payment():
+                    await self._take(message)
+                case Cancel():  # a voucher for what had arrived may follow
+                    self.stop(FinishReason.CANCELLED)
+                case _:
+                    raise WireError(f"a {type(message).__name__} is out of place here")
+
+    async def _take(self, payment: Payment) -> None:
+        q, acceptance = self.quote, self._acceptance
+        trade = decode(Trade, payment.trade.body)
+        delivered = self._pieces.get(trade.running_hash)
+        if delivered is None:
+            raise WireError("a voucher for tokens that were not sent")
+        counted = trade.completion_tokens
+        expected = Trade(
+            network=q.network,
+            scope=q.scope,
+            provider=q.provider,
+            payer=q.payer,
+            incarnation=acceptance.incarnation,
+            session=acceptance.number,
+            quote_hash=acceptance.quote_hash,
+            acceptance_hash=trade.acceptance_hash,
+            model_digest=q.model_digest,
+            tokenizer_digest=q.tokenizer_digest,
+            price_in=q.price_in,
+            price_out=q.price_out,
+            prompt_tokens=q.prompt_tokens,
+            completion_tokens=delivered,
+            amount=amount_due(q.price_in, q.price_out, q.prompt_tokens, counted),
+            flop=flop(self._card, q.prompt_tokens, counted),
+            running_hash=trade.running_hash,
+            at_ms=trade.at_ms,
+        )
+        await self._ledger.receivables.take(self._claim_id, expected, payment.trade)
+        self._pieces = {digest: count for digest, count in self._pieces.items() if count >= delivered}
+        self._covered, self._vouched = delivered, TokenCount(counted)
+        self._news.set()
+
+
+async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    return await anext(chunks, None)
