@@ -16,6 +16,7 @@ from tirami.core.keys import Digest, sha256
 from tirami.infer import BlockCache, MetadataBlock, Prompter, metadata_block
 from tirami.infer.card import read_card
 from tirami.infer.lexicon import MAX_TOKENS
+from tirami.infer.rendering import RenderingProcesses
 
 GOOD = packed(byte_level("qwen2", ["h e", "he l"], context_length=7, **{"llama.context_length": 77}))
 PIECES = packed(sentence_piece(["▁", "a", "b", "ab"]))
@@ -23,7 +24,7 @@ PIECES = packed(sentence_piece(["▁", "a", "b", "ab"]))
 
 def refused(data: bytes) -> str:
     with pytest.raises(TokenizerError) as caught:
-        Prompter.from_block(MetadataBlock.of_bytes(data, sha256(data)))
+        Prompter.from_block(MetadataBlock.of_bytes(data, sha256(data)), RenderingProcesses(0))
     return caught.value.message
 
 
@@ -133,7 +134,7 @@ def test_memory_is_a_small_multiple_of_the_block() -> None:
     data = packed(sentence_piece([f"piece{number}" for number in range(50_000)]))
     tracemalloc.start()
     try:
-        Prompter.from_block(MetadataBlock.of_bytes(data, sha256(data)))
+        Prompter.from_block(MetadataBlock.of_bytes(data, sha256(data)), RenderingProcesses(0))
         assert tracemalloc.get_traced_memory()[1] < 20 * len(data)
     finally:
         tracemalloc.stop()
@@ -150,7 +151,9 @@ def test_a_block_changed_anywhere_is_refused_or_works(data: bytes, changes: list
         at = int(where * len(changed))
         changed[at : at + len(what)] = what
     try:
-        tokenizer = Prompter.from_block(MetadataBlock.of_bytes(bytes(changed), sha256(bytes(changed)))).tokenizer
+        tokenizer = Prompter.from_block(
+            MetadataBlock.of_bytes(bytes(changed), sha256(bytes(changed))), RenderingProcesses(0)
+        ).tokenizer
     except TokenizerError:
         return
     for special in (False, True):
@@ -160,7 +163,7 @@ def test_a_block_changed_anywhere_is_refused_or_works(data: bytes, changes: list
 
 def test_half_a_character_is_the_callers_fault() -> None:
     with pytest.raises(InvalidRequest):
-        Prompter.from_block(block(byte_level("qwen2"))).prepare_text("\ud800")
+        Prompter.from_block(block(byte_level("qwen2")), RenderingProcesses(0)).prepare_text("\ud800")
 
 
 def test_the_cache_keeps_sound_blocks_and_forgets_the_oldest(tmp_path: Path) -> None:

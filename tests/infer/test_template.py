@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from tests.infer.blocks import block, byte_level
 from tests.infer.ggufs import CONTROL
 from tirami.core.errors import InvalidRequest, TokenizerError
-from tirami.infer import BlockCache, Prompter, Prompters, Tools, template
+from tirami.infer import BlockCache, Prompter, Prompters, Tools, rendering
+from tirami.infer.chat import Renderer
+from tirami.infer.rendering import RenderingProcesses
 from tirami.infer.template import ChatTemplate
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello 猫"}]
@@ -24,8 +27,15 @@ SUM = Tools(({"name": "sum", "description": "adds <two>", "parameters": {"type":
 async def rendered(
     source: str, messages: Sequence[Mapping[str, object]] = HELLO, tools: Sequence[Mapping[str, object]] = ()
 ) -> str:
-    async with ChatTemplate(source, bos="<s>", eos="</s>").renderer() as render:
+    async with renderer_of(source, bos="<s>", eos="</s>") as render:
         return await render(messages, tools)
+
+
+@asynccontextmanager
+async def renderer_of(source: str, bos: str = "", eos: str = "") -> AsyncIterator[Renderer]:
+    async with aclosing(RenderingProcesses()) as processes:
+        async with ChatTemplate(source, bos=bos, eos=eos, processes=processes).renderer() as render:
+            yield render
 
 
 async def test_a_template_sees_what_templates_expect() -> None:
@@ -51,8 +61,50 @@ async def test_tools_and_calls_are_written_as_json() -> None:
 
 
 async def test_several_prompts_are_rendered_by_one_process() -> None:
-    async with ChatTemplate("{{ messages[0].content }}", bos="", eos="").renderer() as render:
+    async with renderer_of("{{ messages[0].content }}") as render:
         assert [await render([{"role": "user", "content": word}]) for word in "abc"] == ["a", "b", "c"]
+
+
+async def test_a_process_waits_for_the_next_prompt_and_remembers_nothing_of_the_last() -> None:
+    source = "{% set n = namespace(x=0) %}{% set n.x = n.x + 1 %}{{ n.x }}{{ cycler('a', 'b').next() }}"
+    source += "{{ messages[0].content }}"
+    async with aclosing(RenderingProcesses(waiting=1)) as processes:
+        template = ChatTemplate(source, bos="", eos="", processes=processes)
+        for word in ("one", "two"):
+            async with template.renderer() as render:
+                assert await render([{"role": "user", "content": word}]) == "1a" + word
+        ((kept, process),) = processes._waiting.items()
+        async with ChatTemplate("other", bos="", eos="", processes=processes).renderer() as render:
+            assert await render(HELLO) == "other"
+        assert kept not in processes._waiting and process._process.returncode is not None, "one waits, no more"
+        assert len(processes._waiting) == 1
+    assert not processes._waiting
+
+
+async def test_a_process_that_was_refused_by_goes_on_and_one_that_broke_does_not() -> None:
+    source = "{% if messages[0].content == 'no' %}{{ raise_exception('no') }}{% endif %}"
+    source += "{{ 'x' * messages[0].content | length }}"
+    async with aclosing(RenderingProcesses()) as processes:
+        template = ChatTemplate(source, bos="", eos="", processes=processes)
+        with pytest.raises(InvalidRequest):
+            async with template.renderer() as render:
+                await render([{"role": "user", "content": "no"}])
+        (process,) = processes._waiting.values()
+        async with template.renderer() as render:
+            assert await render(HELLO) == "x" * 7
+        assert list(processes._waiting.values()) == [process]
+        with pytest.raises(ZeroDivisionError):
+            async with template.renderer():
+                raise ZeroDivisionError
+        assert not processes._waiting and process._process.returncode is not None
+
+
+async def test_two_prompts_at_a_time_have_two_processes_and_one_of_them_stays() -> None:
+    async with aclosing(RenderingProcesses()) as processes:
+        template = ChatTemplate("{{ messages[0].content }}", bos="", eos="", processes=processes)
+        async with template.renderer() as one, template.renderer() as other:
+            assert await other(HELLO) == await one(HELLO) == "Hello 猫"
+        assert len(processes._waiting) == 1
 
 
 async def test_an_answer_already_begun_is_gone_on_with() -> None:
@@ -101,7 +153,7 @@ async def test_a_hostile_template_ends_within_its_bounds(source: str) -> None:
     began = time.monotonic()
     with pytest.raises((TokenizerError, InvalidRequest)):
         await rendered(source)
-    assert time.monotonic() - began < template.DEADLINE_S + 1
+    assert time.monotonic() - began < rendering.DEADLINE_S + 1
 
 
 ESCAPES = {
@@ -134,25 +186,27 @@ async def test_the_process_can_open_nothing_knows_nothing_and_is_gone_afterwards
         return started[-1]
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
-    async with ChatTemplate("x", bos="", eos="").renderer() as render:
+    async with renderer_of("x") as render:
         assert await render(HELLO) == "x"
-        environment = Path(f"/proc/{started[0].pid}/environ").read_bytes()
-        limits = Path(f"/proc/{started[0].pid}/limits").read_text().splitlines()
+        (fork,) = Path(f"/proc/{started[0].pid}/task/{started[0].pid}/children").read_text().split()
+        environment = Path(f"/proc/{fork}/environ").read_bytes()
+        limits = Path(f"/proc/{fork}/limits").read_text().splitlines()
     assert b"canary" not in environment
     told = {line[:26].strip(): line[26:].split()[:2] for line in limits}
     assert told["Max open files"] == told["Max file size"] == told["Max processes"] == ["0", "0"]
-    assert told["Max address space"] == [str(template.MEMORY_BYTES)] * 2
+    assert told["Max address space"] == [str(rendering.MEMORY_BYTES)] * 2
     assert started[0].returncode is not None
 
 
 async def test_a_process_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(rendering, "DEADLINE_S", 0.5)
     with pytest.raises(TokenizerError, match="too much time"):
         await rendered(HOSTILE["endless loops"])
 
 
 def prompter(**more: object) -> Prompter:
-    return Prompter.from_block(block(byte_level("qwen2", (), {"<s>": CONTROL, "</s>": CONTROL}, **more)))
+    made = block(byte_level("qwen2", (), {"<s>": CONTROL, "</s>": CONTROL}, **more))
+    return Prompter.from_block(made, RenderingProcesses(0))
 
 
 async def test_a_prompt_is_what_was_rendered_with_its_marks_read() -> None:

@@ -22,6 +22,7 @@ from tirami.infer import (
     default_models_dir,
     resolve,
 )
+from tirami.infer.rendering import RenderingProcesses
 from tirami.infer.spelling import PRETOKENIZERS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.model, pytest.mark.timeout(600)]
@@ -74,7 +75,7 @@ async def both(request: pytest.FixtureRequest) -> AsyncIterator[Both]:
     block = MetadataBlock.of_file(path)
     engine = await serving(path, context=2048)
     assert block.digest == engine.card.tokenizer_digest
-    yield Both(engine, Prompter.from_block(block))
+    yield Both(engine, Prompter.from_block(block, RenderingProcesses(0)))
     await engine.close()
 
 
@@ -161,8 +162,9 @@ QUICK = {"qwen2", "llama-bpe", "gpt-2", "pieces with a space", "pieces without",
 )
 async def test_a_made_tokenizer_agrees_with_llama_cpp(name: str, tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", MADE[name])
-    tokenizer = Tokenizer.from_block(MetadataBlock.of_file(path))
-    both = Both(await serving(path, context=64), Prompter.from_block(MetadataBlock.of_file(path)))
+    block = MetadataBlock.of_file(path)
+    tokenizer = Tokenizer.from_block(block)
+    both = Both(await serving(path, context=64), Prompter.from_block(block, RenderingProcesses(0)))
     try:
         lines = mixed_lines(400, seed=random.Random(name).randrange(1000))
         for line in lines:

@@ -11,6 +11,7 @@ from tirami.core.units import TokenCount
 from tirami.infer.chat import check, rendered
 from tirami.infer.engine import Message, Prompt
 from tirami.infer.metadata_block import BlockCache, MetadataBlock
+from tirami.infer.rendering import RenderingProcesses
 from tirami.infer.template import ChatTemplate
 from tirami.infer.tokenizer import Tokenizer
 from tirami.infer.tools import Tools
@@ -29,10 +30,11 @@ class Prompter:
     template: ChatTemplate
 
     @classmethod
-    def from_block(cls, block: MetadataBlock) -> Self:
+    def from_block(cls, block: MetadataBlock, processes: RenderingProcesses) -> Self:
         """Blocking: a second. Raises ``TokenizerError``."""
         tokenizer = Tokenizer.from_block(block)
-        return cls(tokenizer, ChatTemplate(block.template, bos=tokenizer.bos, eos=tokenizer.eos))
+        template = ChatTemplate(block.template, bos=tokenizer.bos, eos=tokenizer.eos, processes=processes)
+        return cls(tokenizer, template)
 
     async def prepare(self, messages: Sequence[Message], tools: Tools | None = None) -> Prompt:
         """The prompt of a chat.
@@ -66,6 +68,8 @@ class Prompter:
 class Prompters:
     """Prompters by the digest of their block: those last used in memory, the blocks of more on disk.
 
+    :meth:`aclose` ends the processes that wait for further prompts.
+
     Args:
         blocks: the disk.
         kept: how many stay in memory; one takes 35 to 60 MB.
@@ -73,8 +77,12 @@ class Prompters:
 
     def __init__(self, blocks: BlockCache, kept: int = 4) -> None:
         self._blocks = blocks
+        self._processes = RenderingProcesses()
         self._kept = kept
         self._ready: OrderedDict[Digest, Prompter] = OrderedDict()
+
+    async def aclose(self) -> None:
+        await self._processes.aclose()
 
     def get(self, digest: Digest) -> Prompter | None:
         """The one of ``digest``; ``None`` when its block has to be fetched from a peer first, and then given to
@@ -82,14 +90,14 @@ class Prompters:
         if (ready := self._ready.get(digest)) is not None:
             return self._keep(digest, ready)
         block = self._blocks.load(digest)
-        return None if block is None else self._keep(digest, Prompter.from_block(block))
+        return None if block is None else self._keep(digest, Prompter.from_block(block, self._processes))
 
     def add(self, block: MetadataBlock) -> Prompter:
         """The one of a block that was fetched or is of a model at hand; kept only if it works.
 
         Blocking: a second. Raises ``TokenizerError``.
         """
-        prompter = Prompter.from_block(block)
+        prompter = Prompter.from_block(block, self._processes)
         self._blocks.store(block)
         return self._keep(block.digest, prompter)
 

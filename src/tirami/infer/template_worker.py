@@ -4,13 +4,16 @@ Jinja's sandbox keeps a template from reaching Python; it does not keep ``9 ** 9
 or nested loops from taking all time and memory, and a thread in the middle of them cannot be ended. A process can: the
 kernel bounds its time and memory, and lets it open no file or socket, should the sandbox have a hole.
 
-Started by path, like the engine's worker, so that it imports none of the node's packages. Each line of stdin is a JSON
-object. The first is ``{"template", "bos", "eos", "cpu_s", "memory_bytes", "characters"}``; every other one,
-``{"messages", "tools"}``, is answered by a line of stdout: ``{"text"}``, ``{"refused": reason}`` when the template does
-not take these messages, or ``{"error": reason}`` when the template is no good.
+Started by path, like the engine's worker, so that it imports none of the node's packages. Every line is a JSON object.
+The first of stdin is ``{"template", "bos", "eos", "cpu_s", "memory_bytes", "characters"}``, answered by ``{"ready"}``
+on stdout. An empty line begins a prompt, another ends it. In between each line, ``{"messages", "tools"}``, is answered
+by ``{"text"}``, by ``{"refused": reason}`` when the template does not take these messages, or by ``{"error": reason}``
+when the template is no good; the end by ``{"ended"}``. A prompt is rendered in a fork: nothing of it is left for the
+next.
 """
 
 import json
+import os
 import resource
 import sys
 from datetime import datetime
@@ -22,6 +25,9 @@ from jinja2.ext import Extension
 from jinja2.ext import loopcontrols as LoopControls  # noqa: N812
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+STAY_CPU_S = 60
+"""Of a process that has read its template, for as long as it is there."""
 
 
 class Generation(Extension):
@@ -114,10 +120,22 @@ def answer(template: jinja2.Template, job: dict[str, Any], characters: int) -> d
 
 
 def confine(cpu_s: int, memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    """For reading the template. Once it is read, :func:`stay` and :func:`alone` go on from here."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, STAY_CPU_S))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    for none in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC):
+    for none in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE):
         resource.setrlimit(none, (0, 0))
+
+
+def stay() -> None:
+    """Forking takes a millisecond of time a prompt."""
+    resource.setrlimit(resource.RLIMIT_CPU, (STAY_CPU_S, STAY_CPU_S))
+
+
+def alone(cpu_s: int) -> None:
+    """In the fork, whose time counts from nothing."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
 def warm() -> None:
@@ -126,9 +144,15 @@ def warm() -> None:
     answer(used, {"messages": [], "tools": []}, 100)
 
 
-def say(told: dict[str, str]) -> None:
+def say(**told: object) -> None:
     sys.stdout.buffer.write(json.dumps(told, ensure_ascii=False).encode(errors="replace") + b"\n")
     sys.stdout.buffer.flush()
+
+
+def render(template: jinja2.Template | None, reason: str, characters: int) -> None:
+    """One prompt, in a fork."""
+    while (line := sys.stdin.buffer.readline()).strip():
+        say(**({"error": reason} if template is None else answer(template, json.loads(line), characters)))
 
 
 def main() -> None:
@@ -140,8 +164,16 @@ def main() -> None:
         template = compiled(first["template"], first["bos"], first["eos"])
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:200]
-    for line in sys.stdin.buffer:
-        say({"error": reason} if template is None else answer(template, json.loads(line), first["characters"]))
+    stay()
+    say(ready=True)
+    while os.read(0, 1):  # not more: what follows is for the fork
+        fork = os.fork()
+        if not fork:
+            alone(first["cpu_s"])
+            render(template, reason, first["characters"])
+            os._exit(0)
+        os.waitpid(fork, 0)
+        say(ended=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,7 @@ class MeshService:
     handover: Handover
     finding: Finding
     opinions: Opinions
+    prompters: Prompters
     shop: Shop
 
     def works(self) -> dict[str, Work]:
@@ -92,7 +93,11 @@ async def opened_mesh(
     service, membership = composed(parts, endpoint, sources, call), parts.membership
     for order, _ in parts.ledger.state.succession.orders(parts.key.public_key):
         _ended(parts, order)
-    async with service.mesh.running(), running(service.works(), membership.alarms):
+    async with (
+        aclosing(service.prompters),
+        service.mesh.running(),
+        running(service.works(), membership.alarms),
+    ):
         for text in parts.config.mesh.bootstrap.split():
             service.mesh.keep(PeerAddress.parse(text))
         parts.chat.shop = service.shop
@@ -133,7 +138,8 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     latency = partial(_latency_ms, peers)
     opinions = Opinions(mesh, reputation, key, ledger.network.id, latency, ledger.now, SystemRandom())
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
-    shop = Shop(config, ledger, mesh, peers, Prompters(blocks), opinions, parts.payers.node)
+    prompters = Prompters(blocks)
+    shop = Shop(config, ledger, mesh, peers, prompters, opinions, parts.payers.node)
     bringer = Bringer(Blocks(parts.engines, blocks).get)
     mesh.on_stream(Reception(provider, bringer, gossip, logs, finding).take)
     return MeshService(
@@ -151,6 +157,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
         handover=handover,
         finding=finding,
         opinions=opinions,
+        prompters=prompters,
         shop=shop,
     )
 
