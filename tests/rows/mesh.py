@@ -38,11 +38,13 @@ def address_of(node: NodeProcess) -> str:
     return str(found[-1])
 
 
-def eventually(condition: Callable[[], object], within: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + within
+def eventually(condition: Callable[[], object], within: float = PATIENCE_S) -> float:
+    """Wait for it; seconds it took."""
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() - began < within, f"it did not come about within {within:g} s"
         time.sleep(0.05)
+    return time.monotonic() - began
 
 
 @contextmanager

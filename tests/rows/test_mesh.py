@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,7 +162,9 @@ def test_providers_route_and_schedule_agree_over_live_peers(pair: Pair) -> None:
 @pytest.mark.row("API-09")
 @pytest.mark.row("API-02")
 @pytest.mark.model
-def test_the_cheaper_of_two_providers_comes_first_until_it_dies(tmp_path: Path) -> None:
+def test_the_cheaper_of_two_providers_comes_first_until_it_dies(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Both serve one model: at one the price falls with idleness, at the other it stands still."""
     file, keys = network(tmp_path, "cheap", "dear", "buyer")
     falling, still = {"TIRAMI_PRICING_HALF_LIFE_S": "1"}, {"TIRAMI_PRICING_FOLLOW_LOAD": "false"}
@@ -185,7 +187,8 @@ def test_the_cheaper_of_two_providers_comes_first_until_it_dies(tmp_path: Path) 
             assert client.route(RouteQuery.model_validate({"model": MODEL, "mode": mode})).provider == keys["cheap"]
         assert client.schedule(ScheduleRequest(model_id=MODEL, max_tokens=1000)).provider == keys["cheap"]
         cheap.kill()
-        eventually(lambda: first("cost") == [keys["dear"]])
+        took = eventually(lambda: first("cost") == [keys["dear"]], within=5)
+        record_property("figure", f"a provider that was killed is no longer asked after {took:.1f} s")
         assert client.route(RouteQuery(model=MODEL, mode="cost")).provider == keys["dear"]
         assert client.models().data[0].providers == 1
         eventually(lambda: client.topology().missing == [keys["cheap"]])
