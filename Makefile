@@ -5,7 +5,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 CLEAR := build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage mutants
 
-.PHONY: demo test soak bench mutants lint status clean install format
+.PHONY: demo test soak bench coverage mutants lint status clean install format
 .NOTPARALLEL:
 
 install: $(STAMP)
@@ -31,9 +31,8 @@ format: install
 test: lint
 	mkdir -p build
 	rm -f build/rows.json
-	$(BIN)/python -m pytest -m "not soak and not alone" -n 2 --dist loadfile --cov --cov-report=
-	$(BIN)/python -m pytest -m "alone and not soak" --durations=15 --cov --cov-append \
-		--cov-report=json:build/coverage.json --cov-report=
+	$(BIN)/python -m pytest -m "not soak and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "alone and not soak" --durations=15
 	$(BIN)/python -m tools.status
 
 soak: install
@@ -41,6 +40,10 @@ soak: install
 
 bench: install
 	$(BIN)/python -m bench
+
+# Measuring coverage makes tests take twice as long. Not part of any tier.
+coverage: install
+	$(BIN)/python -m pytest -m "not soak and not alone" -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 # Hours: each of some thousand small changes to the rules of money runs the tests that touch it. Not part of any tier.
 mutants: install
