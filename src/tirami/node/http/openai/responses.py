@@ -125,6 +125,8 @@ def _asked(frame: Frame, body: ResponseRequest) -> dict[str, Any]:
         "created_at": frame.created,
         "instructions": body.instructions,
         "max_output_tokens": body.max_output_tokens,
+        "metadata": body.metadata,
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
         "model": frame.model,
         "temperature": TEMPERATURE if body.temperature is None else float(body.temperature),
         "text": {"format": shape.model_dump(by_alias=True, exclude_none=True) if shape else {"type": "text"}},
