@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tirami.core.errors import EngineFailed, InvalidRequest, MeshError, TiramiError
+from tirami.core.errors import Conflict, EngineFailed, InvalidRequest, MeshError, TiramiError
 from tirami.core.units import TokenCount
 from tirami.infer import Chunk, FinishReason, Message, ModelCard, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
@@ -118,6 +118,7 @@ class Chat:
 
     async def embed(self, call: EmbeddingCall) -> Answer:
         """The vectors at once, as the only choice. Raises what :meth:`answer` does."""
+        self._market.check(call.payer, call.ticket)
         async with AsyncExitStack() as stack:
             served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
             hidden = served.engine.card.hidden
@@ -149,9 +150,12 @@ class Chat:
         return stream
 
     async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> "ChatStream":
+        self._market.check(call.payer, call.ticket)
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
             raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
-        if self.shop is not None and self.shop.open and not self._is_here(call):
+        if self.shop is not None and self.shop.open and not self._engines.answers(call.model, any_name=call.any_name):
+            if call.ticket is not None:
+                raise Conflict("a ticket is good for the models of this node; a peer would have to answer this")
             return await self._bought(stack, call, self.shop)
         served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
         engine = served.engine
@@ -188,12 +192,6 @@ class Chat:
                 answered.append(number)
         return await self._opened(stack, served, orders, answered, streamed=streamed)
 
-    def _is_here(self, call: ChatCall) -> bool:
-        """Whether this node's own engines are to answer."""
-        if call.model is None or call.any_name:
-            return bool(self._engines.loaded) or self._engines.loading
-        return self._engines.knows(call.model)
-
     async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> "ChatStream":
         """From a peer: one session, paid as it comes, also where the client gets it at once."""
         if call.choices > 1 or len(call.prompts) > 1:
@@ -201,7 +199,6 @@ class Chat:
             raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
         if call.logprobs is not None:
             raise InvalidRequest("peers do not sell probabilities", param="logprobs")
-        self._market.check(call.payer)
         how = Sampling(
             max_tokens=call.max_tokens or 0,
             seed=int.from_bytes(self._random(4)) if call.seed is None else call.seed,
@@ -240,8 +237,6 @@ class Chat:
         self, stack: AsyncExitStack, payer: Payer, model: str | None, *, any_name: bool, ticket: bytes | None = None
     ) -> Served:
         """An engine with a place at it, kept until ``stack`` is left."""
-        if ticket is None:
-            self._market.check(payer)
         owner = payer.scope == LOCAL
         used = self._engines.use(model, any_name=any_name, payer=payer.key, owner=owner)
         served = await stack.enter_async_context(used)

@@ -323,6 +323,19 @@ async def test_what_is_held_back_when_the_switch_is_thrown_is_not_billed(door: D
     assert (await balance(door, token))["consumed"] == 100
 
 
+@pytest.mark.parametrize("path", [CHAT, EMBEDDINGS])
+async def test_a_ticket_that_is_none_reaches_no_engine(door: Door, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    def used(*_: object, **__: object) -> None:
+        pytest.fail("a model would be loaded for it")
+
+    _, token = await door.agent()
+    monkeypatch.setattr(door.parts.engines, "use", used)
+    body = {"messages": MESSAGES} if path == CHAT else {"input": "x"}
+    status, refused = await door.call("POST", path, body, token=token, x_tirami_ticket="00" * 16)
+    error: Any = refused["error"]
+    assert (status, error["code"]) == (409, "conflict")
+
+
 @pytest.mark.parametrize(
     ("asked", "drawn"),
     [
