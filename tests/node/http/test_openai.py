@@ -336,6 +336,29 @@ async def test_a_ticket_that_is_none_reaches_no_engine(door: Door, monkeypatch: 
     assert (status, error["code"]) == (409, "conflict")
 
 
+BAD_CALLS = [
+    '<tool_call>{"name": "get\\_weather", "arguments": {}}</tool_call>',
+    '<tool_call>{"name": "get\nweather", "arguments": {}}</tool_call>',
+    '<tool_call>{"arguments": {"a": "\\ud800"}, "name": "f"}</tool_call>',
+]
+
+
+@pytest.mark.parametrize("said", BAD_CALLS)
+async def test_a_call_that_is_none_is_an_answer_in_words(door: Door, said: str) -> None:
+    """It was an internal error after the bill, and the client asked again."""
+    _, token = await door.agent()
+    door.engine.pieces, door.engine.length = [said], 1
+    body = {"messages": MESSAGES, "tools": [{"type": "function", "function": FUNCTION}]}
+    status, reply = await door.call("POST", CHAT, body, token=token)
+    assert status == 200, reply
+    choice: Any = reply["choices"]
+    assert choice[0]["message"]["content"] == said
+    told = await events(door, CHAT, body, token)
+    assert told[-1] == "[DONE]"
+    assert "".join(c["delta"].get("content") or "" for event in told[:-1] for c in event["choices"]) == said
+    assert (await balance(door, token))["consumed"] == 2
+
+
 @pytest.mark.parametrize(
     ("asked", "drawn"),
     [
