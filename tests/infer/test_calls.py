@@ -48,7 +48,7 @@ CASES = [
     ('<tool_call>{"name": "f", "arguments": {}\nIt is 20.', "It is 20.", [("f", "{}")]),
     ('<tool_call>{"name": "f", "arguments": {}</tool_call> It is 20.', " It is 20.", [("f", "{}")]),
     ('<tool_call>{"name": "f", "arguments": {}}\n' * 2, "", [("f", "{}")] * 2),
-    ('<tool_call>{"name": "f", "arguments": {}}</tool', "</tool", [("f", "{}")]),
+    ('<tool_call>{"name": "f", "arguments": {}}</tool', "", [("f", "{}")]),
     ('<tool_call>{"name": "f", "arguments": {}, "id": "}"}</tool_call>well', "well", [("f", "{}")]),
     ("<tool_call>", "<tool_call>", []),
 ]

@@ -79,7 +79,7 @@ class CallReader:
         rest, self._rest = self._rest, ""
         if self._where is _Where.HEAD:
             return list(self._whole(rest, closed=False)) if rest or not self._bare else []
-        if self._where is _Where.MEMBERS:
+        if self._where is not _Where.TEXT:  # the end of a call that was cut off
             return []
         return [TextDelta(rest)] if rest and not (self.calls and rest.isspace()) else []
 
