@@ -43,12 +43,43 @@ CASES = [
     ('<tool_call>{"name": 5, "arguments": {}}</tool_call>', '<tool_call>{"name": 5, "arguments": {}}</tool_call>', []),
     ("", "", []),
     ("two  \n lines \n", "two  \n lines \n", []),
+    # not closed, or closed too early: what follows is an answer all the same
+    ('<tool_call>{"name": "f", "arguments": {}}\nIt is 20 degrees.', "It is 20 degrees.", [("f", "{}")]),
+    ('<tool_call>{"name": "f", "arguments": {}\nIt is 20.', "It is 20.", [("f", "{}")]),
+    ('<tool_call>{"name": "f", "arguments": {}</tool_call> It is 20.', " It is 20.", [("f", "{}")]),
+    ('<tool_call>{"name": "f", "arguments": {}}\n' * 2, "", [("f", "{}")] * 2),
+    ('<tool_call>{"name": "f", "arguments": {}}</tool', "", [("f", "{}")]),
+    ('<tool_call>{"name": "f", "arguments": {}, "id": "}"}</tool_call>well', "well", [("f", "{}")]),
+    ("<tool_call>", "<tool_call>", []),
 ]
+NO_NAMES = [r"get\_weather", "get\nweather", "\\ud800", "\\uDC00x"]
+"""As they stand between quotes: an escape JSON does not know, a raw line feed, halves of surrogate pairs."""
 
 
 @pytest.mark.parametrize(("text", "beside", "calls"), CASES)
 def test_whole_or_letter_by_letter_a_call_is_the_same(text: str, beside: str, calls: list[tuple[str, str]]) -> None:
     assert read([text]) == read(list(text)) == (beside, calls, len(calls))
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+@pytest.mark.parametrize("order", ['"name": "{name}", "arguments": {{}}', '"arguments": {{}}, "name": "{name}"'])
+@pytest.mark.parametrize("demanded", [False, True])
+def test_a_name_that_cannot_be_told_is_text(name: str, order: str, demanded: bool) -> None:
+    text = f"<tool_call>{{{order.format(name=name)}}}</tool_call>"
+    for pieces in ([text], list(text)):
+        assert read(pieces, demanded=demanded) == (text, [], 0)
+
+
+def test_arguments_that_cannot_be_told_are_text() -> None:
+    text = '<tool_call>{"arguments": {"a": "\\ud800"}, "name": "f"}</tool_call>'
+    assert read([text]) == read(list(text)) == (text, [], 0)
+
+
+@given(st.text(alphabet='{}"\\ud8, \nanmergust:', max_size=40), st.booleans())
+def test_whatever_a_call_says_it_can_be_sent(inside: str, demanded: bool) -> None:
+    for body in (inside, f'{{"name": "{inside}", "arguments": {{}}}}'):
+        said, calls, _ = read(list(f"<tool_call>{body}</tool_call>"), demanded=demanded)
+        f"{said}{calls}".encode()
 
 
 @given(st.lists(st.integers(0, len(CALL) + 20), max_size=6))
@@ -77,6 +108,18 @@ def test_a_demanded_call_may_come_bare(marked: bool) -> None:
 
 def test_a_demanded_call_that_is_none_is_text() -> None:
     assert read(["{}"], demanded=True) == ("{}", [], 0)
+
+
+def test_a_demanded_call_may_follow_words() -> None:
+    for end in ("</tool_call>", ""):
+        text = f'Sure. <tool_call>{{"name": "f", "arguments": {{}}}}{end}'
+        for pieces in ([text], list(text)):
+            assert read(pieces, demanded=True) == ("Sure.", [("f", "{}")], 1)
+
+
+def test_words_after_a_bare_call_are_text() -> None:
+    text = '{"name": "f", "arguments": {}} And that is it.'
+    assert read([text], demanded=True) == read(list(text), demanded=True) == ("And that is it.", [("f", "{}")], 1)
 
 
 @pytest.mark.parametrize("demanded", [False, True])

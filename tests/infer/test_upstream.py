@@ -78,6 +78,7 @@ async def server() -> AsyncIterator[Server]:
     app = web.Application()
     app.router.add_get("/v1/models", server.listed)
     app.router.add_post("/v1/chat/completions", server.chat)
+    app.router.add_post("/v1/completions", server.chat)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -240,6 +241,33 @@ async def test_a_probability_that_is_null_is_that_of_a_token_that_cannot_be_draw
         chunks, _, _ = await collect(engine)
     (token,) = chunks[0].logprobs
     assert (token.logprob, token.top_logprobs[0].logprob) == (-9999.0, -9999.0)
+
+
+PARALLEL = {
+    "tokens": ["x", " y"],
+    "token_logprobs": [None, -0.5],
+    "top_logprobs": [None, {" y": -0.5, " z": -2.0}],
+    "text_offset": [0, 1],
+}
+
+
+@pytest.mark.parametrize("left_out", [(), ("top_logprobs",), ("token_logprobs", "top_logprobs")])
+async def test_probabilities_of_a_completion_come_in_parallel_lists(
+    server: Server, clock: ManualClock, left_out: tuple[str, ...]
+) -> None:
+    told = {name: value for name, value in PARALLEL.items() if name not in left_out}
+    choice = {"text": "x y", "logprobs": told, "finish_reason": None}
+    server.stream = (b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n", event(finish="stop"), DONE)
+    async with started(server, clock) as engine:
+        how = Sampling(max_tokens=8, seed=5, logprobs=2)
+        async with engine.generate(await engine.prepare_text("a prompt"), how) as generation:
+            (chunk,) = [chunk async for chunk in generation]
+    assert server.bodies[-1]["logprobs"] == 2
+    first, second = chunk.logprobs
+    assert (first.token, first.logprob, first.top_logprobs) == ("x", -9999.0, [])
+    assert (second.token, second.logprob) == (" y", -9999.0 if "token_logprobs" in left_out else -0.5)
+    others = [(other.token, other.logprob) for other in second.top_logprobs]
+    assert others == ([] if left_out else [(" y", -0.5), (" z", -2.0)])
 
 
 async def test_counts_never_fall_whatever_the_upstream_says(server: Server, clock: ManualClock) -> None:

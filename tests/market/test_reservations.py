@@ -124,3 +124,11 @@ async def test_an_estimate_is_what_would_be_held_and_holds_nothing(house: House)
     seq = house.ledger.seq
     house.market.estimate(await order(house, max_tokens=5))
     assert before < seq == house.ledger.seq
+
+
+async def test_whether_it_is_one_is_known_before_anything_else_is(house: House) -> None:
+    kept, other = await reserve(house, 100), await house.hosted()
+    house.market.check(house.agent, kept.hold_id)
+    for payer, ticket in ((other, kept.hold_id), (house.agent, b"unknown")):
+        with pytest.raises(Conflict):
+            house.market.check(payer, ticket)

@@ -49,6 +49,9 @@ class Numbers:
     async def prepare(self, messages: object, tools: object = None) -> Prompt:
         return Prompt((0, 1, 2), TokenCount(3), True, "", ())
 
+    def prepare_text(self, text: str) -> Prompt:
+        return Prompt((0, 1, 2), TokenCount(3), True, text, ())
+
 
 def config(home: Path, network: Path, **flags: object) -> Config:
     given = {

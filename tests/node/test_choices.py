@@ -9,13 +9,20 @@ import pytest
 
 from tests.market.conftest import House, house
 from tests.market.test_inference import order as order_of
-from tirami.core.errors import BudgetExceeded, Conflict, QueueFull, SpendDenied, StorageUnavailable
+from tirami.core.errors import (
+    BudgetExceeded,
+    Conflict,
+    KillSwitchActive,
+    QueueFull,
+    SpendDenied,
+    StorageUnavailable,
+)
 from tirami.core.units import TokenCount
 from tirami.infer import FinishReason, Prompt
 from tirami.ledger import AccountDisabled, Payer
 from tirami.ledger.admission import Admitted
 from tirami.market import Order, WaitingRoom
-from tirami.node.chat import ChatStream
+from tirami.node.answer import ChatStream, written
 from tirami.node.choice import Choice
 
 __all__ = ["house"]
@@ -94,9 +101,9 @@ async def test_a_full_house_serves_choices_in_turn(house: House, slots: int) -> 
     together = 0
     async with room.place(house.agent.key, owner=False):
         async with await stream_of(house, room) as stream:
-            whole = await stream.whole()
+            whole = await stream.whole(written)
             together = room.running
-        assert [whole.text(index) for index in range(MORE)] == ["0 1 2 3 4 5 "] * MORE
+        assert [whole.told[index] for index in range(MORE)] == ["0 1 2 3 4 5 "] * MORE
     assert together == 1, "further places are given back when the answers are there"
     assert room.running == 0
     assert len({settlement.record_id for settlement in whole.settlements if settlement is not None}) == MORE
@@ -108,7 +115,7 @@ async def test_what_fails_costs_nothing_and_leaves_no_ticket(house: House) -> No
     room = WaitingRoom(8, 8, house.ledger._clock)
     with pytest.raises(Exception, match="scripted failure"):
         async with await stream_of(house, room) as stream:
-            await stream.whole()
+            await stream.whole(written)
     assert not house.ledger.state.holds.open
     assert not house.market.live
     assert room.running == 0
@@ -138,7 +145,7 @@ async def test_an_account_disabled_at_the_end_pays_and_gets_nothing(house: House
                 await house.ledger.record_facts(AccountDisabled(house.agent.key))
 
             stream.run = disabled_at_the_end  # type: ignore[method-assign]
-            await stream.whole()
+            await stream.whole(written)
     assert house.ledger.state.holds.books(house.agent.key).settled == 0
 
 
@@ -154,8 +161,8 @@ async def test_a_choice_that_cannot_be_booked_is_not_given_and_the_others_are(
 
     async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
         monkeypatch.setattr(house.ledger.payables, "end_session", failing)
-        whole = await stream.whole()
-    assert [whole.text(index) for index in range(MORE)] == ["0 1 2 3 4 5 ", "", "0 1 2 3 4 5 "]
+        whole = await stream.whole(written)
+    assert [whole.told[index] for index in range(MORE)] == ["0 1 2 3 4 5 ", "", "0 1 2 3 4 5 "]
     assert [settlement is not None for settlement in whole.settlements] == [True, False, True]
     assert house.ledger.balance(house.agent.key).spent == 12
 
@@ -167,7 +174,7 @@ async def test_where_no_choice_can_be_booked_there_is_no_answer(house: House, mo
     with pytest.raises(StorageUnavailable):
         async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
             monkeypatch.setattr(house.ledger.payables, "end_session", failing)
-            await stream.whole()
+            await stream.whole(written)
     assert not house.market.live
     assert house.ledger.balance(house.agent.key).spent == 0
 
@@ -186,3 +193,33 @@ async def test_vectors_are_billed_by_the_tokens_read(house: House) -> None:
     assert settlement.trade is not None
     assert (settlement.trade.prompt_tokens, settlement.trade.completion_tokens) == (5, 2)
     assert (settlement.trade.price_out, settlement.cost) == (0, 2), "⌈5 · 0.25⌉ TRM"
+
+
+async def test_a_kill_before_a_choice_begins_leaves_the_settlement_of_those_that_did(house: House) -> None:
+    room = WaitingRoom(1, 8, house.ledger._clock)
+    async with room.place(house.agent.key, owner=False):
+        async with await stream_of(house, room, 2, streamed=True) as stream:
+
+            async def killed(choice: Choice) -> None:
+                async for chunk in choice:
+                    if chunk.count == 3:
+                        await house.ledger.set_kill(True, "test", "nobody")
+
+            with pytest.raises(KillSwitchActive):
+                await stream.run(killed)
+            first, second = await stream.settle_all()
+    assert first is not None
+    assert (first.reason, second) == (FinishReason.KILLED, None)
+    assert not house.ledger.state.holds.open
+    assert not house.market.live
+
+
+async def test_what_cannot_be_read_is_not_billed(house: House) -> None:
+    def unreadable(_: object) -> None:
+        raise ValueError("scripted")
+
+    with pytest.raises(ValueError, match="scripted"):
+        async with await stream_of(house, WaitingRoom(8, 8, house.ledger._clock)) as stream:
+            await stream.whole(unreadable)
+    assert not house.ledger.state.holds.open
+    assert house.ledger.state.holds.books(house.agent.key).settled == 0

@@ -37,6 +37,11 @@ class _Where(Enum):
     HEAD = auto()
     ARGUMENTS = auto()
     TAIL = auto()
+    """Behind the arguments, before the brace that ends the call."""
+    MEMBERS = auto()
+    """In what else the call says, which is dropped up to its mark."""
+    AFTER = auto()
+    """Behind the call, where its closing mark may be missing."""
 
 
 class CallReader:
@@ -63,7 +68,7 @@ class CallReader:
         """Characters at the end of what was fed that have not come out yet, and may one way or another."""
         if self._where is _Where.HEAD:
             return len(self._rest) + (0 if self._bare else len(OPEN))
-        return len(self._rest) if self._where is _Where.TEXT else 0
+        return 0 if self._where is _Where.MEMBERS else len(self._rest)
 
     def feed(self, text: str) -> list[Delta]:
         self._rest += text
@@ -72,11 +77,11 @@ class CallReader:
     def finish(self) -> list[Delta]:
         """The answer has ended: what was held back."""
         rest, self._rest = self._rest, ""
-        if self._where is _Where.TEXT:
-            return [TextDelta(rest)] if rest and not (self.calls and rest.isspace()) else []
-        if self._where is _Where.HEAD and rest:
-            return list(self._whole(rest, closed=False))
-        return []
+        if self._where is _Where.HEAD:
+            return list(self._whole(rest, closed=False)) if rest or not self._bare else []
+        if self._where is not _Where.TEXT:  # the end of a call that was cut off
+            return []
+        return [TextDelta(rest)] if rest and not (self.calls and rest.isspace()) else []
 
     def _read(self) -> Iterator[Delta]:
         steps = {
@@ -84,6 +89,8 @@ class CallReader:
             _Where.HEAD: self._head,
             _Where.ARGUMENTS: self._arguments,
             _Where.TAIL: self._tail,
+            _Where.MEMBERS: self._members,
+            _Where.AFTER: self._after,
         }
         while True:
             before = self._where
@@ -105,18 +112,29 @@ class CallReader:
             yield TextDelta(shown)
 
     def _head(self) -> Iterator[Delta]:
-        if self._bare and self._rest.lstrip().startswith(OPEN):
-            self._bare, self._rest = False, self._rest.lstrip()[len(OPEN) :]
+        if self._bare and not self._still_bare():
+            return
         head = _HEAD.match(self._rest)
-        if head is not None:
+        name = None if head is None else _name(head[1])
+        if head is not None and name is not None:
             self._where, self._rest = _Where.ARGUMENTS, self._rest[head.end() :]
             self._depth = 0
-            yield self._begun(json.loads(head[1]))
+            yield self._begun(name)
             return
         inside, mark, after = self._rest.partition(CLOSE)
         if mark:
             self._where, self._rest = _Where.TEXT, after
             yield from self._whole(inside, closed=True)
+
+    def _still_bare(self) -> bool:
+        """Whether a demanded call begins without its mark; words before it are text, and then it needs one."""
+        begun = self._rest.lstrip()
+        if begun.startswith(OPEN):
+            self._bare, self._rest = False, begun[len(OPEN) :]
+        elif begun and begun[0] != "{" and not OPEN.startswith(begun):
+            self._bare, self._where = False, _Where.TEXT
+            return False
+        return True
 
     def _arguments(self) -> Iterator[Delta]:
         """Pass the object of arguments on as it was written, up to the brace that closes it."""
@@ -146,30 +164,65 @@ class CallReader:
             self._depth += {"{": 1, "}": -1}.get(character, 0)
 
     def _tail(self) -> Iterator[Delta]:
-        if self._bare:
-            self._rest = ""
-            return
+        """One brace ends the call; where there is none, the call ends all the same."""
+        rest = self._rest.lstrip()
+        if rest:
+            self._where = _Where.MEMBERS if rest[0] == "," else _Where.AFTER
+            self._rest = rest[1:] if rest[0] == "}" else self._rest
+        yield from ()
+
+    def _members(self) -> Iterator[Delta]:
         _, mark, after = self._rest.partition(CLOSE)
         if mark:
             self._where, self._rest = _Where.TEXT, after
+        else:
+            self._rest = self._rest[1 - len(CLOSE) :]  # the mark may have begun
+        yield from ()
+
+    def _after(self) -> Iterator[Delta]:
+        rest = self._rest.lstrip()
+        if rest.startswith(CLOSE):
+            self._where, self._rest = _Where.TEXT, rest[len(CLOSE) :]
+        elif not CLOSE.startswith(rest):
+            self._where, self._rest = _Where.TEXT, rest
+        self._bare = False
         yield from ()
 
     def _whole(self, inside: str, *, closed: bool) -> Iterator[Delta]:
         """A call written in another order, or none at all."""
-        try:
-            call = json.loads(inside)
-            name, arguments = call["name"], call.get("arguments", {})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            name, arguments = None, None
-        if not isinstance(name, str):
+        call = _call(inside)
+        if call is None:
             yield TextDelta(inside if self._bare else f"{OPEN}{inside}{CLOSE if closed else ''}")
             return
+        name, arguments = call
         yield self._begun(name)
-        yield CallDelta(self.calls - 1, json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
+        yield CallDelta(self.calls - 1, arguments)
 
     def _begun(self, name: str) -> CallDelta:
         self.calls += 1
         return CallDelta(self.calls - 1, "", self._new_id(), name)
+
+
+def _name(written: str) -> str | None:
+    """What a string of JSON says; ``None`` where it is none, or holds half of a surrogate pair."""
+    try:
+        name = json.loads(written)
+        name.encode()
+    except ValueError:
+        return None
+    return str(name)
+
+
+def _call(inside: str) -> tuple[str, str] | None:
+    """Name and arguments of a call that is a JSON object, members in any order."""
+    try:
+        call = json.loads(inside)
+        name, arguments = call["name"], call.get("arguments", {})
+        written = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+        f"{name}{written}".encode()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return (name, written) if isinstance(name, str) else None
 
 
 def _held(text: str) -> int:

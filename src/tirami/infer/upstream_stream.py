@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from itertools import zip_longest
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,7 @@ from tirami.core.errors import EngineFailed, TiramiError
 from tirami.core.units import TokenCount
 from tirami.infer.engine import (
     ANY_OBJECT,
+    Alternative,
     Chunk,
     CountedBy,
     FinishReason,
@@ -54,7 +56,22 @@ _NOTHING = _Delta()
 
 
 class _Logprobs(msgspec.Struct):
+    """Of a chat the ``content``; of a completion, with many servers, parallel lists."""
+
     content: list[TokenLogprob] | None = None
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float | None] | None] | None = None
+
+    def told(self) -> list[TokenLogprob]:
+        if self.content is not None:
+            return self.content
+        tokens = self.tokens or []
+        logprobs, others = (self.token_logprobs or [])[: len(tokens)], (self.top_logprobs or [])[: len(tokens)]
+        return [
+            TokenLogprob(token, logprob, None, [Alternative(*other) for other in (tops or {}).items()])
+            for token, logprob, tops in zip_longest(tokens, logprobs, others)
+        ]
 
 
 class _Choice(msgspec.Struct):
@@ -141,7 +158,7 @@ class UpstreamGeneration:
             return []
         if self._first is None:
             self._first = self._clock.monotonic()
-        logprobs = [told.numbered() for choice in choices if choice.logprobs for told in choice.logprobs.content or ()]
+        logprobs = [told.numbered() for choice in choices if choice.logprobs for told in choice.logprobs.told()]
         return [Chunk(text, (), TokenCount(self._count), logprobs)]
 
     def _written(self, choice: _Choice) -> str:

@@ -132,9 +132,15 @@ class InferenceMarket:
         self.reservations = Reservations(ledger)
         ledger.on_kill(lambda: self._interrupt(FinishReason.KILLED))
 
-    def check(self, payer: Payer) -> None:
-        """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine."""
-        self._ledger.gate.check_early(payer.key)
+    def check(self, payer: Payer, ticket: bytes | None = None) -> None:
+        """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine.
+
+        A reservation has passed it; of ``ticket`` it is asked whether it is one. Raises ``SpendDenied``, ``Conflict``.
+        """
+        if ticket is None:
+            self._ledger.gate.check_early(payer.key)
+        else:
+            self.reservations.check(ticket, payer)
 
     def estimate(self, order: Order) -> Estimate:
         """What :meth:`begin_inference` would do with this order now; signs and holds nothing.

@@ -13,6 +13,7 @@ from tirami.core.units import Trm, UnixMs
 from tirami.ledger import HoldOpened, HoldReleased, Ledger, Payer, Price
 
 LIFETIME_MS = 60_000
+_NOT_VALID = "this ticket is not valid: used before, expired, or issued for something else"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,23 @@ class Reservations:
         await opened
         return kept
 
-    def find(self, hold_id: bytes, payer: Payer, model_digest: Digest) -> Reservation:
-        """Raises ``Conflict`` for one used before, expired, unknown, of another payer or for another model."""
+    def check(self, hold_id: bytes, payer: Payer) -> Reservation:
+        """Raises ``Conflict`` for one used before, expired, unknown or of another payer."""
         kept = self._open.get(hold_id)
         if (
             kept is None
             or kept.payer.key != payer.key
-            or kept.model_digest != model_digest
             or hold_id not in self._ledger.state.holds.open
             or kept.expires_ms <= self._ledger.now()
         ):
-            raise Conflict("this ticket is not valid: used before, expired, or issued for something else")
+            raise Conflict(_NOT_VALID)
+        return kept
+
+    def find(self, hold_id: bytes, payer: Payer, model_digest: Digest) -> Reservation:
+        """Raises ``Conflict`` where :meth:`check` does, and for another model."""
+        kept = self.check(hold_id, payer)
+        if kept.model_digest != model_digest:
+            raise Conflict(_NOT_VALID)
         return kept
 
     def use(self, hold_id: bytes, payer: Payer, model_digest: Digest) -> Reservation:

@@ -4,26 +4,25 @@ A request may ask for several choices. Each is a session with a trade of its own
 and a prompt is billed once. They run side by side in as many places as are free; a full house serves them in turn.
 """
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, TypeVar
 
-from tirami.core.errors import EngineFailed, InvalidRequest, MeshError, TiramiError
+from tirami.core.errors import Conflict, EngineFailed, InvalidRequest, MeshError, TiramiError
 from tirami.core.units import TokenCount
-from tirami.infer import Chunk, FinishReason, Message, ModelCard, Prompt, Sampling, Shaping, Tools
+from tirami.infer import Chunk, Message, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
-from tirami.market import InferenceMarket, Meter, Order, Settlement, Ticket, WaitingRoom
-from tirami.node.choice import Choice, interruption
+from tirami.market import InferenceMarket, Meter, Order
+from tirami.node.answer import Answer, ChatStream
+from tirami.node.choice import Choice
 from tirami.node.engines import EngineRoom, Served
 
 if TYPE_CHECKING:
     from tirami.net.session import Purchase
     from tirami.node.mesh.shop import Shop
 
+T = TypeVar("T")
 Random = Callable[[int], bytes]
 Text = str | Sequence[int]
 """A prompt that is no chat: text, or token ids."""
@@ -77,25 +76,6 @@ class EmbeddingCall:
     """Id of a reservation to use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Everything a request got at once: chunks and settlement of each choice, and which prompt each answers.
-
-    ``ticket`` is the first choice's: who pays whom, and at what price.
-
-    A choice without a settlement could not be booked; like one its payer could not sign for, it has no chunks.
-    """
-
-    card: ModelCard
-    ticket: Ticket
-    chunks: list[list[Chunk]]
-    settlements: list[Settlement | None]
-    prompts: list[int]
-
-    def text(self, index: int) -> str:
-        return "".join([chunk.text for chunk in self.chunks[index]])
-
-
 class Chat:
     """Serves calls on this node's engines through the market."""
 
@@ -107,17 +87,21 @@ class Chat:
         self.shop: Shop | None = None
         """Where to buy what cannot be made here, while this node is on a mesh."""
 
-    async def answer(self, call: ChatCall) -> Answer:
-        """The whole answer at once. Nothing is owed unless it is complete (cancel the call to give up).
+    async def answer(self, call: ChatCall, read: Callable[[Sequence[Chunk]], T]) -> Answer[T]:
+        """The whole answer at once, each choice as ``read`` has it (cancel the call to give up).
+
+        Nothing is owed before it is complete, except where it is bought of a peer: that is paid as it comes, and what
+        arrived is handed over even if it broke off.
 
         Raises ``SpendDenied`` (also ``KillSwitchActive`` when the switch was thrown meanwhile), ``RequestError``,
         ``EngineError``, ``QueueFull``, ``StorageUnavailable``.
         """
         async with AsyncExitStack() as stack:
-            return await (await self._begin(stack, call, streamed=False)).whole()
+            return await (await self._begin(stack, call, streamed=False)).whole(read)
 
-    async def embed(self, call: EmbeddingCall) -> Answer:
+    async def embed(self, call: EmbeddingCall, read: Callable[[Sequence[Chunk]], T]) -> Answer[T]:
         """The vectors at once, as the only choice. Raises what :meth:`answer` does."""
+        self._market.check(call.payer, call.ticket)
         async with AsyncExitStack() as stack:
             served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
             hidden = served.engine.card.hidden
@@ -135,9 +119,9 @@ class Chat:
                 vectors=inputs,
                 ticket=call.ticket,
             )
-            return await (await self._opened(stack, served, [order], [0], streamed=False)).whole()
+            return await (await self._opened(stack, served, [order], [0], streamed=False)).whole(read)
 
-    async def stream(self, call: ChatCall) -> "ChatStream":
+    async def stream(self, call: ChatCall) -> ChatStream:
         """Begin a streamed answer; errors up to the first token are raised here, before any byte is sent."""
         stack = AsyncExitStack()
         try:
@@ -148,10 +132,13 @@ class Chat:
             raise
         return stream
 
-    async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> "ChatStream":
+    async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> ChatStream:
+        self._market.check(call.payer, call.ticket)
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
             raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
-        if self.shop is not None and self.shop.open and not self._is_here(call):
+        if self.shop is not None and self.shop.open and not self._engines.answers(call.model, any_name=call.any_name):
+            if call.ticket is not None:
+                raise Conflict("a ticket is good for the models of this node; a peer would have to answer this")
             return await self._bought(stack, call, self.shop)
         served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
         engine = served.engine
@@ -188,20 +175,13 @@ class Chat:
                 answered.append(number)
         return await self._opened(stack, served, orders, answered, streamed=streamed)
 
-    def _is_here(self, call: ChatCall) -> bool:
-        """Whether this node's own engines are to answer."""
-        if call.model is None or call.any_name:
-            return bool(self._engines.loaded) or self._engines.loading
-        return self._engines.knows(call.model)
-
-    async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> "ChatStream":
+    async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> ChatStream:
         """From a peer: one session, paid as it comes, also where the client gets it at once."""
         if call.choices > 1 or len(call.prompts) > 1:
             field = "n" if call.choices > 1 else "prompt"
             raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
         if call.logprobs is not None:
             raise InvalidRequest("peers do not sell probabilities", param="logprobs")
-        self._market.check(call.payer)
         how = Sampling(
             max_tokens=call.max_tokens or 0,
             seed=int.from_bytes(self._random(4)) if call.seed is None else call.seed,
@@ -240,8 +220,6 @@ class Chat:
         self, stack: AsyncExitStack, payer: Payer, model: str | None, *, any_name: bool, ticket: bytes | None = None
     ) -> Served:
         """An engine with a place at it, kept until ``stack`` is left."""
-        if ticket is None:
-            self._market.check(payer)
         owner = payer.scope == LOCAL
         used = self._engines.use(model, any_name=any_name, payer=payer.key, owner=owner)
         served = await stack.enter_async_context(used)
@@ -253,7 +231,7 @@ class Chat:
 
     async def _opened(
         self, stack: AsyncExitStack, served: Served, orders: list[Order], answered: list[int], *, streamed: bool
-    ) -> "ChatStream":
+    ) -> ChatStream:
         """All tickets in one decision; the first choice begins at once."""
         tickets = await self._market.begin(orders)
         for ticket in tickets:
@@ -266,97 +244,6 @@ class Chat:
         return ChatStream(served.engine.card, stack, choices, served.room, orders[0].payer.key)
 
 
-class ChatStream:
-    """Running choices: :meth:`run`, then :meth:`settle_all`. ``aclose`` gives up and bills what was delivered."""
-
-    def __init__(
-        self, card: ModelCard, stack: AsyncExitStack, choices: list[Choice], room: WaitingRoom | None, payer: bytes
-    ) -> None:
-        self.card = card
-        self.choices = choices
-        self._stack = stack
-        self._room = room
-        self._payer = payer
-
-    @property
-    def ticket(self) -> Ticket:
-        """Of the first choice: who pays whom, and at what price."""
-        return self.choices[0].ticket
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
-
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """The first choice's chunks, for whoever asked for one."""
-        async for chunk in self.choices[0]:
-            yield chunk
-
-    async def run(self, consume: Callable[[Choice], Awaitable[None]]) -> None:
-        """Begin each choice and have it consumed, as many at once as there are places; the first error ends all."""
-        waiting = deque(self.choices)
-
-        async def work() -> None:
-            while waiting:
-                choice = waiting.popleft()
-                await choice.begin(self._stack)
-                await consume(choice)
-
-        if self._room is None or len(self.choices) == 1:
-            await work()
-            return
-        with self._room.spare(self._payer, len(self.choices) - 1) as spare:
-            await _side_by_side([work() for _ in range(1 + spare)])
-
-    async def whole(self) -> Answer:
-        """Run, deliver and settle everything. Nothing is owed when it raises: what was booked is handed over."""
-        chunks: list[list[Chunk]] = [[] for _ in self.choices]
-
-        async def collect(choice: Choice) -> None:
-            chunks[choice.index] = [chunk async for chunk in choice]
-
-        await self.run(collect)
-        for choice in self.choices:
-            if choice.interrupted is not None:
-                raise interruption(choice.interrupted)
-        for choice in self.choices:
-            choice.deliver()
-        outcomes = await asyncio.gather(*(choice.settle() for choice in self.choices), return_exceptions=True)
-        settled = [None if isinstance(outcome, BaseException) else outcome for outcome in outcomes]
-        for index, outcome in enumerate(outcomes):
-            unpaid = _unpaid(outcome)
-            if unpaid is None:
-                continue
-            if not any(settlement.trade for settlement in settled if settlement is not None):
-                raise unpaid
-            chunks[index] = []  # not paid, not given
-        return Answer(self.card, self.ticket, chunks, settled, [choice.prompt for choice in self.choices])
-
-    async def settle(self) -> Settlement:
-        """:meth:`settle_all` for whoever asked for one choice."""
-        settlement = (await self.settle_all())[0]
-        assert settlement is not None
-        return settlement
-
-    async def settle_all(self) -> list[Settlement | None]:
-        """Book what was delivered; durable when it returns. ``None`` for a choice that never began."""
-        return list(await asyncio.gather(*(choice.settle() for choice in self.choices)))
-
-    async def aclose(self) -> None:
-        await self._stack.aclose()
-
-
-def _unpaid(outcome: Settlement | BaseException | None) -> BaseException | None:
-    """Why nothing was booked for what was delivered, where something should have been."""
-    if outcome is None or isinstance(outcome, BaseException):
-        return outcome
-    return outcome.denied if outcome.trade is None else None
-
-
 def _joined(inputs: Sequence[Prompt]) -> Prompt:
     """One prompt out of many, for quote and bill."""
     return Prompt(
@@ -366,24 +253,3 @@ def _joined(inputs: Sequence[Prompt]) -> Prompt:
         text="\n".join(prompt.text for prompt in inputs),
         messages=(),
     )
-
-
-async def _side_by_side(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    tasks = [asyncio.create_task(work, name="choices") for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-FINISH = {
-    FinishReason.STOP: "stop",
-    FinishReason.LENGTH: "length",
-    FinishReason.KILLED: "killed",
-    FinishReason.STOPPED: "node_stopped",
-    FinishReason.CANCELLED: "cancelled",
-    FinishReason.FAILED: "provider_failed",
-}
-"""Finish reasons as clients see them."""

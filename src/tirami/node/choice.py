@@ -32,6 +32,11 @@ class Choice:
         """What :meth:`settle` raised."""
 
     @property
+    def bought(self) -> bool:
+        """Whether a peer answers: then the payer signs for it as it comes."""
+        return self.ticket.counterpart is not None
+
+    @property
     def interrupted(self) -> FinishReason | None:
         return self._session.interrupted if self._session is not None else None
 
@@ -42,12 +47,13 @@ class Choice:
         """
         if self._session is not None:
             return
-        session = self._session = self._market.execute(self.ticket, self.ticket.payer.key, streamed=self._streamed)
+        session = self._market.execute(self.ticket, self.ticket.payer.key, streamed=self._streamed)
         try:
             await session.__aenter__()
         except Interrupted as error:
             assert session.interrupted is not None
             raise interruption(session.interrupted) from error
+        self._session = session  # one that was not entered has nothing to settle
         stack.push_async_exit(self._leave)
 
     async def first(self) -> None:
@@ -89,6 +95,11 @@ class Choice:
         assert self._session is not None
         self._session.deliver()
 
+    def break_off(self) -> None:
+        """Nobody will ask for another chunk: it ends as one that failed, unless something else has ended it."""
+        assert self._session is not None
+        self._session.interrupt(FinishReason.FAILED)
+
     async def settle(self) -> Settlement | None:
         """Book what was delivered; durable when it returns. ``None`` when the choice never began."""
         if self._session is None:
@@ -112,6 +123,7 @@ class Choice:
 
 
 def interruption(reason: FinishReason) -> TiramiError:
+    """What is told of an answer of which nothing was signed for."""
     if reason is FinishReason.KILLED:
         return KillSwitchActive("all TRM transactions are frozen; this answer was not billed")
     return EngineFailed("this node is stopping; this answer was not billed", retry_after=STOPPING_S)

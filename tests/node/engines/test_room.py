@@ -180,3 +180,16 @@ async def test_a_cancelled_start_gives_its_download_up(tmp_path: Path, monkeypat
         await asyncio.wait([starting])
         assert starting.cancelled()
         await until(lambda: not room.pulls.running("one"))
+
+
+async def test_who_names_no_model_is_answered_here_wherever_one_can_be_had(tmp_path: Path, hub: Hub) -> None:
+    async with opened(tmp_path, model="one") as room:
+        assert not room.answers(None)
+        starting = asyncio.create_task(room.start())
+        await until(lambda: room.loading)
+        assert room.answers(None)
+        await starting
+        await room.pool.unload("one")
+        assert not room.loaded
+        assert room.answers(None) and room.answers("one") and room.answers("gone", any_name=True)
+        assert not room.answers("gone")

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import ResponseUsage
 
 from tests.node.conftest import Door
 from tests.waiting import until
@@ -320,3 +321,76 @@ async def test_what_is_held_back_when_the_switch_is_thrown_is_not_billed(door: D
     said = "".join(choice["delta"].get("content") or "" for event in told[:-1] for choice in event["choices"])
     assert said.count("word") == 100
     assert (await balance(door, token))["consumed"] == 100
+
+
+@pytest.mark.parametrize("path", [CHAT, EMBEDDINGS])
+async def test_a_ticket_that_is_none_reaches_no_engine(door: Door, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    def used(*_: object, **__: object) -> None:
+        pytest.fail("a model would be loaded for it")
+
+    _, token = await door.agent()
+    monkeypatch.setattr(door.parts.engines, "use", used)
+    body = {"messages": MESSAGES} if path == CHAT else {"input": "x"}
+    status, refused = await door.call("POST", path, body, token=token, x_tirami_ticket="00" * 16)
+    error: Any = refused["error"]
+    assert (status, error["code"]) == (409, "conflict")
+
+
+BAD_CALLS = [
+    '<tool_call>{"name": "get\\_weather", "arguments": {}}</tool_call>',
+    '<tool_call>{"name": "get\nweather", "arguments": {}}</tool_call>',
+    '<tool_call>{"arguments": {"a": "\\ud800"}, "name": "f"}</tool_call>',
+]
+
+
+@pytest.mark.parametrize("said", BAD_CALLS)
+async def test_a_call_that_is_none_is_an_answer_in_words(door: Door, said: str) -> None:
+    """It was an internal error after the bill, and the client asked again."""
+    _, token = await door.agent()
+    door.engine.pieces, door.engine.length = [said], 1
+    body = {"messages": MESSAGES, "tools": [{"type": "function", "function": FUNCTION}]}
+    status, reply = await door.call("POST", CHAT, body, token=token)
+    assert status == 200, reply
+    choice: Any = reply["choices"]
+    assert choice[0]["message"]["content"] == said
+    told = await events(door, CHAT, body, token)
+    assert told[-1] == "[DONE]"
+    assert "".join(c["delta"].get("content") or "" for event in told[:-1] for c in event["choices"]) == said
+    assert (await balance(door, token))["consumed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ({"seed": -1}, (1.0, 2**32 - 1)),
+        ({"seed": 2**63 - 1}, (1.0, 2**32 - 1)),
+        ({"seed": 2**40 + 7}, (1.0, 7)),
+        ({"seed": 5, "top_p": 0}, (1e-6, 5)),
+    ],
+)
+async def test_every_seed_and_top_p_of_openai_is_drawn_with(
+    door: Door, monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], drawn: tuple[float, int]
+) -> None:
+    generate, hows = door.engine.generate, []
+
+    def seen(prompt: Any, how: Any) -> Any:
+        hows.append((how.top_p, how.seed))
+        return generate(prompt, how)
+
+    monkeypatch.setattr(door.engine, "generate", seen)
+    status, reply = await door.call("POST", CHAT, {"messages": MESSAGES, **asked})
+    assert status == 200, reply
+    assert hows == [drawn]
+
+
+async def test_a_response_repeats_what_was_asked_and_counts_as_the_official_client_reads(door: Door) -> None:
+    asked = {"input": "x", "parallel_tool_calls": False, "metadata": {"run": "7"}, "top_p": 0}
+    status, reply = await door.call("POST", RESPONSES, asked)
+    assert status == 200, reply
+    assert {name: reply[name] for name in asked if name != "input"} == {n: v for n, v in asked.items() if n != "input"}
+    usage = ResponseUsage.model_validate(reply["usage"])
+    assert (usage.input_tokens_details.cached_tokens, usage.input_tokens_details.cache_write_tokens) == (0, 0)
+    _, plain = await door.call("POST", RESPONSES, {"input": "x"})
+    assert (plain["parallel_tool_calls"], plain["metadata"]) == (True, None)
+    status, refused = await door.call("POST", RESPONSES, {"input": "x", "metadata": {"k" * 65: "v"}})
+    assert status == 400, refused

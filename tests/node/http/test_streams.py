@@ -1,6 +1,7 @@
 """Streams over HTTP that do not end as planned: kills, clients that stop reading, engines and disks that fail."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.ledger.disk import Disk
 from tests.node.conftest import Door, opened_door
 from tests.node.http.asgi import CHAT, HELLO, AsgiClient
 from tests.waiting import until
+from tirami.core.errors import QueueFull
 from tirami.ledger import AccountDisabled
 from tirami.ledger.entries import EntryKind
 from tirami.node.http import build_app
@@ -126,6 +128,46 @@ async def test_a_killed_stream_says_so(narrow: Door, app: ASGIApp) -> None:
     assert end == "[DONE]"
     assert last["choices"][0]["finish_reason"] == "killed"
     assert last["x_tirami"]["trm_cost"] == 192 == await spent(narrow, token)
+
+
+async def choices_of(door: Door, token: str) -> list[object]:
+    """The events of a stream of two choices, which one place serves one after the other."""
+    headers = {"authorization": f"Bearer {token}"}
+    async with door.http.post(door.url + CHAT, json={**HELLO, "stream": True, "n": 2}, headers=headers) as reply:
+        told = [line[6:] for line in (await reply.text()).split("\n\n") if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in told]
+
+
+async def test_a_kill_before_the_second_choice_begins_ends_the_stream_in_order(narrow: Door) -> None:
+    _, token = await narrow.agent()
+    narrow.engine.length, narrow.engine.stall_after = 300, 200
+    asked = asyncio.create_task(choices_of(narrow, token))
+    await narrow.engine.stalled.wait()
+    await killed(narrow)
+    first, second, error, end = (await asked)[-4:]
+    assert end == "[DONE]"
+    assert error["error"]["code"] == "kill_switch_active"
+    assert [event["choices"][0]["finish_reason"] for event in (first, second)] == ["killed", "cancelled"]
+    assert second["x_tirami"]["trm_cost"] == 192 == await spent(narrow, token)
+
+
+async def test_an_engine_that_refuses_the_second_choice_ends_the_stream_in_order(
+    narrow: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, token = await narrow.agent()
+    generate = narrow.engine.generate
+
+    def once(*asked: object) -> object:
+        if narrow.engine.opened:
+            raise QueueFull("scripted", retry_after=5)
+        return generate(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(narrow.engine, "generate", once)
+    first, second, error, end = (await choices_of(narrow, token))[-4:]
+    assert (error["error"]["code"], end) == ("queue_full", "[DONE]")
+    assert [event["choices"][0]["finish_reason"] for event in (first, second)] == ["stop", "cancelled"]
+    assert second["x_tirami"]["trm_cost"] == 10 == await spent(narrow, token)
+    assert free(narrow)
 
 
 # --- clients that stop reading ---------------------------------------------------------------------------------------

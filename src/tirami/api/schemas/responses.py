@@ -11,6 +11,10 @@ from tirami.api.schemas.parts import Content
 from tirami.api.schemas.sampling import Temperature, Tokens, TopP
 from tirami.api.schemas.tools import MAX_TOOLS, Description, FunctionName
 
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
 
 class ResponseTextFormat(OpenAiPart):
     type: Literal["text", "json_object", "json_schema"]
@@ -70,7 +74,10 @@ class NamedResponseTool(OpenAiPart):
 class ResponseRequest(OpenAiBody):
     """``POST /v1/responses``."""
 
-    IGNORED: ClassVar[frozenset[str]] = OpenAiBody.IGNORED | {"reasoning", "prompt_cache_retention"}
+    IGNORED: ClassVar[frozenset[str]] = (OpenAiBody.IGNORED - {"metadata", "parallel_tool_calls"}) | {
+        "reasoning",
+        "prompt_cache_retention",
+    }
     NEUTRAL: ClassVar[dict[str, tuple[object, ...]]] = {
         "background": (None, False),
         "conversation": (None,),
@@ -92,6 +99,10 @@ class ResponseRequest(OpenAiBody):
     tools: Annotated[list[ResponseTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedResponseTool | None = None
     stream: bool | None = None
+    parallel_tool_calls: bool | None = None
+    """Repeated in the response, without effect."""
+    metadata: Metadata | None = None
+    """Repeated in the response; nothing of it is kept."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -137,6 +148,7 @@ class OutputCall(Reply):
 
 class CachedTokens(Reply):
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 class ReasoningTokens(Reply):
@@ -173,7 +185,7 @@ class ResponseReply(Reply):
     max_output_tokens: int | None
     model: str
     output: list[OutputMessage | OutputCall]
-    parallel_tool_calls: bool = True
+    parallel_tool_calls: bool
     previous_response_id: None = None
     store: bool = False
     temperature: float
@@ -183,6 +195,6 @@ class ResponseReply(Reply):
     top_p: float
     truncation: Literal["disabled"] = "disabled"
     usage: ResponseUsage | None = None
-    metadata: None = None
+    metadata: dict[str, str] | None
     x_tirami: Annotated[XTirami | None, Field(exclude_if=lambda ours: ours is None)] = None
     x_forge: ForgeExtension = None

@@ -36,8 +36,9 @@ class ProviderEntry(Reply):
     score: float
     why_not: str | None
     """Why this node would not buy from it; ``null`` where it would."""
-    contributed_cu: int
-    contributed_trm: int
+    contributed_cu: int | None
+    contributed_trm: int | None
+    """What it earned, as far as this node's book knows; ``null`` for a caller that speaks for another account."""
     reputation: float
     cu_per_100_tokens: int
     trm_per_100_tokens: int

@@ -13,7 +13,8 @@ Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 TokenId = Annotated[str, Field(pattern="^[0-9]{1,7}$")]
 Tokens = Annotated[int, Field(ge=1, le=MAX_SAFE)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
-TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+TopP = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""0 leaves the likeliest token."""
 
 
 def _listed(value: Any) -> Any:
@@ -33,7 +34,8 @@ class SamplingBody(OpenAiBody):
     top_p: TopP | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    """The engine draws with 32 bits: of any other number its remainder modulo 2^32 counts."""
     stop: Annotated[list[StopText], BeforeValidator(_listed), Field(max_length=4)] | None = None
     """A text or a list of them."""
     presence_penalty: Penalty | None = None

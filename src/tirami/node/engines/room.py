@@ -146,6 +146,15 @@ class EngineRoom:
         """Whether a request may name this model."""
         return name in self.pool.places or name in self.loader.installed()
 
+    def answers(self, model: str | None, *, any_name: bool = False) -> bool:
+        """Whether :meth:`use` has, or will soon have, a model for this; what it names none for may have to be loaded.
+
+        A model on its way counts: whoever is asked meanwhile is told to come again.
+        """
+        if model is not None and self.knows(model):
+            return True
+        return (model is None or any_name) and (self.loading or self._default() is not None)
+
     async def described(self) -> Mapping[str, ModelCard | TiramiError]:
         """The card of every model that is loaded or installed, or why it has none; loaded ones first.
 

@@ -53,7 +53,8 @@ AREAS = (
     safety, settlement, supply, tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""
-REQUEST_ID = "x-tirami-request-id"
+REQUEST_IDS = (b"x-tirami-request-id", b"x-request-id")
+"""Ours, and the one OpenAI's clients read; a client may send either, ours before theirs."""
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,128}")
 WRONG_TOKENS_PER_SECOND = 10
 _log = structlog.get_logger()
@@ -159,7 +160,7 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID.encode(), request_id.encode())]
+                message["headers"] = [*message["headers"], *((name, request_id.encode()) for name in REQUEST_IDS)]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -171,7 +172,8 @@ class RequestIds:
 
 
 def _request_id(scope: AsgiScope) -> str:
-    for name, value in scope["headers"]:
-        if name == REQUEST_ID.encode() and _VISIBLE.fullmatch(value.decode("latin-1")):
-            return str(value.decode("latin-1"))
+    for wanted in REQUEST_IDS:
+        for name, value in scope["headers"]:
+            if name == wanted and _VISIBLE.fullmatch(text := value.decode("latin-1")):
+                return str(text)
     return f"req-{secrets.token_hex(8)}"

@@ -23,6 +23,8 @@ FRAMING = 8
 class BoundedConnection(HttpToolsProtocol):
     """Refuses heads that are too large and connections beyond the limit with the one envelope; ends those too slow.
 
+    A request that does not wait for the reply before it is not served: the connection ends with that reply.
+
     At every moment something bounds it: a handler that runs, uvicorn's keep-alive timer, or a timer kept here.
     """
 
@@ -31,6 +33,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._beside = 0  # bytes of this request that are no body
         self._body = 0
         self._head_read = False
+        self._deaf = False  # to whoever does not wait for a reply
         self._unsent = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
@@ -45,6 +48,8 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._beside += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -69,12 +74,21 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._forget_deadline()
         self._beside, self._head_read = 0, True
+        if self._deaf or self._replying:  # uvicorn tells only the newest request that its client has left
+            self._deaf, self.cycle.keep_alive = True, False
+            return
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        if self._deaf:
+            return
         self._beside = max(0, self._beside - len(body))  # one read may hold the end of a head and a body
         self._body += len(body)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._deaf:
+            super().on_message_complete()
 
     def pause_writing(self) -> None:
         self._moves()

@@ -11,11 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _METHODS = b"GET, POST, DELETE"
 _REQUEST_HEADERS = (
     b"authorization, content-type, x-tirami-node-id, x-tirami-approval, x-tirami-ticket, x-tirami-request-id,"
-    b" x-tirami-compat, idempotency-key, openai-organization, openai-project"
+    b" x-request-id, x-tirami-compat, idempotency-key, openai-organization, openai-project"
 )
 _SDK_HEADERS = b"x-stainless-"
 _MAX_REQUESTED = 2_048
-_ANSWER_HEADERS = b"x-tirami-request-id, retry-after, x-should-retry, deprecation, link"
+_ANSWER_HEADERS = b"x-tirami-request-id, x-request-id, retry-after, x-should-retry, deprecation, link"
 _MAX_AGE_S = b"600"
 
 

@@ -107,7 +107,7 @@ def _of(found: list[Offer], chosen: Candidate) -> Offer:
 def _entry(call: Call, chosen: Offer, found: list[Offer], score: float) -> ProviderEntry:
     candidate, view = chosen.candidate, call.parts.membership.view
     local = candidate.provider == call.parts.key.public_key
-    income = call.parts.ledger.balance(candidate.provider).income
+    income = _income(call, candidate.provider)
     return ProviderEntry(
         node_id=candidate.provider.hex(),
         local=local,
@@ -123,6 +123,13 @@ def _entry(call: Call, chosen: Offer, found: list[Offer], score: float) -> Provi
         base_trm_per_token=candidate.price.completion / MICRO,
         latency_ms=candidate.latency_ms,
     )
+
+
+def _income(call: Call, provider: PublicKey) -> Trm | None:
+    """What it earned, for whoever may see its account (API-04)."""
+    if call.caller.account not in (None, provider):
+        return None
+    return call.parts.ledger.balance(provider).income
 
 
 async def _reserved(call: Call, card: ModelCard, chosen: Candidate, amount: Trm) -> ReservedTicket:

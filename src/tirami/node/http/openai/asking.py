@@ -15,6 +15,9 @@ from tirami.node.http.handlers import Call
 
 TEMPERATURE, TOP_P = 0.7, 1.0
 """Where a request does not say."""
+LEAST_TOP_P = 1e-6
+"""What a quote can name: the likeliest token alone. Some servers refuse 0."""
+SEEDS = 1 << 32
 
 
 def chat_call(call: Call, payer: Payer, body: ChatCompletionRequest) -> ChatCall:
@@ -89,7 +92,7 @@ def response_call(call: Call, payer: Payer, body: ResponseRequest) -> ChatCall:
         messages=messages,
         max_tokens=body.max_output_tokens,
         temperature=TEMPERATURE if body.temperature is None else float(body.temperature),
-        top_p=TOP_P if body.top_p is None else float(body.top_p),
+        top_p=_top_p(body.top_p),
         top_k=0,
         seed=None,
         request_id=call.request_id,
@@ -153,10 +156,14 @@ def _schema(kind: str, schema: dict[str, Any] | None) -> str | None:
 def _drawing(body: SamplingBody) -> dict[str, Any]:
     return {
         "temperature": TEMPERATURE if body.temperature is None else float(body.temperature),
-        "top_p": TOP_P if body.top_p is None else float(body.top_p),
+        "top_p": _top_p(body.top_p),
         "top_k": body.top_k or 0,
-        "seed": body.seed,
+        "seed": None if body.seed is None else body.seed % SEEDS,
     }
+
+
+def _top_p(asked: float | None) -> float:
+    return TOP_P if asked is None else max(LEAST_TOP_P, float(asked))
 
 
 def _shaping(body: SamplingBody, schema: str | None) -> Shaping:

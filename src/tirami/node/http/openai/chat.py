@@ -1,6 +1,7 @@
 """``/v1/chat/completions``."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 from starlette.responses import Response
@@ -17,7 +18,8 @@ from tirami.api.schemas import (
 from tirami.core.errors import TiramiError
 from tirami.infer import CallDelta, CallReader, Chunk, FinishReason, TextDelta, TokenLogprob
 from tirami.market import Settlement
-from tirami.node.chat import FINISH, Answer, ChatStream
+from tirami.node.answer import FINISH, ChatStream, written
+from tirami.node.chat import ChatCall
 from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.asking import chat_call, reader_of
@@ -40,33 +42,36 @@ async def chat_completions(call: Call) -> ChatCompletion | Response:
         readers = [reader_of(asked) for _ in stream.choices]
         return EventStream(ChatNarrator(frame, stream, readers, include_usage=body.wants_usage), stream)
     with named(max_tokens=body.limit_name):
-        answer = await while_connected(call.request, call.parts.chat.answer(asked))
+        answer = await while_connected(call.request, call.parts.chat.answer(asked, partial(_told, asked)))
     frame = Frame(call, answer.ticket, "chatcmpl-")
     return ChatCompletion(
         id=frame.id,
         created=frame.created,
         model=frame.model,
         choices=[
-            _choice(answer, index, reader_of(asked), logprobs=asked.logprobs is not None)
-            for index in range(len(answer.chunks))
+            Choice(
+                index=index,
+                message=message,
+                logprobs=logprobs,
+                finish_reason=finish_reason(settlement, calls=bool(message.tool_calls)),
+            )
+            for index, ((message, logprobs), settlement) in enumerate(zip(answer.told, answer.settlements, strict=True))
         ],
         usage=frame.usage(answer.settlements, answer.prompts),
         **frame.extensions(answer.settlements),
     )
 
 
-def _choice(answer: Answer, index: int, reader: CallReader | None, *, logprobs: bool) -> Choice:
-    text: str | None = answer.text(index)
+def _told(asked: ChatCall, chunks: Sequence[Chunk]) -> tuple[AssistantMessage, ChoiceLogprobs | None]:
+    text: str | None = written(chunks)
     calls: list[ToolCallReply] | None = None
-    if reader is not None:
+    if (reader := reader_of(asked)) is not None:
         text, calls = read_calls(text or "", reader)
-    told = [token for chunk in answer.chunks[index] for token in chunk.logprobs]
-    return Choice(
-        index=index,
-        message=AssistantMessage(content=text, tool_calls=calls),
-        logprobs=ChoiceLogprobs.model_validate({"content": msgspec.to_builtins(told)}) if logprobs else None,
-        finish_reason=finish_reason(answer.settlements[index], reader),
-    )
+    message = AssistantMessage(content=text, tool_calls=calls)
+    if asked.logprobs is None:
+        return message, None
+    told = [token for chunk in chunks for token in chunk.logprobs]
+    return message, ChoiceLogprobs.model_validate({"content": msgspec.to_builtins(told)})
 
 
 def read_calls(text: str, reader: CallReader) -> tuple[str | None, list[ToolCallReply] | None]:
@@ -82,11 +87,11 @@ def read_calls(text: str, reader: CallReader) -> tuple[str | None, list[ToolCall
     return (beside.strip() or None) if calls else beside, calls or None
 
 
-def finish_reason(settlement: Settlement | None, reader: CallReader | None) -> str:
-    """As OpenAI's clients know it; ours where they have no word."""
+def finish_reason(settlement: Settlement | None, *, calls: bool = False) -> str:
+    """As OpenAI's clients know it, with ``calls`` in the answer or none; ours where they have no word."""
     if settlement is None:
         return FINISH[FinishReason.CANCELLED]
-    if settlement.reason is FinishReason.STOP and reader is not None and reader.calls:
+    if settlement.reason is FinishReason.STOP and calls:
         return "tool_calls"
     return FINISH[settlement.reason]
 
@@ -132,7 +137,9 @@ class ChatNarrator:
         last = len(settlements) - 1
         for index, settlement in enumerate(settlements):
             beside = extensions if index == last else {}
-            ending += self._chunk(index, {}, finish_reason(settlement, self._readers[index]), **beside)
+            reader = self._readers[index]
+            reason = finish_reason(settlement, calls=reader is not None and reader.calls > 0)
+            ending += self._chunk(index, {}, reason, **beside)
         if settlements and self._include_usage:
             usage = self._frame.usage(settlements, self._prompts).model_dump()
             ending += self._event(choices=[], usage=usage, **extensions)

@@ -1,4 +1,4 @@
-"""``/v1/completions``: a prompt as it is, and the original's ``/chat`` and ``/chat/stream`` over the same."""
+"""``/v1/completions``: a prompt as it is."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,14 @@ from tirami.api.schemas import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionRequest,
-    LegacyChatReply,
-    LegacyChatRequest,
 )
-from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
-from tirami.infer import Chunk, FinishReason, TokenLogprob
-from tirami.ledger import Payer
-from tirami.market import STOPPING_S, Settlement
-from tirami.node.chat import ChatCall, ChatStream
-from tirami.node.http.caller import payer_of, ticket_of
+from tirami.core.errors import TiramiError
+from tirami.infer import Chunk, TokenLogprob
+from tirami.market import Settlement
+from tirami.node.answer import ChatStream, written
+from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
-from tirami.node.http.openai.asking import TOP_P, completion_call
+from tirami.node.http.openai.asking import completion_call
 from tirami.node.http.openai.chat import finish_reason
 from tirami.node.http.openai.frame import Frame
 from tirami.node.http.openai.naming import named
@@ -40,17 +37,23 @@ async def completions(call: Call) -> Completion | Response:
             stream = await while_connected(call.request, call.parts.chat.stream(asked))
         frame = Frame(call, stream.ticket, "cmpl-")
         return EventStream(CompletionNarrator(frame, stream, echoes, include_usage=body.wants_usage), stream)
-    with named(messages="prompt"):
-        answer = await while_connected(call.request, call.parts.chat.answer(asked))
-    frame = Frame(call, answer.ticket, "cmpl-")
-    choices = []
-    for index, (chunks, settlement) in enumerate(zip(answer.chunks, answer.settlements, strict=True)):
+
+    def read(chunks: Sequence[Chunk]) -> tuple[str, CompletionLogprobs | None]:
         told = [token for chunk in chunks for token in chunk.logprobs]
-        logprobs = CompletionLogprobs(**_logprobs(told, 0)) if body.logprobs is not None else None
-        text = echoes[answer.prompts[index]] + answer.text(index)
-        choices.append(
-            CompletionChoice(index=index, text=text, logprobs=logprobs, finish_reason=finish_reason(settlement, None))
+        return written(chunks), CompletionLogprobs(**_logprobs(told, 0)) if body.logprobs is not None else None
+
+    with named(messages="prompt"):
+        answer = await while_connected(call.request, call.parts.chat.answer(asked, read))
+    frame = Frame(call, answer.ticket, "cmpl-")
+    choices = [
+        CompletionChoice(
+            index=index,
+            text=echoes[answer.prompts[index]] + text,
+            logprobs=logprobs,
+            finish_reason=finish_reason(settlement),
         )
+        for index, ((text, logprobs), settlement) in enumerate(zip(answer.told, answer.settlements, strict=True))
+    ]
     return Completion(
         id=frame.id,
         created=frame.created,
@@ -93,7 +96,7 @@ class CompletionNarrator:
         last = len(settlements) - 1
         for index, settlement in enumerate(settlements):
             beside = extensions if index == last else {}
-            ending += self._chunk(index, "", finish_reason(settlement, None), None, **beside)
+            ending += self._chunk(index, "", finish_reason(settlement), None, **beside)
         if settlements and self._include_usage:
             usage = self._frame.usage(settlements, self._prompts).model_dump()
             ending += self._event(choices=[], usage=usage, **extensions)
@@ -107,76 +110,6 @@ class CompletionNarrator:
 
     def _event(self, **content: object) -> bytes:
         return self._head + b"," + msgspec.json.encode(content)[1:] + b"\n\n"
-
-
-@handles("legacy_chat")
-async def legacy_chat(call: Call) -> LegacyChatReply:
-    payer = payer_of(call.request, call.caller, call.parts)
-    with named(messages="prompt"):
-        answer = await while_connected(call.request, call.parts.chat.answer(_legacy(call, payer)))
-    frame = Frame(call, answer.ticket, "cmpl-")
-    written = frame.usage(answer.settlements, answer.prompts).completion_tokens
-    return LegacyChatReply(text=answer.text(0), tokens_generated=written, **frame.extensions(answer.settlements))
-
-
-@handles("legacy_chat_stream")
-async def legacy_chat_stream(call: Call) -> Response:
-    payer = payer_of(call.request, call.caller, call.parts)
-    with named(messages="prompt"):
-        stream = await while_connected(call.request, call.parts.chat.stream(_legacy(call, payer)))
-    return EventStream(LegacyNarrator(Frame(call, stream.ticket, "cmpl-")), stream)
-
-
-class LegacyNarrator:
-    """One event a piece, its text as it is; no JSON, no end mark and no reason: what was cut ends in an error."""
-
-    def __init__(self, frame: Frame) -> None:
-        self._frame = frame
-
-    def opening(self, index: int) -> bytes:
-        return b""
-
-    def piece(self, index: int, chunk: Chunk) -> bytes:
-        lines = chunk.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        return b"".join(b"data: " + line.encode() + b"\n" for line in lines) + b"\n"
-
-    def held(self, index: int) -> int:
-        return 0
-
-    def closing(self, index: int) -> bytes:
-        return b""
-
-    def ending(self, settlements: Sequence[Settlement | None], failure: TiramiError | None) -> bytes:
-        failure = failure or next((_cut(settlement) for settlement in settlements if settlement is not None), None)
-        return b"" if failure is None else b"event: error\n" + self._frame.error(failure)
-
-
-def _cut(settlement: Settlement) -> TiramiError | None:
-    """Why an answer ended before its end, if it did."""
-    if settlement.denied is not None:
-        return settlement.denied
-    if settlement.reason is FinishReason.KILLED:
-        return KillSwitchActive("all TRM transactions are frozen; the answer ends here")
-    if settlement.reason is FinishReason.STOPPED:
-        return EngineFailed("this node is stopping; the answer ends here", retry_after=STOPPING_S)
-    return None
-
-
-def _legacy(call: Call, payer: Payer) -> ChatCall:
-    body: LegacyChatRequest = call.body
-    return ChatCall(
-        payer=payer,
-        model=None,
-        messages=(),
-        prompts=(body.prompt,),
-        max_tokens=body.max_tokens,
-        temperature=float(body.temperature),
-        top_p=TOP_P,
-        top_k=0,
-        seed=None,
-        request_id=call.request_id,
-        ticket=ticket_of(call.request),
-    )
 
 
 def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, list[object]]:

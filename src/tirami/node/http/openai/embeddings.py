@@ -2,8 +2,10 @@
 
 import struct
 from base64 import b64decode
+from collections.abc import Sequence
 
 from tirami.api.schemas import EmbeddingEntry, EmbeddingList, EmbeddingRequest, EmbeddingUsage
+from tirami.infer import Chunk
 from tirami.node.chat import EmbeddingCall
 from tirami.node.http.caller import payer_of, ticket_of
 from tirami.node.http.handlers import Call, handles
@@ -27,18 +29,19 @@ async def embeddings(call: Call) -> EmbeddingList:
         dimensions=body.dimensions,
         ticket=ticket_of(call.request),
     )
+
+    def read(chunks: Sequence[Chunk]) -> list[EmbeddingEntry]:
+        vectors = [chunk.text if body.encoding_format == "base64" else _floats(chunk.text) for chunk in chunks]
+        return [EmbeddingEntry(index=index, embedding=vector) for index, vector in enumerate(vectors)]
+
     with named(messages="input", prompt="input"):
-        answer = await while_connected(call.request, call.parts.chat.embed(asked))
-    in_text = body.encoding_format == "base64"
+        answer = await while_connected(call.request, call.parts.chat.embed(asked, read))
     frame = Frame(call, answer.ticket, "embd-")
-    read = frame.usage(answer.settlements, answer.prompts).prompt_tokens
+    counted = frame.usage(answer.settlements, answer.prompts).prompt_tokens
     return EmbeddingList(
-        data=[
-            EmbeddingEntry(index=index, embedding=chunk.text if in_text else _floats(chunk.text))
-            for index, chunk in enumerate(answer.chunks[0])
-        ],
+        data=answer.told[0],
         model=frame.model,
-        usage=EmbeddingUsage(prompt_tokens=read, total_tokens=read),
+        usage=EmbeddingUsage(prompt_tokens=counted, total_tokens=counted),
         **frame.extensions(answer.settlements),
     )
 

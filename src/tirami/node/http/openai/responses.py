@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from tirami.api.schemas import (
 from tirami.core.errors import TiramiError
 from tirami.infer import CallDelta, CallReader, Chunk, FinishReason, TextDelta
 from tirami.market import Settlement
+from tirami.node.answer import written
+from tirami.node.chat import ChatCall
 from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.openai.asking import TEMPERATURE, TOP_P, reader_of, response_call
@@ -43,11 +46,8 @@ async def responses(call: Call) -> ResponseReply | Response:
         frame = Frame(call, stream.ticket, "resp_")
         return EventStream(ResponseNarrator(frame, body, reader_of(asked)), stream)
     with named(**NAMES):
-        answer = await while_connected(call.request, call.parts.chat.answer(asked))
-    frame, output = Frame(call, answer.ticket, "resp_"), Output()
-    for delta in _deltas(reader_of(asked), answer.text(0), last=True):
-        output.add(delta)
-    return reply(frame, body, output, answer.settlements[0])
+        answer = await while_connected(call.request, call.parts.chat.answer(asked, partial(_told, asked)))
+    return reply(Frame(call, answer.ticket, "resp_"), body, answer.told[0], answer.settlements[0])
 
 
 @dataclass(slots=True)
@@ -92,6 +92,13 @@ class Output:
         return delta.id is not None
 
 
+def _told(asked: ChatCall, chunks: Sequence[Chunk]) -> Output:
+    output = Output()
+    for delta in _deltas(reader_of(asked), written(chunks), last=True):
+        output.add(delta)
+    return output
+
+
 def reply(
     frame: Frame,
     body: ResponseRequest,
@@ -125,6 +132,8 @@ def _asked(frame: Frame, body: ResponseRequest) -> dict[str, Any]:
         "created_at": frame.created,
         "instructions": body.instructions,
         "max_output_tokens": body.max_output_tokens,
+        "metadata": body.metadata,
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
         "model": frame.model,
         "temperature": TEMPERATURE if body.temperature is None else float(body.temperature),
         "text": {"format": shape.model_dump(by_alias=True, exclude_none=True) if shape else {"type": "text"}},

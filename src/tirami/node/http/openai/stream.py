@@ -11,7 +11,7 @@ from starlette.types import Scope as AsgiScope
 from tirami.core.errors import CancelledByClient, TiramiError
 from tirami.infer import Chunk
 from tirami.market import Settlement
-from tirami.node.chat import ChatStream
+from tirami.node.answer import ChatStream
 from tirami.node.choice import Choice
 from tirami.node.http.departure import put, until_gone
 
@@ -99,5 +99,5 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` until it is done or the client goes away, which cancels it. Raises ``CancelledByClient``."""
     task = await until_gone(request.receive, work)
     if task.cancelled():
-        raise CancelledByClient("the client went away; nothing was charged")
+        raise CancelledByClient("the client went away before its answer was there")
     return task.result()

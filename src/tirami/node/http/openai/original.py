@@ -1,0 +1,99 @@
+"""The original's ``/chat`` and ``/chat/stream``: a prompt as it is, and no word for why an answer ended."""
+
+from collections.abc import Sequence
+
+from starlette.responses import Response
+
+from tirami.api.schemas import LegacyChatReply, LegacyChatRequest
+from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
+from tirami.infer import Chunk, FinishReason
+from tirami.ledger import Payer
+from tirami.market import STOPPING_S, Settlement
+from tirami.node.answer import written
+from tirami.node.chat import ChatCall
+from tirami.node.http.caller import payer_of, ticket_of
+from tirami.node.http.handlers import Call, handles
+from tirami.node.http.openai.asking import TOP_P
+from tirami.node.http.openai.frame import Frame
+from tirami.node.http.openai.naming import named
+from tirami.node.http.openai.stream import EventStream, while_connected
+
+
+@handles("legacy_chat")
+async def legacy_chat(call: Call) -> LegacyChatReply:
+    """An answer that was cut is an error, which says what was paid for the part that came."""
+    payer = payer_of(call.request, call.caller, call.parts)
+    with named(messages="prompt"):
+        answer = await while_connected(call.request, call.parts.chat.answer(_call(call, payer), written))
+    if (failure := _failure(answer.settlements)) is not None:
+        raise failure
+    frame = Frame(call, answer.ticket, "cmpl-")
+    counted = frame.usage(answer.settlements, answer.prompts).completion_tokens
+    return LegacyChatReply(text=answer.told[0], tokens_generated=counted, **frame.extensions(answer.settlements))
+
+
+@handles("legacy_chat_stream")
+async def legacy_chat_stream(call: Call) -> Response:
+    payer = payer_of(call.request, call.caller, call.parts)
+    with named(messages="prompt"):
+        stream = await while_connected(call.request, call.parts.chat.stream(_call(call, payer)))
+    return EventStream(OriginalNarrator(Frame(call, stream.ticket, "cmpl-")), stream)
+
+
+class OriginalNarrator:
+    """One event a piece, its text as it is; no JSON, no end mark and no reason: what was cut ends in an error."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def opening(self, index: int) -> bytes:
+        return b""
+
+    def piece(self, index: int, chunk: Chunk) -> bytes:
+        lines = chunk.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        return b"".join(b"data: " + line.encode() + b"\n" for line in lines) + b"\n"
+
+    def held(self, index: int) -> int:
+        return 0
+
+    def closing(self, index: int) -> bytes:
+        return b""
+
+    def ending(self, settlements: Sequence[Settlement | None], failure: TiramiError | None) -> bytes:
+        failure = failure or _failure(settlements)
+        return b"" if failure is None else b"event: error\n" + self._frame.error(failure)
+
+
+def _failure(settlements: Sequence[Settlement | None]) -> TiramiError | None:
+    return next((_cut(settlement) for settlement in settlements if settlement is not None), None)
+
+
+def _cut(settlement: Settlement) -> TiramiError | None:
+    """Why an answer ended before its end, if it did, and what was paid for it nevertheless."""
+    paid = f"the answer ends here, {settlement.cost} TRM were paid for it"
+    if settlement.reason is FinishReason.KILLED:
+        return KillSwitchActive(f"all TRM transactions are frozen; {paid}")
+    if settlement.denied is not None:
+        return settlement.denied
+    if settlement.reason is FinishReason.STOPPED:
+        return EngineFailed(f"this node is stopping; {paid}", retry_after=STOPPING_S)
+    if settlement.reason is FinishReason.FAILED:
+        return EngineFailed(f"the provider broke off; {paid}")
+    return None
+
+
+def _call(call: Call, payer: Payer) -> ChatCall:
+    body: LegacyChatRequest = call.body
+    return ChatCall(
+        payer=payer,
+        model=None,
+        messages=(),
+        prompts=(body.prompt,),
+        max_tokens=body.max_tokens,
+        temperature=float(body.temperature),
+        top_p=TOP_P,
+        top_k=0,
+        seed=None,
+        request_id=call.request_id,
+        ticket=ticket_of(call.request),
+    )

@@ -1,0 +1,87 @@
+"""What is bought of a peer and handed over whole: paid as it came, told as it ended, asked for with no ticket."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.market.scripted import CARD, ScriptedEngine
+from tests.node.sellers import market
+from tests.waiting import until
+from tirami.core.keys import sha256
+
+LONG = 200
+PROMPT = 1
+"""TRM: three tokens at a quarter."""
+
+
+@pytest.mark.parametrize("ends", ["killed", "node_stopped"])
+async def test_what_arrived_before_an_interruption_is_handed_over_with_its_bill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        (seller,), parts = found.sellers, found.buyer.parts
+        seller.engine.length, seller.engine.stall_after = LONG, 100
+        asked = asyncio.create_task(found.ask(max_tokens=LONG))
+        await until(lambda: parts.market.tokens_running == 100)
+        if ends == "killed":
+            await parts.ledger.set_kill(True, "test", "nobody")
+        else:
+            await parts.market.stop()
+        status, reply = await asked
+        assert status == 200, reply
+        choice: Any = reply["choices"]
+        ours: Any = reply["x_tirami"]
+        assert choice[0]["finish_reason"] == ends
+        assert choice[0]["message"]["content"] == "".join(f"{number} " for number in range(100))
+        assert 0 < ours["trm_cost"] <= PROMPT + 100
+        if ends == "node_stopped":
+            assert ours["trm_cost"] == PROMPT + 100
+
+
+async def test_where_nothing_was_signed_for_an_interruption_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        (seller,), parts = found.sellers, found.buyer.parts
+        seller.engine.stall_after = 0
+        asked = asyncio.create_task(found.ask())
+        await seller.engine.stalled.wait()
+        await parts.ledger.set_kill(True, "test", "nobody")
+        status, reply = await asked
+        error: Any = reply["error"]
+        assert (status, error["code"]) == (423, "kill_switch_active")
+        assert found.buyer.net == 0
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+async def test_the_originals_clients_are_told_that_a_peer_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        found.sellers[0].engine.fail_after = 6
+        async with found.http.post(found.buyer.url + path, json={"prompt": "one two three"}) as reply:
+            text = await reply.text()
+            assert reply.status == (503 if path == "/chat" else 200)
+        assert "engine_failed" in text
+        assert "7 TRM were paid" in text
+        await until(lambda: found.buyer.net == -7)
+
+
+async def test_a_ticket_is_never_taken_to_a_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that is none, nor a good one for a model of this node."""
+    async with market(tmp_path, monkeypatch, 1) as found:
+        own = ScriptedEngine()
+        own.card = replace(CARD, name="other", digest=sha256(b"other"))
+        found.buyer.parts.engines.serve(own)
+        wanted = {"model_id": "other", "max_tokens": 20, "reserve": True}
+        async with found.http.post(found.buyer.url + "/v1/tirami/schedule", json=wanted) as reply:
+            ticket = (await reply.json())["ticket"]["id"]
+        for shown in ("00" * 16, ticket):
+            headers, body = {"x-tirami-ticket": shown}, {"model": "scripted", "prompt": "x", "max_tokens": 3}
+            async with found.http.post(found.buyer.url + "/v1/completions", json=body, headers=headers) as reply:
+                assert (reply.status, (await reply.json())["error"]["code"]) == (409, "conflict")
+        assert found.sellers[0].engine.opened == own.opened == 0
+        assert found.buyer.net == 0
