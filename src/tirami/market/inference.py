@@ -64,6 +64,8 @@ class Order:
     request_id: str
     prompt_billed: bool = True
     vectors: Sequence[Prompt] = ()
+    dimensions: int | None = None
+    """Of the vectors; ``None`` for the model's own."""
     ticket: bytes | None = None
     """Id of a reservation to use: its price and its funds."""
     offered: Offered | None = None
@@ -100,10 +102,17 @@ class _Offer:
     """TRM that passed the gate with a reservation before."""
 
     @property
+    def at_least(self) -> Trm:
+        """For an answer of one token."""
+        return amount_due(self.price.prompt, self.price.completion, self.order.prompt.count, 1)
+
+    @property
     def shaping(self) -> bytes:
         """What the quote's prompt hash covers beside the prompt."""
         if self.order.vectors:
-            return msgspec.json.encode({"vectors": [prompt.count for prompt in self.order.vectors]})
+            asked = {"vectors": [prompt.count for prompt in self.order.vectors]}
+            width = self.order.dimensions
+            return msgspec.json.encode(asked if width is None else {**asked, "dimensions": width})
         return self.order.sampling.shaping.canonical()
 
 
@@ -338,6 +347,8 @@ class InferenceMarket:
         own = signed(record, self._node)
 
         def work(*_: object) -> AbstractAsyncContextManager[Generation]:
-            return engine.embed(order.vectors) if order.vectors else engine.generate(order.prompt, order.sampling)
+            if order.vectors:
+                return engine.embed(order.vectors, order.dimensions)
+            return engine.generate(order.prompt, order.sampling)
 
         return Offered(record, SignedBody(own.body, own.signature), own.record_id, secret, order.card, work, None)

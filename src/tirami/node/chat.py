@@ -72,7 +72,7 @@ class EmbeddingCall:
     request_id: str
     any_name: bool = False
     dimensions: int | None = None
-    """Only the model's own are to be had."""
+    """Only the model's own are to be had; an upstream that does not tell its own is asked."""
     ticket: bytes | None = None
     """Id of a reservation to use."""
 
@@ -121,7 +121,7 @@ class Chat:
         async with AsyncExitStack() as stack:
             served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
             hidden = served.engine.card.hidden
-            if call.dimensions not in (None, hidden):
+            if hidden and call.dimensions not in (None, hidden):
                 raise InvalidRequest(f"vectors of this model have {hidden} dimensions", param="dimensions")
             inputs = [await served.engine.prepare_text(text) for text in call.inputs]
             how = Sampling(max_tokens=0, seed=0, temperature=0.0)
@@ -133,6 +133,7 @@ class Chat:
                 None,
                 call.request_id,
                 vectors=inputs,
+                dimensions=None if hidden else call.dimensions,
                 ticket=call.ticket,
             )
             return await (await self._opened(stack, served, [order], [0], streamed=False)).whole()
