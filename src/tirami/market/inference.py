@@ -82,7 +82,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an order would cost now: at least, at most, and why the gate would refuse the most; TRM."""
+    """What orders would cost together now: at least, at most, and why the gate would refuse the most; TRM.
+
+    ``price`` and ``max_tokens`` are the first one's; a further choice is given no fewer.
+    """
 
     price: Price
     max_tokens: int
@@ -145,16 +148,16 @@ class InferenceMarket:
         """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine."""
         self._ledger.gate.check_early(payer.key)
 
-    def estimate(self, order: Order) -> Estimate:
-        """What :meth:`begin_inference` would do with this order now; signs and holds nothing.
+    def estimate(self, orders: Sequence[Order]) -> Estimate:
+        """What :meth:`begin` would do with these orders now, none of which uses a reservation; signs and holds nothing.
 
         Raises ``ContextLengthExceeded``.
         """
-        price = self.load.price(order.card.active_parameters)
-        most, prompt = self._most_tokens(order, price, 1), order.prompt.count
-        ceiling = amount_due(price.prompt, price.completion, prompt, most)
-        denied = self._ledger.gate.foreseen(order.payer.key, ceiling)
-        return Estimate(price, most, amount_due(price.prompt, price.completion, prompt, 1), ceiling, denied)
+        offers = [self._offer(order, len(orders)) for order in orders]
+        least = Trm(sum(offer.at_least for offer in offers))
+        ceiling = Trm(sum(offer.ceiling for offer in offers))
+        denied = self._ledger.gate.foreseen(orders[0].payer.key, ceiling)
+        return Estimate(offers[0].price, offers[0].order.sampling.max_tokens, least, ceiling, denied)
 
     async def reserve(self, payer: Payer, card: ModelCard, price: Price, amount: Trm, request_id: str) -> Reservation:
         """Keep funds and price for a call to come. Raises ``SpendDenied``, ``QueueFull``, ``StorageUnavailable``."""

@@ -152,8 +152,8 @@ class Chat:
     async def _begin(self, stack: AsyncExitStack, call: ChatCall, *, streamed: bool) -> "ChatStream":
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
             raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
-        if self.shop is not None and self.shop.open and not self._is_here(call):
-            return await self._bought(stack, call, self.shop)
+        if (shop := self.shop_for(call)) is not None:
+            return await self._bought(stack, call, shop)
         served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
         engine = served.engine
         if call.prompts:
@@ -189,6 +189,10 @@ class Chat:
                 answered.append(number)
         return await self._opened(stack, served, orders, answered, streamed=streamed)
 
+    def shop_for(self, call: ChatCall) -> "Shop | None":
+        """Where this call is to be bought; ``None`` where this node's own engines are to answer it."""
+        return self.shop if self.shop is not None and self.shop.open and not self._is_here(call) else None
+
     def _is_here(self, call: ChatCall) -> bool:
         """Whether this node's own engines are to answer."""
         if call.model is None or call.any_name:
@@ -197,9 +201,7 @@ class Chat:
 
     async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> "ChatStream":
         """From a peer: one session, paid as it comes, also where the client gets it at once."""
-        if call.choices > 1 or len(call.prompts) > 1:
-            field = "n" if call.choices > 1 else "prompt"
-            raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
+        check_single(call)
         if call.logprobs is not None:
             raise InvalidRequest("peers do not sell probabilities", param="logprobs")
         self._market.check(call.payer)
@@ -349,6 +351,13 @@ class ChatStream:
 
     async def aclose(self) -> None:
         await self._stack.aclose()
+
+
+def check_single(call: ChatCall) -> None:
+    """Raises ``InvalidRequest`` for what peers are not asked for."""
+    if call.choices > 1 or len(call.prompts) > 1:
+        field = "n" if call.choices > 1 else "prompt"
+        raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
 
 
 def _unpaid(outcome: Settlement | BaseException | None) -> BaseException | None:
