@@ -31,6 +31,7 @@ DEFAULTS = {
     "infer.upstream_api_key": "",
     "infer.upstream_parameters": 0,
     "infer.upstream_active_parameters": 0,
+    "infer.upstream_context": 0,
     "infer.offline": False,
     "infer.models_dir": "",
     "infer.queue": 256,

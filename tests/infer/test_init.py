@@ -48,6 +48,7 @@ def test_public_names() -> None:
         "read_card",
         "remove",
         "resolve",
+        "unrendered",
     ]
     for name in tirami.infer.__all__:
         assert getattr(tirami.infer, name) is not None

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,11 @@ from tirami.core.errors import (
     QueueFull,
     TiramiError,
 )
+from tirami.core.units import TokenCount
 from tirami.infer import Chunk, CountedBy, FinishReason, Prompt, Reading, Sampling, UpstreamEngine, upstream
+from tirami.infer.chat import PER_MESSAGE
+from tirami.infer.flop import flop
+from tirami.infer.upstream_stream import estimated
 from tirami.testing import EngineProcess, ManualClock
 
 HOW = Sampling(max_tokens=8, seed=5, temperature=0.5, top_p=0.9)
@@ -79,17 +83,13 @@ async def server() -> AsyncIterator[Server]:
     app.router.add_get("/v1/models", server.listed)
     app.router.add_post("/v1/chat/completions", server.chat)
     app.router.add_post("/v1/completions", server.chat)
+    app.router.add_post("/v1/embeddings", server.chat)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     yield server
     await runner.cleanup()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "PROBE_PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ async def test_what_the_upstream_tells_of_its_model_is_the_card(server: Server, 
 
 async def test_what_it_does_not_tell_is_taken_from_the_settings(server: Server, clock: ManualClock) -> None:
     server.models = {"data": [{"id": "small"}, {"id": "big"}]}
-    async with started(server, clock, "big", parameters=10**9, context=100, layers=1, hidden=2) as engine:
+    async with started(server, clock, "big", parameters=10**9, context=100) as engine:
         card = engine.card
         assert (card.name, card.parameters, card.context_length) == ("big", 10**9, 100)
     with pytest.raises(ModelLoadError, match="upstream_parameters"):
@@ -279,6 +279,59 @@ async def test_counts_never_fall_whatever_the_upstream_says(server: Server, cloc
     assert (reading.prompt_tokens, reading.completion_tokens) == (3, 4)
 
 
+async def test_who_leaves_before_the_prompt_was_counted_is_read_with_an_estimate_of_it(
+    server: Server, clock: ManualClock
+) -> None:
+    async with started(server, clock) as engine:
+        prompt = await engine.prepare([{"role": "user", "content": "x" * 400}])
+        async with engine.generate(prompt, HOW) as generation:
+            assert (await anext(aiter(generation))).text == "one "
+            assert generation.reading().prompt_tokens == 0, "the upstream may still say"
+        reading = generation.reading()
+    assert (reading.prompt_tokens, reading.completion_tokens) == (101, 1)
+    assert reading.prompt_tokens < prompt.count
+    assert reading.flop == flop(engine.card, 101, 1)
+
+
+async def test_an_estimate_gives_way_to_what_the_upstream_counted(server: Server, clock: ManualClock) -> None:
+    server.stream = (event("one "), event(usage=(3, 1)), *GOOD[1:])
+    async with started(server, clock) as engine:
+        async with engine.generate(await asked(engine), HOW) as generation:
+            chunks = aiter(generation)
+            await anext(chunks)
+            await anext(chunks)
+        assert generation.reading().prompt_tokens == 3
+
+
+@pytest.mark.parametrize("stream", [GOOD[:3], GOOD[:1]], ids=["no usage", "broken off"])
+async def test_an_upstream_that_never_counts_is_read_with_an_estimate(
+    server: Server, clock: ManualClock, stream: tuple[bytes, ...]
+) -> None:
+    server.stream = stream
+    async with started(server, clock) as engine:
+        async with engine.generate(await asked(engine), HOW) as generation:
+            with suppress(EngineFailed):
+                async for _ in generation:
+                    pass
+            assert generation.reading().prompt_tokens == len("user: a secret question") // 4
+
+
+async def test_a_prompt_that_got_no_answer_is_not_estimated(server: Server, clock: ManualClock) -> None:
+    server.stream = ()
+    async with started(server, clock) as engine:
+        async with engine.generate(await asked(engine), HOW) as generation:
+            with pytest.raises(EngineFailed):
+                await anext(aiter(generation))
+        assert generation.reading().prompt_tokens == 0
+
+
+def test_an_estimate_is_at_least_one_and_at_most_what_is_held() -> None:
+    def of(text: str, count: int, *ids: int) -> int:
+        return estimated(Prompt(ids, TokenCount(count), False, text, ()))
+
+    assert [of("x", 9), of("", 9), of("x" * 100, 9), of("\u732b" * 4, 9), of("", 3, 5, 6, 7)] == [1, 1, 9, 3, 3]
+
+
 async def test_an_upstream_without_running_usage_is_asked_once_more_and_never_again(
     server: Server, clock: ManualClock
 ) -> None:
@@ -400,6 +453,24 @@ async def test_an_upstream_that_went_away_is_not_ready_until_it_answers_again(cl
         await engine.close()
 
 
+async def test_an_upstream_that_is_asked_after_is_ready_once_it_lists_its_model_again(
+    server: Server, clock: ManualClock
+) -> None:
+    async with started(server, clock, parameters=1) as engine:
+        engine._problem = "the upstream cannot be reached"
+        for models, status, said in ((MODELS, 503, "it answers 503"), ({"data": [{"id": "x"}]}, 200, "no model 'big'")):
+            server.models, server.models_status = models, status
+            await engine.check()
+            assert not engine.status().ready
+            assert said in engine.status().detail
+        server.models = MODELS
+        await engine.check()
+        assert engine.status().ready
+        server.models_status = 500
+        await engine.check()
+        assert engine.status().ready, "whoever answers is there"
+
+
 async def test_an_upstream_that_dies_in_the_middle_fails_the_answer(clock: ManualClock) -> None:
     with EngineProcess() as process:
         engine = UpstreamEngine(process.url, clock=clock)
@@ -413,11 +484,33 @@ async def test_an_upstream_that_dies_in_the_middle_fails_the_answer(clock: Manua
         await engine.close()
 
 
+async def vectors(engine: UpstreamEngine, dimensions: int | None) -> int:
+    async with engine.embed([await engine.prepare_text("a text")], dimensions) as generation:
+        return len([chunk async for chunk in generation])
+
+
+async def test_the_width_of_vectors_is_asked_for_and_checked(server: Server, clock: ManualClock) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"data": [{"embedding": [0.5, 1.0]}], "usage": {"prompt_tokens": 2}})
+
+    server.answer = answer
+    async with started(server, clock) as engine:
+        assert await vectors(engine, None) == await vectors(engine, 2) == 1
+        with pytest.raises(InvalidRequest, match="have 2 dimensions") as caught:
+            await vectors(engine, 3)
+        assert caught.value.param == "dimensions"
+        server.answer = refusing((400, "this model does not support matryoshka dimensions"))
+        with pytest.raises(InvalidRequest) as caught:
+            await vectors(engine, 3)
+        assert caught.value.param == "dimensions"
+    assert [body.get("dimensions") for body in server.bodies] == [None, 2, 3, 3]
+
+
 async def test_a_prompt_is_bounded_from_above(server: Server, clock: ManualClock) -> None:
     async with started(server, clock) as engine:
         prompt = await engine.prepare([{"role": "system", "content": "猫"}, {"role": "user", "content": None}])
     assert (prompt.tokens, prompt.exact) == ((), False)
-    assert prompt.count >= 3 + 2 * upstream.PER_MESSAGE
+    assert prompt.count >= 3 + 2 * PER_MESSAGE
 
 
 async def test_an_engine_that_was_not_started_answers_nothing(clock: ManualClock) -> None:

@@ -117,7 +117,9 @@ class ScriptedEngine:
         return Prompt(ids, TokenCount(len(ids)), True, text if isinstance(text, str) else "", ())
 
     @asynccontextmanager
-    async def embed(self, inputs: Sequence[Prompt]) -> AsyncIterator[EmbeddingGeneration]:
+    async def embed(
+        self, inputs: Sequence[Prompt], dimensions: int | None = None
+    ) -> AsyncIterator[EmbeddingGeneration]:
         async def vectors() -> Vectors:
             for prompt in inputs:
                 if self.fail_after is not None:

@@ -111,7 +111,7 @@ async def test_an_estimate_is_what_would_be_held_and_holds_nothing(house: House)
     before = house.ledger.seq
     for most in (None, 7, 3000):
         wanted = await order(house, max_tokens=most)
-        estimate = house.market.estimate(wanted)
+        estimate = house.market.estimate([wanted])
         try:
             ticket = await house.market.begin_inference(wanted)
         except InsufficientFunds as error:
@@ -122,7 +122,7 @@ async def test_an_estimate_is_what_would_be_held_and_holds_nothing(house: House)
         assert 0 < estimate.least <= estimate.ceiling
         await house.market.cancel(ticket)
     seq = house.ledger.seq
-    house.market.estimate(await order(house, max_tokens=5))
+    house.market.estimate([await order(house, max_tokens=5)])
     assert before < seq == house.ledger.seq
 
 
@@ -132,3 +132,15 @@ async def test_whether_it_is_one_is_known_before_anything_else_is(house: House) 
     for payer, ticket in ((other, kept.hold_id), (house.agent, b"unknown")):
         with pytest.raises(Conflict):
             house.market.check(payer, ticket)
+
+
+async def test_an_estimate_of_several_choices_is_what_they_would_hold_together(house: House) -> None:
+    for most in (None, 7):
+        wanted = [replace(await order(house, max_tokens=most), prompt_billed=choice == 0) for choice in range(3)]
+        estimate = house.market.estimate(wanted)
+        tickets = await house.market.begin(wanted)
+        assert estimate.ceiling == sum(ticket.ceiling for ticket in tickets)
+        assert (estimate.price, estimate.max_tokens) == (tickets[0].price, tickets[0].sampling.max_tokens)
+        assert 3 <= estimate.least <= estimate.ceiling
+        for ticket in tickets:
+            await house.market.cancel(ticket)

@@ -92,7 +92,7 @@ class InferConfig:
     slots: int = _count(8, 1, 1_024)
     """Answers of one model at the same time."""
     context: int = _count(2_048, 64, 1 << 24)
-    """Tokens of one slot, prompt and answer together."""
+    """Tokens of one slot, prompt and answer together, of models on this machine."""
     threads: int = _count(0, 0, 1_024)
     """0 lets the engine choose."""
     upstream_url: str = ""
@@ -103,6 +103,8 @@ class InferConfig:
     """Weights of the upstream model, for price and FLOP; 0 takes what it tells."""
     upstream_active_parameters: int = _count(0, 0, 1 << 50)
     """Weights a token touches, of a mixture of experts; 0 for all."""
+    upstream_context: int = _count(0, 0, 1 << 24)
+    """Tokens of the upstream model's context; 0 takes what it tells (vLLM, SGLang, llama-server), or else 4 096."""
     offline: bool = False
     """Never fetch a model."""
     models_dir: str = _path("")

@@ -3,6 +3,7 @@
 from tirami.infer.calls import CallDelta, CallReader, TextDelta
 from tirami.infer.card import read_card
 from tirami.infer.catalogue import CATALOGUE
+from tirami.infer.chat import unrendered
 from tirami.infer.child import ChildEngine
 from tirami.infer.counting import Count
 from tirami.infer.digests import DigestBook
@@ -78,4 +79,5 @@ __all__ = [
     "read_card",
     "remove",
     "resolve",
+    "unrendered",
 ]

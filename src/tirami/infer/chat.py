@@ -3,9 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
 from tirami.core.errors import InvalidRequest
-from tirami.infer.engine import Message
+from tirami.core.units import TokenCount
+from tirami.infer.engine import Message, Prompt
 from tirami.infer.tools import Tools, names_called
+
+PER_MESSAGE, PER_PROMPT, PER_TOOLS = 16, 16, 512
+"""Upper bound of what a chat template adds, tokens."""
 
 
 class Renderer(Protocol):
@@ -38,3 +44,17 @@ async def rendered(render: Renderer, messages: Sequence[Message], tools: Tools |
     except InvalidRequest:
         known = False
     return text if known else await render((tools or Tools(())).described(messages))
+
+
+def unrendered(messages: Sequence[Message], tools: Tools | None) -> Prompt:
+    """The prompt of a chat that somebody else renders: its count is an upper bound, a token a byte."""
+    texts = [str(message.get("content") or "") for message in messages]
+    bound = sum(len(text.encode()) for text in texts) + PER_MESSAGE * len(texts) + PER_PROMPT
+    text = "\n".join(f"{message.get('role')}: {text}" for message, text in zip(messages, texts, strict=True))
+    beside = [message["tool_calls"] for message in messages if message.get("tool_calls")]
+    if tools is not None:
+        beside.append(tools.specs)
+    if beside:
+        told = msgspec.json.encode(beside).decode()
+        bound, text = bound + 2 * len(told.encode()) + PER_TOOLS, f"{text}\n{told}"
+    return Prompt((), TokenCount(bound), False, text, messages, tools)

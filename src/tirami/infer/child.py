@@ -223,8 +223,13 @@ class ChildEngine:
             await generation.close()
 
     @asynccontextmanager
-    async def embed(self, inputs: Sequence[Prompt]) -> AsyncIterator[Generation]:
-        """Vectors of ``inputs``, asked for when iterated. Raises ``ContextLengthExceeded``, ``EngineFailed``."""
+    async def embed(self, inputs: Sequence[Prompt], dimensions: int | None = None) -> AsyncIterator[Generation]:
+        """Vectors of ``inputs``, asked for when iterated.
+
+        Raises ``ContextLengthExceeded``, ``EngineFailed``, ``InvalidRequest`` for other ``dimensions`` than its own.
+        """
+        if dimensions not in (None, self.card.hidden):
+            raise InvalidRequest(f"vectors of this model have {self.card.hidden} dimensions", param="dimensions")
         for prompt in inputs:
             if prompt.count > self.card.context_length:
                 raise ContextLengthExceeded(

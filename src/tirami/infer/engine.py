@@ -187,7 +187,7 @@ class Reading:
     """The meter reading of one call (L0-09), valid at any moment of it.
 
     Attributes:
-        prompt_tokens: prompt tokens read by the engine.
+        prompt_tokens: prompt tokens read by the engine; an estimate where an upstream's answer ended and it told none.
         completion_tokens: tokens generated and handed out.
         flop: ``2·N_active`` a token plus the attention term (see :mod:`tirami.infer.flop`).
         ttft_ms: time to first token, milliseconds; ``None`` before it.
@@ -273,5 +273,5 @@ class Engine(Protocol):
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> AbstractAsyncContextManager[Generation]: ...
 
-    def embed(self, inputs: Sequence[Prompt]) -> AbstractAsyncContextManager[Generation]:
+    def embed(self, inputs: Sequence[Prompt], dimensions: int | None = None) -> AbstractAsyncContextManager[Generation]:
         """One chunk with the vector of each input, of length 1."""

@@ -1,10 +1,10 @@
 """An engine behind any OpenAI-compatible URL: vLLM, SGLang, Ollama, LM Studio, llama-server, another node.
 
-It counts what the upstream says it counted; such answers serve local and hosted payers only and their readings say
-so. The upstream's own key is the only credential that is sent; a caller's never is.
+It counts what the upstream says it counted, and estimates the prompt of an answer that ended before it said so; such
+answers serve local and hosted payers only and their readings say so. The upstream's own key is the only credential that
+is sent; a caller's never is.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,6 +24,7 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import sha256
 from tirami.core.units import TokenCount
+from tirami.infer.chat import PER_PROMPT, unrendered
 from tirami.infer.embedding import EmbeddingGeneration, Vectors, vector_text
 from tirami.infer.engine import (
     CountedBy,
@@ -43,9 +44,8 @@ SILENCE_S = 300
 """An upstream that says nothing for this long is gone."""
 MAX_VECTORS = 1 << 26
 """Most bytes of an answer with vectors."""
-PROBES, PROBE_PAUSE_S = 3, 1.5
-PER_MESSAGE, PER_PROMPT, PER_TOOLS = 16, 16, 512
-"""Upper bound of what a chat template adds, tokens."""
+LISTED_S = 5
+"""How long its list of models may take."""
 
 
 class _Vector(msgspec.Struct):
@@ -64,7 +64,7 @@ class UpstreamEngine:
         url: base URL, ending in ``/v1`` as a rule.
         model: id at the upstream; its first one when empty.
         api_key: bearer for the upstream.
-        parameters, context, layers, hidden: of the model; 0 takes what the upstream tells.
+        parameters, context: of the model; 0 takes what the upstream tells.
         active_parameters: weights a token touches; 0 for all.
         slots: requests sent at once.
     """
@@ -78,15 +78,14 @@ class UpstreamEngine:
         parameters: int = 0,
         active_parameters: int = 0,
         context: int = 0,
-        layers: int = 0,
-        hidden: int = 0,
         slots: int = 8,
         clock: Clock,
     ) -> None:
         self._url = url.rstrip("/")
         self._model = model
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._known = {"n_params": parameters, "n_ctx_train": context, "n_layer": layers, "n_embd": hidden}
+        self._parameters = parameters
+        self._context = context
         self._active = active_parameters
         self._slots = slots
         self._clock = clock
@@ -110,16 +109,26 @@ class UpstreamEngine:
         return EngineStatus(not self._problem, self._slots, self._busy, 0, self._problem or "reachable")
 
     async def start(self) -> None:
-        """Ask for the model list. Raises ``ModelLoadError`` when it cannot be had or says too little."""
+        """Ask for the model list, once. Raises ``ModelLoadError`` when it cannot be had or says too little."""
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE_S)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
         try:
-            self._card = self._described(await self._models())
+            self._card = self._described(await self._listed(self._model))
         except BaseException:
             await self.close()
             raise
         self._problem = ""
+
+    async def check(self) -> None:
+        """Ask whether an upstream that was gone is back, with the same model; :meth:`status` tells."""
+        try:
+            await self._listed(self.card.name)
+        except ModelLoadError as error:
+            if self._problem:  # else an answer came meanwhile
+                self._problem = error.message
+        else:
+            self._problem = ""
 
     async def close(self) -> None:
         """End every connection; running answers raise ``EngineFailed``. Idempotent."""
@@ -133,16 +142,7 @@ class UpstreamEngine:
         self, messages: Sequence[Message], tools: Tools | None = None, schema: str | None = None
     ) -> Prompt:
         """The upstream renders; schemas are its to refuse."""
-        texts = [str(message.get("content") or "") for message in messages]
-        bound = sum(len(text.encode()) for text in texts) + PER_MESSAGE * len(texts) + PER_PROMPT
-        text = "\n".join(f"{message.get('role')}: {text}" for message, text in zip(messages, texts, strict=True))
-        beside = [message["tool_calls"] for message in messages if message.get("tool_calls")]
-        if tools is not None:
-            beside.append(tools.specs)
-        if beside:
-            told = msgspec.json.encode(beside).decode()
-            bound, text = bound + 2 * len(told.encode()) + PER_TOOLS, f"{text}\n{told}"
-        return Prompt((), TokenCount(bound), False, text, messages, tools)
+        return unrendered(messages, tools)
 
     async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
         if isinstance(text, str):
@@ -155,7 +155,7 @@ class UpstreamEngine:
         sent_at = self._clock.monotonic()
         try:
             response = await self._ask(prompt, sampling)
-            generation = UpstreamGeneration(response, self.card, self._clock, sent_at)
+            generation = UpstreamGeneration(response, self.card, prompt, self._clock, sent_at)
             self._running.add(response)
             try:
                 yield generation
@@ -167,18 +167,22 @@ class UpstreamEngine:
             self._busy -= 1
 
     @asynccontextmanager
-    async def embed(self, inputs: Sequence[Prompt]) -> AsyncIterator[Generation]:
+    async def embed(self, inputs: Sequence[Prompt], dimensions: int | None = None) -> AsyncIterator[Generation]:
         self._busy += 1
-        generation = EmbeddingGeneration(self.card, self._embedded(inputs), CountedBy.UPSTREAM, self._clock.monotonic)
+        vectors = self._embedded(inputs, dimensions)
+        generation = EmbeddingGeneration(self.card, vectors, CountedBy.UPSTREAM, self._clock.monotonic)
         try:
             yield generation
         finally:
             self._busy -= 1
             generation.end(FinishReason.CANCELLED)
 
-    async def _embedded(self, inputs: Sequence[Prompt]) -> Vectors:
+    async def _embedded(self, inputs: Sequence[Prompt], dimensions: int | None) -> Vectors:
         """The prompt tokens are those the upstream counted."""
-        body = {"model": self.card.name, "input": [prompt.text or list(prompt.tokens) for prompt in inputs]}
+        texts = [prompt.text or list(prompt.tokens) for prompt in inputs]
+        body: dict[str, Any] = {"model": self.card.name, "input": texts}
+        if dimensions is not None:
+            body["dimensions"] = dimensions
         response = await self._post("embeddings", body)
         if response.status != 200:
             raise _refusal(response.status, await _complaint(response), "input")
@@ -193,6 +197,8 @@ class UpstreamEngine:
         if len(told.data) != len(inputs):
             raise EngineFailed("the upstream sent another number of vectors than it was asked for")
         for index, entry in enumerate(told.data):
+            if dimensions not in (None, width := len(entry.embedding)):
+                raise InvalidRequest(f"vectors of this model have {width} dimensions", param="dimensions")
             yield vector_text(entry.embedding), told.usage.prompt_tokens if index == 0 else 0
 
     async def _ask(self, prompt: Prompt, sampling: Sampling) -> aiohttp.ClientResponse:
@@ -224,44 +230,39 @@ class UpstreamEngine:
         self._problem = ""
         return response
 
-    async def _models(self) -> dict[str, Any]:
-        """The upstream's entry of the wanted model."""
+    async def _listed(self, model: str) -> dict[str, Any]:
+        """The upstream's entry of this model, its first one for the empty name. Raises ``ModelLoadError``."""
         assert self._session is not None
-        problem = ""
-        for probe in range(PROBES):
-            if probe:
-                await asyncio.sleep(PROBE_PAUSE_S)
-            try:
-                async with self._session.get(f"{self._url}/models", timeout=aiohttp.ClientTimeout(total=5)) as reply:
-                    if reply.status != 200:
-                        problem = f"it answers {reply.status}"
-                        continue
-                    entries = (await reply.json(content_type=None))["data"]
-                found = [entry for entry in entries if self._model in ("", entry["id"])]
-                if not found:
-                    raise ModelLoadError(f"the upstream has no model {self._model!r}")
-                return dict(found[0])
-            except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, TimeoutError) as error:
-                problem = f"{type(error).__name__}"
-        raise ModelLoadError(f"the upstream does not list its models: {problem}")
+        try:
+            timeout = aiohttp.ClientTimeout(total=LISTED_S)
+            async with self._session.get(f"{self._url}/models", timeout=timeout) as reply:
+                if reply.status != 200:
+                    raise ModelLoadError(f"the upstream does not list its models: it answers {reply.status}")
+                entries = (await reply.json(content_type=None))["data"]
+            found = [entry for entry in entries if model in ("", entry["id"])]
+            if not found:
+                raise ModelLoadError(f"the upstream has no model {model!r}")
+            return dict(found[0])
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, TimeoutError) as error:
+            raise ModelLoadError(f"the upstream does not list its models: {type(error).__name__}") from error
 
     def _described(self, entry: dict[str, Any]) -> ModelCard:
         meta = entry.get("meta")
         told = {"n_ctx_train": entry.get("max_model_len")}  # vLLM and SGLang
         told |= meta if isinstance(meta, dict) else {}
-        facts = {name: value or _count(told.get(name)) for name, value in self._known.items()}
-        if facts["n_params"] <= 0:
+        parameters = self._parameters or _count(told.get("n_params"))
+        if parameters <= 0:
             raise ModelLoadError("the upstream does not tell its model's size; set infer.upstream_parameters")
         label = (b"tirami/1/upstream", self._url.encode(), str(entry["id"]).encode())
         return ModelCard(
             name=str(entry["id"]),
             digest=sha256(*label),
             tokenizer_digest=sha256(*label, b"tokenizer"),
-            context_length=facts["n_ctx_train"] or DEFAULT_CONTEXT,
-            parameters=facts["n_params"],
-            active_parameters=min(self._active or facts["n_params"], facts["n_params"]),
-            layers=facts["n_layer"],
-            hidden=facts["n_embd"],
+            context_length=self._context or _count(told.get("n_ctx_train")) or DEFAULT_CONTEXT,
+            parameters=parameters,
+            active_parameters=min(self._active or parameters, parameters),
+            layers=_count(told.get("n_layer")),
+            hidden=_count(told.get("n_embd")),
             quantization="unknown",
             size_bytes=0,
             counted_by=CountedBy.UPSTREAM,
@@ -300,6 +301,8 @@ def _refusal(status: int, said: str, param: str) -> TiramiError:
     if status == 400:
         if "context" in said:
             return ContextLengthExceeded("the prompt and the answer do not fit the upstream's context", param=param)
+        if "dimension" in said:
+            return InvalidRequest("the upstream has no vectors of this width", param="dimensions")
         if "schema" in said or "grammar" in said:
             return InvalidRequest("the upstream cannot hold answers to this schema", param="response_format")
         return InvalidRequest("the upstream refused this request")

@@ -29,6 +29,8 @@ from tirami.infer.tools import CLOSE, OPEN, Tools
 
 MAX_LINE = 1 << 20
 """Longest line of a stream, bytes."""
+BYTES_PER_TOKEN = 4
+"""Of a prompt nobody counted, as a rough mean over languages and tokenizers."""
 _FINISH = {"length": FinishReason.LENGTH}
 
 
@@ -92,17 +94,26 @@ _event = msgspec.json.Decoder(_Event)
 
 
 class UpstreamGeneration:
-    """One streamed answer of the upstream, asked at ``sent_at`` of the monotonic clock."""
+    """One streamed answer of the upstream, asked at ``sent_at`` of the monotonic clock.
 
-    def __init__(self, response: aiohttp.ClientResponse, card: ModelCard, clock: Clock, sent_at: float) -> None:
+    Many servers tell the prompt's tokens with the last event only, or never. An answer that ended before they were told
+    is read with :func:`estimated` ones, or a client that leaves early would have its prompt for nothing. While the
+    answer runs the reading tells only what was told: an estimate that turned out too high would have been signed for.
+    """
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, card: ModelCard, prompt: Prompt, clock: Clock, sent_at: float
+    ) -> None:
         self._response = response
         self._card = card
+        self._estimate = estimated(prompt)
         self._clock = clock
         self._began = sent_at
         self._first: float | None = None
         self._ended: float | None = None
         self._count = 0
         self._prompt = 0
+        """Tokens of the prompt, as the upstream told."""
         self._call: int | None = None
         """The call being written."""
         self._said: FinishReason | None = None
@@ -139,6 +150,8 @@ class UpstreamGeneration:
         except (aiohttp.ClientError, LineTooLong, OSError, ValueError) as error:
             self.end(FinishReason.FAILED)
             raise EngineFailed(f"the upstream's stream broke: {type(error).__name__}") from error
+        finally:
+            self.end(FinishReason.CANCELLED)
 
     def _chunks(self, event: _Event) -> list[Chunk]:
         if event.error is not None:
@@ -180,16 +193,26 @@ class UpstreamGeneration:
 
     def reading(self) -> Reading:
         now = self._clock.monotonic() if self._ended is None else self._ended
+        prompt = self._prompt
+        if not prompt and self._count and self._finish is not None:
+            prompt = self._estimate
         return Reading(
-            prompt_tokens=TokenCount(self._prompt),
+            prompt_tokens=TokenCount(prompt),
             completion_tokens=TokenCount(self._count),
-            flop=flop(self._card, self._prompt, self._count),
+            flop=flop(self._card, prompt, self._count),
             ttft_ms=None if self._first is None else (self._first - self._began) * 1000,
             wall_ms=(now - self._began) * 1000,
             peak_memory_bytes=0,
             ids_complete=False,
             counted_by=CountedBy.UPSTREAM,
         )
+
+
+def estimated(prompt: Prompt) -> int:
+    """Tokens of a prompt the upstream did not count: at least one, and no more than the hold is for."""
+    if prompt.tokens:
+        return len(prompt.tokens)
+    return min(max(1, len(prompt.text.encode()) // BYTES_PER_TOKEN), prompt.count)
 
 
 def request_body(model: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class Order:
     request_id: str
     prompt_billed: bool = True
     vectors: Sequence[Prompt] = ()
+    dimensions: int | None = None
+    """Of the vectors; ``None`` for the model's own."""
     ticket: bytes | None = None
     """Id of a reservation to use: its price and its funds."""
     offered: Offered | None = None
@@ -80,7 +82,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an order would cost now: at least, at most, and why the gate would refuse the most; TRM."""
+    """What orders would cost together now: at least, at most, and why the gate would refuse the most; TRM.
+
+    ``price`` and ``max_tokens`` are the first one's; a further choice is given no fewer.
+    """
 
     price: Price
     max_tokens: int
@@ -100,10 +105,17 @@ class _Offer:
     """TRM that passed the gate with a reservation before."""
 
     @property
+    def at_least(self) -> Trm:
+        """For an answer of one token."""
+        return amount_due(self.price.prompt, self.price.completion, self.order.prompt.count, 1)
+
+    @property
     def shaping(self) -> bytes:
         """What the quote's prompt hash covers beside the prompt."""
         if self.order.vectors:
-            return msgspec.json.encode({"vectors": [prompt.count for prompt in self.order.vectors]})
+            asked = {"vectors": [prompt.count for prompt in self.order.vectors]}
+            width = self.order.dimensions
+            return msgspec.json.encode(asked if width is None else {**asked, "dimensions": width})
         return self.order.sampling.shaping.canonical()
 
 
@@ -142,16 +154,16 @@ class InferenceMarket:
         else:
             self.reservations.check(ticket, payer)
 
-    def estimate(self, order: Order) -> Estimate:
-        """What :meth:`begin_inference` would do with this order now; signs and holds nothing.
+    def estimate(self, orders: Sequence[Order]) -> Estimate:
+        """What :meth:`begin` would do with these orders now, none of which uses a reservation; signs and holds nothing.
 
         Raises ``ContextLengthExceeded``.
         """
-        price = self.load.price(order.card.active_parameters)
-        most, prompt = self._most_tokens(order, price, 1), order.prompt.count
-        ceiling = amount_due(price.prompt, price.completion, prompt, most)
-        denied = self._ledger.gate.foreseen(order.payer.key, ceiling)
-        return Estimate(price, most, amount_due(price.prompt, price.completion, prompt, 1), ceiling, denied)
+        offers = [self._offer(order, len(orders)) for order in orders]
+        least = Trm(sum(offer.at_least for offer in offers))
+        ceiling = Trm(sum(offer.ceiling for offer in offers))
+        denied = self._ledger.gate.foreseen(orders[0].payer.key, ceiling)
+        return Estimate(offers[0].price, offers[0].order.sampling.max_tokens, least, ceiling, denied)
 
     async def reserve(self, payer: Payer, card: ModelCard, price: Price, amount: Trm, request_id: str) -> Reservation:
         """Keep funds and price for a call to come. Raises ``SpendDenied``, ``QueueFull``, ``StorageUnavailable``."""
@@ -344,6 +356,8 @@ class InferenceMarket:
         own = signed(record, self._node)
 
         def work(*_: object) -> AbstractAsyncContextManager[Generation]:
-            return engine.embed(order.vectors) if order.vectors else engine.generate(order.prompt, order.sampling)
+            if order.vectors:
+                return engine.embed(order.vectors, order.dimensions)
+            return engine.generate(order.prompt, order.sampling)
 
         return Offered(record, SignedBody(own.body, own.signature), own.record_id, secret, order.card, work, None)

@@ -71,7 +71,7 @@ class EmbeddingCall:
     request_id: str
     any_name: bool = False
     dimensions: int | None = None
-    """Only the model's own are to be had."""
+    """Only the model's own are to be had; an upstream that does not tell its own is asked."""
     ticket: bytes | None = None
     """Id of a reservation to use."""
 
@@ -105,7 +105,7 @@ class Chat:
         async with AsyncExitStack() as stack:
             served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
             hidden = served.engine.card.hidden
-            if call.dimensions not in (None, hidden):
+            if hidden and call.dimensions not in (None, hidden):
                 raise InvalidRequest(f"vectors of this model have {hidden} dimensions", param="dimensions")
             inputs = [await served.engine.prepare_text(text) for text in call.inputs]
             how = Sampling(max_tokens=0, seed=0, temperature=0.0)
@@ -117,6 +117,7 @@ class Chat:
                 None,
                 call.request_id,
                 vectors=inputs,
+                dimensions=None if hidden else call.dimensions,
                 ticket=call.ticket,
             )
             return await (await self._opened(stack, served, [order], [0], streamed=False)).whole(read)
@@ -136,10 +137,10 @@ class Chat:
         self._market.check(call.payer, call.ticket)
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
             raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
-        if self.shop is not None and self.shop.open and not self._engines.answers(call.model, any_name=call.any_name):
+        if (shop := self.shop_for(call)) is not None:
             if call.ticket is not None:
                 raise Conflict("a ticket is good for the models of this node; a peer would have to answer this")
-            return await self._bought(stack, call, self.shop)
+            return await self._bought(stack, call, shop)
         served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
         engine = served.engine
         if call.prompts:
@@ -175,11 +176,14 @@ class Chat:
                 answered.append(number)
         return await self._opened(stack, served, orders, answered, streamed=streamed)
 
+    def shop_for(self, call: ChatCall) -> "Shop | None":
+        """Where this call is to be bought; ``None`` where this node's own engines are to answer it."""
+        here = self._engines.answers(call.model, any_name=call.any_name)
+        return self.shop if self.shop is not None and self.shop.open and not here else None
+
     async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> ChatStream:
         """From a peer: one session, paid as it comes, also where the client gets it at once."""
-        if call.choices > 1 or len(call.prompts) > 1:
-            field = "n" if call.choices > 1 else "prompt"
-            raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
+        check_single(call)
         if call.logprobs is not None:
             raise InvalidRequest("peers do not sell probabilities", param="logprobs")
         how = Sampling(
@@ -242,6 +246,13 @@ class Chat:
         ]
         await choices[0].begin(stack)
         return ChatStream(served.engine.card, stack, choices, served.room, orders[0].payer.key)
+
+
+def check_single(call: ChatCall) -> None:
+    """Raises ``InvalidRequest`` for what peers are not asked for."""
+    if call.choices > 1 or len(call.prompts) > 1:
+        field = "n" if call.choices > 1 else "prompt"
+        raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
 
 
 def _joined(inputs: Sequence[Prompt]) -> Prompt:

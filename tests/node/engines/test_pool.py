@@ -12,6 +12,7 @@ from tests.waiting import until
 from tirami.core.errors import Conflict, EngineFailed, ModelLoadError, ModelNotFound, QueueFull, TiramiError
 from tirami.node.engines import Pool, Served
 from tirami.node.engines import pool as pool_module
+from tirami.testing import VirtualClock, run_virtually
 from tirami.testing.clock import ManualClock
 
 
@@ -244,6 +245,62 @@ async def test_and_is_told_to_come_again_when_it_is_not(
             assert caught.value.retry_after
         assert shop.running == ["a", "b"]
     await touched(pool, "c")
+
+
+class SlowShop(Shop):
+    """Every load takes 3 s."""
+
+    async def plan(self, name: str) -> Plan:
+        plan = await super().plan(name)
+
+        async def start() -> None:
+            plan.engine.started += 1
+            await asyncio.sleep(3)
+
+        plan.engine.start = start  # type: ignore[method-assign]
+        return plan
+
+
+def test_two_models_asked_for_in_turn_do_not_load_for_every_request() -> None:
+    """Each answer takes a second, and the next request for the other model comes with it."""
+
+    async def main() -> tuple[int, float]:
+        shop, loop = SlowShop({"a": 60, "b": 60}), asyncio.get_running_loop()
+        pool = Pool(slots=2, queue=30, budget=100, clock=VirtualClock(), plan=shop.plan)
+
+        async def ask(name: str, at: float) -> None:
+            await asyncio.sleep(at)
+            async with pool.use(name):
+                await asyncio.sleep(0.1)
+
+        await asyncio.gather(*(ask("ab"[second % 2], second) for second in range(30)))
+        took = loop.time()
+        await pool.close()
+        return len(shop.plans), took
+
+    loads, took = run_virtually(main())
+    assert loads <= took / (3 + 6) + 1, "three seconds of loading give six of answers"
+    assert took < 60
+
+
+def test_who_waits_for_one_that_stays_is_told_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "MAKE_ROOM_S", 1)
+
+    async def main() -> None:
+        shop = SlowShop({"a": 60, "b": 60})
+        monkeypatch.setattr("tirami.node.engines.budget.STAYS", 10)
+        pool = Pool(slots=2, queue=3, budget=100, clock=VirtualClock(), plan=shop.plan)
+        await touched(pool, "a")
+        with pytest.raises(QueueFull, match="leave no memory for b") as caught:
+            await touched(pool, "b")
+        assert caught.value.retry_after in (29, 30), "30 s from its load on, of which one was waited"
+        await asyncio.sleep(29)
+        await touched(pool, "b")
+        assert shop.running == ["b"]
+        await pool.unload("b")
+        await pool.close()
+
+    run_virtually(main())
 
 
 async def test_two_loads_at_once_do_not_share_the_same_memory(pool: Pool, shop: Shop) -> None:

@@ -14,10 +14,11 @@ from tests.infer.hubs import Hub
 from tests.node.engines.test_pool import LoadingEngine, Plan
 from tests.waiting import until
 from tirami.core.config import load_config
-from tirami.core.errors import ModelLoadError, ModelNotFound, NoModel
-from tirami.infer import Source
+from tirami.core.errors import EngineFailed, ModelLoadError, ModelNotFound, NoModel
+from tirami.infer import Sampling, Source, UpstreamEngine
 from tirami.infer.sources import HubFile
 from tirami.node.engines import EngineRoom, Loader
+from tirami.node.engines.supervisor import Sleep
 from tirami.testing import EngineProcess
 from tirami.testing.clock import ManualClock
 
@@ -45,12 +46,14 @@ def engines(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 
 @asynccontextmanager
-async def opened(tmp_path: Path, clock: ManualClock | None = None, **infer: object) -> AsyncIterator[EngineRoom]:
+async def opened(
+    tmp_path: Path, clock: ManualClock | None = None, sleep: Sleep = asyncio.sleep, **infer: object
+) -> AsyncIterator[EngineRoom]:
     flags = {f"infer.{key}": value for key, value in infer.items()}
     config = load_config(
         None, {}, {"data_dir": tmp_path / "home", "infer.models_dir": str(tmp_path / "models"), **flags}
     )
-    room = EngineRoom(config, clock or ManualClock())
+    room = EngineRoom(config, clock or ManualClock(), sleep)
     yield room
     await room.close()
 
@@ -146,6 +149,57 @@ async def test_local_models_are_served_beside_an_upstream(tmp_path: Path) -> Non
             assert await answers(room, "own") == "own"
             assert await answers(room, None) == "tirami-testing"
             assert room.pool.used == 10, "an upstream takes none of this machine's memory"
+
+
+async def briefly(_: float) -> None:
+    await asyncio.sleep(0.01)
+
+
+async def test_an_upstream_that_comes_late_is_served_and_looked_after(tmp_path: Path) -> None:
+    with EngineProcess() as process:
+        process.kill()
+        flags = {"upstream_url": process.url, "models": str(tmp_path / "own.gguf"), "upstream_context": 777}
+        async with opened(tmp_path, sleep=briefly, **flags) as room:
+            await room.start()
+            assert "does not list its models" in str(room.problem)
+            assert not room.ready
+            for unknown in (None, "tirami-testing"):
+                with pytest.raises(NoModel, match="does not list its models") as caught:
+                    await answers(room, unknown)
+                assert caught.value.retry_after
+            assert await answers(room, "own") == "own", "what is here is served meanwhile"
+            await asyncio.to_thread(process.restart)
+            await until(lambda: room.problem is None)
+            assert room.ready
+            assert await answers(room, None) == await answers(room, "tirami-testing") == "tirami-testing"
+            assert (await room.card(None)).context_length == 777
+            assert room.engine is not None
+            process.kill()
+            with pytest.raises(EngineFailed):
+                async with room.engine.generate(await room.engine.prepare_text("x"), Sampling(1, 0)):
+                    pass
+            assert not room.engine.status().ready
+            await asyncio.to_thread(process.restart)
+            await until(lambda: room.engine is not None and room.engine.status().ready)
+
+
+async def test_a_model_here_makes_way_for_the_upstreams_of_its_name_when_nobody_uses_it(
+    tmp_path: Path, engines: dict[str, LoadingEngine]
+) -> None:
+    (tmp_path / "models").mkdir()
+    write_gguf(tmp_path / "models" / "tirami-testing.gguf")
+    with EngineProcess() as process:
+        process.kill()
+        async with opened(tmp_path, sleep=briefly, upstream_url=process.url, models="") as room:
+            await room.start()
+            async with room.use("tirami-testing") as served:
+                assert served.engine is engines["tirami-testing"]  # type: ignore[comparison-overlap]
+                await asyncio.to_thread(process.restart)
+                await until(lambda: "in use" in str(room.problem))
+            await until(lambda: room.problem is None)
+            assert engines["tirami-testing"].closed == 1
+            async with room.use("tirami-testing") as served:
+                assert isinstance(served.engine, UpstreamEngine)
 
 
 async def test_a_room_that_closes_while_it_fetches_ends_at_once(

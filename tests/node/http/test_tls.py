@@ -120,6 +120,52 @@ async def test_ssl_cert_file_is_enough(authority: Authority, tmp_path: Path, mon
             assert (await client.health()).model_loaded
 
 
+async def silent(server: HttpServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that does not begin its handshake."""
+    host, port = server.url.removeprefix("https://").split(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def test_connections_in_their_handshake_are_bounded_in_number_and_time(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tirami.node.http.connection.MAX_CONNECTIONS", 3)
+    tls = configured(*authority.issue(tmp_path / "one", "127.0.0.1"))
+    assert tls is not None
+    async with opened_door(tmp_path / "home") as door, await served(door, tls) as server:
+        async with AsyncTirami(server.url, ca=str(authority.file)) as client:
+            assert (await client.health()).model_loaded  # and its connection stays
+            waiting = [await silent(server) for _ in range(2)]
+            reader, writer = await silent(server)
+            assert await asyncio.wait_for(reader.read(), 5) == b"", "there are three already"
+            writer.close()
+            assert (await client.health()).model_loaded
+        for reader, writer in waiting:
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")  # no handshake: given up at once, and makes room
+            await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+        monkeypatch.setattr("tirami.node.http.handshakes.HANDSHAKE_S", 0.2)
+        reader, writer = await silent(server)
+        assert await asyncio.wait_for(reader.read(), 5) == b"", "it took too long"
+        writer.close()
+        async with AsyncTirami(server.url, ca=str(authority.file)) as client:
+            assert (await client.health()).model_loaded
+
+
+async def test_what_ends_the_handshakes_ends_the_server(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(self: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("tirami.node.http.handshakes.Handshakes.run", run)
+    tls = configured(*authority.issue(tmp_path / "one", "127.0.0.1"))
+    async with opened_door(tmp_path / "home") as door:
+        async with HttpServer(build_app(door.parts), "127.0.0.1", 0, tls) as server:
+            with pytest.raises(RuntimeError, match="a fault"):
+                await server.ended()
+
+
 async def test_old_protocols_are_refused(authority: Authority, tmp_path: Path) -> None:
     tls = configured(*authority.issue(tmp_path / "one", "127.0.0.1"))
     assert tls is not None

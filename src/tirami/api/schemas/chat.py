@@ -8,7 +8,7 @@ from tirami.api.schemas.base import OpenAiPart, Reply, inconsistent
 from tirami.api.schemas.jsonschema import JsonSchema
 from tirami.api.schemas.parts import Content, text_of
 from tirami.api.schemas.sampling import SamplingBody, Tokens
-from tirami.api.schemas.tools import MAX_TOOLS, NamedTool, ToolCall, ToolCallReply, ToolChoice, ToolSpec
+from tirami.api.schemas.tools import MAX_TOOLS, ToolCall, ToolCallReply, ToolChoice, ToolSpec, check_tools
 
 
 class ChatMessage(OpenAiPart):
@@ -71,14 +71,7 @@ class ChatCompletionRequest(SamplingBody):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [tool.function.name for tool in self.tools or ()]
-        chosen = self.tool_choice
-        if len(set(names)) != len(names):
-            raise inconsistent("tools", "two have the same name")
-        if isinstance(chosen, NamedTool) and chosen.function.name not in names:
-            raise inconsistent("tool_choice", f"there is no tool {chosen.function.name[:64]!r}")
-        if chosen == "required" and not names:
-            raise inconsistent("tool_choice", "required needs tools")
+        check_tools(self.tools, self.tool_choice)
         if self.top_logprobs and not self.logprobs:
             raise inconsistent("top_logprobs", "it needs logprobs")
         if self.offers_tools and self.response_format is not None and self.response_format.type != "text":

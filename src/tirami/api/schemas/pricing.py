@@ -1,11 +1,13 @@
 """Prices now, and the price of one call before it is made."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tirami.api.schemas.base import MAX_SAFE, Body, Reply
 from tirami.api.schemas.chat import ChatMessage
+from tirami.api.schemas.sampling import MAX_CHOICES
+from tirami.api.schemas.tools import MAX_TOOLS, ToolChoice, ToolSpec, check_tools
 
 
 class ModelPrice(Reply):
@@ -58,6 +60,14 @@ class QuoteRequest(Body):
     model: str | None = None
     max_tokens: Annotated[int, Field(ge=1, le=MAX_SAFE)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_SAFE)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    tools: Annotated[list[ToolSpec], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_tools(self.tools, self.tool_choice)
+        return self
 
     @property
     def most_tokens(self) -> int | None:
@@ -80,17 +90,23 @@ class QuoteReply(Reply):
 
     model: str
     digest: str
+    provider: str
+    """Who would answer: this node, or the peer that would be asked first."""
+    remote: bool
+    """Whether that is a peer: the price is the one it signed last, and it may ask another when it is asked."""
     prompt_tokens: int
     prompt_exact: bool
     """Whether ``prompt_tokens`` will be the billed count; else it is an upper bound."""
     max_tokens: int
+    """Of the first choice; another is given no fewer."""
     price_in_utrm: int
     price_out_utrm: int
     least_trm: int
-    """For an answer of one token."""
+    """For answers of one token."""
     ceiling_trm: int
-    """What would be held: the most the answer can cost."""
+    """What would be held: the most all choices together can cost. The prompt is billed once."""
     payer: str
+    """Who would pay: what the owner buys of a peer is paid by the node."""
     effective_balance: int
     admitted: bool
     refusal: Refusal | None

@@ -59,7 +59,7 @@ class ScheduleRequest(Body):
     consumer: AccountId | None = None
     """Who will ask; no provider serves itself for pay, except this node its owner."""
     reserve: bool = False
-    """Hold the estimate for the payer of this call and return a ticket."""
+    """Hold the estimate for the payer of this call and return a ticket. Only for models of this node."""
 
 
 class ReservedTicket(Reply):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tirami.api.schemas.base import OpenAiPart, Reply
+from tirami.api.schemas.base import OpenAiPart, Reply, inconsistent
 from tirami.api.schemas.jsonschema import JsonSchema
 
 MAX_TOOLS = 128
@@ -34,6 +34,17 @@ class NamedTool(OpenAiPart):
 
 
 ToolChoice = Literal["none", "auto", "required"] | NamedTool
+
+
+def check_tools(tools: list[ToolSpec] | None, choice: ToolChoice | None) -> None:
+    """Raises for two of the same name, and for a choice that is none of them."""
+    names = [tool.function.name for tool in tools or ()]
+    if len(set(names)) != len(names):
+        raise inconsistent("tools", "two have the same name")
+    if isinstance(choice, NamedTool) and choice.function.name not in names:
+        raise inconsistent("tool_choice", f"there is no tool {choice.function.name[:64]!r}")
+    if choice == "required" and not names:
+        raise inconsistent("tool_choice", "required needs tools")
 
 
 class CalledFunction(OpenAiPart):

@@ -86,6 +86,7 @@ class Loader:
             api_key=infer.upstream_api_key,
             parameters=infer.upstream_parameters,
             active_parameters=infer.upstream_active_parameters,
+            context=infer.upstream_context,
             slots=infer.slots,
             clock=self._clock,
         )

@@ -1,8 +1,9 @@
 """The models in memory: one engine and one waiting room each, within a budget, the least recently used giving way."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,7 +22,7 @@ from tirami.core.errors import (
 from tirami.core.uninterrupted import uninterrupted
 from tirami.infer import Engine
 from tirami.market import STOPPING_S, WaitingRoom
-from tirami.node.engines.budget import Resident, to_unload
+from tirami.node.engines.budget import Resident, next_leave_s, stay_s, to_unload
 
 MAKE_ROOM_S: Final = 120
 """How long a model waits for memory that others use, before its requests are told to come again."""
@@ -58,6 +59,7 @@ class Place:
     Attributes:
         lobby: where requests wait for the load; it opens when that is over, in the order of the room.
         users: requests that have it or wait for it.
+        stays_until: when it may give way at the earliest, monotonic seconds.
     """
 
     lobby: WaitingRoom
@@ -67,6 +69,7 @@ class Place:
     plan: Planned | None = None
     users: int = 0
     loading: "asyncio.Task[None] | None" = None
+    stays_until: float = 0.0
 
     @property
     def in_use(self) -> bool:
@@ -113,7 +116,7 @@ class Occupancy:
 
 
 class Pool:
-    """Loads models when they are asked for and unloads idle ones for them.
+    """Loads models when they are asked for and unloads idle ones for them, each after it stayed for a while.
 
     Args:
         slots: answers of one model at once.
@@ -271,6 +274,7 @@ class Pool:
         try:
             plan = await self._plan(name)
             await self._make_room(name, place, plan)
+            began = self._clock.monotonic()
             await _start(plan.engine)
         except BaseException as error:
             del self._places[name]
@@ -280,7 +284,8 @@ class Pool:
             raise
         self._failures.pop(name, None)
         place.engine = plan.engine
-        place.last_used = self._clock.monotonic()
+        place.last_used = now = self._clock.monotonic()
+        place.stays_until = now + stay_s(now - began)
         _log.info("model_loaded", model=name, memory_mib=place.cost >> 20)
 
     async def _make_room(self, name: str, place: Place, plan: Planned) -> None:
@@ -294,14 +299,15 @@ class Pool:
             async with asyncio.timeout(MAKE_ROOM_S):
                 await self._making_room.acquire()
                 try:
-                    while (going := to_unload(self._residents(place), cost, self.budget)) is None:
-                        self._freed.clear()
-                        await self._freed.wait()
+                    while (going := self._to_unload(place, cost)) is None:
+                        await self._room_may_be_free(place)
                 except BaseException:
                     self._making_room.release()
                     raise
         except TimeoutError:
-            raise QueueFull(f"the models in use leave no memory for {name}", retry_after=FIRST_BACKOFF_S) from None
+            left = next_leave_s(self._residents(place), self._clock.monotonic()) or 0
+            pause = max(FIRST_BACKOFF_S, math.ceil(left))
+            raise QueueFull(f"the models in use leave no memory for {name}", retry_after=pause) from None
         try:
             place.plan = plan
             # all of them at once, or somebody could come to use the second while the first one ends
@@ -309,9 +315,19 @@ class Pool:
         finally:
             self._making_room.release()
 
+    def _to_unload(self, coming: Place, cost: int) -> tuple[str, ...] | None:
+        return to_unload(self._residents(coming), cost, self.budget, self._clock.monotonic())
+
+    async def _room_may_be_free(self, coming: Place) -> None:
+        """Wait until somebody left a model, or one has stayed long enough."""
+        self._freed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(next_leave_s(self._residents(coming), self._clock.monotonic())):
+                await self._freed.wait()
+
     def _residents(self, coming: Place) -> list[Resident]:
         return [
-            Resident(name, place.cost, place.in_use, place.last_used)
+            Resident(name, place.cost, place.in_use, place.last_used, place.stays_until)
             for name, place in self._places.items()
             if place is not coming
         ]

@@ -11,11 +11,12 @@ import structlog
 from tirami.core.clock import Clock
 from tirami.core.config import Config
 from tirami.core.errors import EngineFailed, ModelDigestMismatch, ModelLoadError, ModelNotFound, NoModel, TiramiError
-from tirami.infer import CATALOGUE, Engine, ModelCard, Progress
+from tirami.infer import CATALOGUE, Engine, ModelCard, Progress, UpstreamEngine
 from tirami.node.engines.budget import budget_bytes
 from tirami.node.engines.loader import Loader
 from tirami.node.engines.pool import Occupancy, Pool, Served
 from tirami.node.engines.pulls import Pulls
+from tirami.node.engines.supervisor import Sleep, UpstreamSupervisor
 
 RETRY_AFTER_S = 30
 RESTART_S = 5
@@ -33,10 +34,12 @@ class EngineRoom:
     and nothing is ever downloaded for a request.
     """
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
+        """``sleep`` waits between two looks at an upstream."""
         infer = config.infer
-        self._upstream = bool(infer.upstream_url)
         self.loader = Loader(config, clock)
+        self._upstream = UpstreamSupervisor(self.loader.upstream(), self._adopt, sleep) if infer.upstream_url else None
+        self._supervision: asyncio.Task[None] | None = None
         self.pulls = Pulls(self.loader.fetch)
         self.pool = Pool(
             slots=infer.slots,
@@ -76,6 +79,8 @@ class EngineRoom:
         place, failure = self.pool.places.get(self._primary), self.pool.failure(self._primary)
         if place is not None and place.engine is not None:
             return None
+        if self._upstream is not None and self._upstream.problem is not None:
+            return self._upstream.problem
         return failure.message if failure else self._problem
 
     @property
@@ -85,18 +90,23 @@ class EngineRoom:
     async def start(self, progress: Progress | None = None) -> None:
         """Fetch and load the configured model. A failure is kept in :attr:`problem`; the node runs without.
 
+        An upstream is then looked after until :meth:`stop`: it may come later, go, and come back.
+
         Then the further models of the configuration are fetched, where they are missing; they load when asked for.
         """
-        if self._upstream or self._primary:
+        upstream = self._upstream
+        if upstream or self._primary:
             self._problem, self.loading = "the model is being loaded", True
             try:
-                await (self._start_upstream() if self._upstream else self._start_primary(progress))
+                await (upstream.start() if upstream else self._start_primary(progress))
                 self._problem = None
             except TiramiError as error:
                 self._problem = error.message
                 _log.warning("model_unavailable", code=error.code, reason=error.message)
             finally:
                 self.loading = False
+        if upstream:
+            self._supervision = asyncio.create_task(upstream.run(), name="upstream")
         if not self.loader.offline:
             for name in set(self.loader.further) - self.loader.installed().keys():
                 self.pulls.start(name)
@@ -179,6 +189,9 @@ class EngineRoom:
 
     async def stop(self) -> None:
         """Fetch and load nothing more; what is loaded goes on."""
+        if self._supervision is not None:
+            self._supervision.cancel()
+            await asyncio.gather(self._supervision, return_exceptions=True)
         await self.pulls.close()
         await self.pool.stop_loading()
 
@@ -211,7 +224,8 @@ class EngineRoom:
             if fallback is None:
                 raise NoModel(f"this node serves no model: {self.problem}", retry_after=RETRY_AFTER_S)
             return fallback
-        if self.pulls.running(model) or (fallback is None and (self.loading or not self.loader.installed())):
+        away = self._upstream is not None and self._upstream.problem is not None  # nobody knows yet what it serves
+        if self.pulls.running(model) or away or (fallback is None and (self.loading or not self.loader.installed())):
             problem = "it is being fetched" if self.pulls.running(model) else self.problem
             raise NoModel(f"this node does not serve {model!r} now: {problem}", retry_after=RETRY_AFTER_S)
         names = sorted({*self.pool.places, *self.loader.installed()})
@@ -227,10 +241,10 @@ class EngineRoom:
             return self._primary
         return self.pool.latest()
 
-    async def _start_upstream(self) -> None:
-        engine = self.loader.upstream()
-        await engine.start()
-        self.serve(engine)
+    async def _adopt(self, upstream: UpstreamEngine) -> None:
+        """In the place of a model of the same name that was loaded while it was away. Raises ``Conflict``."""
+        async with self.pool.withdrawn(upstream.card.name):
+            self.serve(upstream)
 
     async def _start_primary(self, progress: Progress | None) -> None:
         pull = self.pulls.start(self._primary, progress)

@@ -1,5 +1,8 @@
 """Prices now, and the price of one call before it is made."""
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from tirami.api.schemas import (
     ModelPrice,
     PriceBounds,
@@ -8,6 +11,7 @@ from tirami.api.schemas import (
     QuoteRequest,
     Refusal,
 )
+from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO, Trm
 from tirami.infer import Engine, Sampling
 from tirami.ledger import (
@@ -18,13 +22,18 @@ from tirami.ledger import (
     raw_demand,
     tier_of,
 )
-from tirami.market import Order
+from tirami.market import Estimate, Order
+from tirami.node.chat import ChatCall, check_single
 from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.offers import price_of, served, serving
+from tirami.node.http.openai.asking import quote_call
 from tirami.node.http.openai.naming import named
 from tirami.node.parts import Parts
 from tirami.proto import amount_due
+
+if TYPE_CHECKING:
+    from tirami.node.mesh.shop import Shop
 
 DEFLATION = 1.0
 """R-08."""
@@ -59,29 +68,56 @@ async def pricing(call: Call) -> PricingReply:
 @handles("quote", shows_book=True)
 async def quote(call: Call) -> QuoteReply:
     body: QuoteRequest = call.body
-    parts, payer = call.parts, payer_of(call.request, call.caller, call.parts)
-    async with serving(parts, payer, body.model, any_name=call.forge) as engine:
-        prompt = await engine.prepare([{"role": message.role, "content": message.plain} for message in body.messages])
-    sampling = Sampling(max_tokens=body.most_tokens or 0, seed=0)
+    parts = call.parts
+    asked = quote_call(call, payer_of(call.request, call.caller, parts), body)
     with named(max_tokens=body.limit_name):
-        estimate = parts.market.estimate(Order(payer, engine, prompt, sampling, body.most_tokens, call.request_id))
-    denied = estimate.denied
+        shop = parts.chat.shop_for(asked)
+        return await (_own_quote(parts, asked) if shop is None else _remote_quote(parts, asked, shop))
+
+
+async def _own_quote(parts: Parts, asked: ChatCall) -> QuoteReply:
+    async with serving(parts, asked.payer, asked.model, any_name=asked.any_name) as engine:
+        prompt = await engine.prepare(asked.messages, asked.tools, asked.shaping.schema)
+    sampling, most = Sampling(max_tokens=asked.max_tokens or 0, seed=0), asked.max_tokens
+    first = Order(asked.payer, engine, prompt, sampling, most, asked.request_id)
+    orders = [first, *[replace(first, prompt_billed=False)] * (asked.choices - 1)]
+    card = engine.card
+    return _quoted(parts, first, parts.market.estimate(orders), card.name, card.digest, parts.key.public_key)
+
+
+async def _remote_quote(parts: Parts, asked: ChatCall, shop: "Shop") -> QuoteReply:
+    check_single(asked)
+    provider, order = await shop.foreseen(asked, Sampling(max_tokens=asked.max_tokens or 0, seed=0))
+    candidate, offering, prompt, most = provider.candidate, provider.offering, order.prompt.count, order.max_tokens
+    assert most is not None
+    ceiling = candidate.cost(prompt, most)
+    denied = parts.ledger.gate.foreseen(order.payer.key, ceiling)
+    estimate = Estimate(candidate.price, most, candidate.cost(prompt, 1), ceiling, denied)
+    return _quoted(parts, order, estimate, offering.name, offering.model_digest, candidate.provider)
+
+
+def _quoted(
+    parts: Parts, order: Order, estimate: Estimate, model: str, digest: bytes, provider: PublicKey
+) -> QuoteReply:
+    denied, payer, ledger = estimate.denied, order.payer, parts.ledger
     return QuoteReply(
-        model=engine.card.name,
-        digest=engine.card.digest.hex(),
-        prompt_tokens=prompt.count,
-        prompt_exact=prompt.exact,
+        model=model,
+        digest=digest.hex(),
+        provider=provider.hex(),
+        remote=provider != parts.key.public_key,
+        prompt_tokens=order.prompt.count,
+        prompt_exact=order.prompt.exact,
         max_tokens=estimate.max_tokens,
         price_in_utrm=estimate.price.prompt,
         price_out_utrm=estimate.price.completion,
         least_trm=estimate.least,
         ceiling_trm=estimate.ceiling,
         payer=payer.key.hex(),
-        effective_balance=parts.ledger.balance(payer.key).effective,
+        effective_balance=ledger.balance(payer.key).effective,
         admitted=denied is None,
         refusal=None if denied is None else Refusal(code=denied.code, message=denied.message, status=denied.status),
-        network=parts.ledger.network.id,
-        network_hash=parts.ledger.network.hash.hex(),
+        network=ledger.network.id,
+        network_hash=ledger.network.hash.hex(),
     )
 
 

@@ -13,7 +13,7 @@ from tirami.api.schemas import (
     ScheduleReply,
     ScheduleRequest,
 )
-from tirami.core.errors import InvalidField, ProviderNotFound
+from tirami.core.errors import InvalidField, InvalidRequest, ModelNotFound, NoModel, ProviderNotFound
 from tirami.core.keys import PublicKey, parse_node_id
 from tirami.core.units import MICRO, Trm
 from tirami.infer import ModelCard
@@ -48,8 +48,8 @@ async def schedule(call: Call) -> ScheduleReply:
     consumer = parse_node_id(body.consumer) if body.consumer is not None else None
     if consumer == own:
         raise InvalidField("a provider does not serve itself for pay; leave consumer out for own use", param="consumer")
-    if body.reserve:  # a hold without a session: what a peer keeps free for us, only its quote can say
-        found = await own_offers(call.parts, body.model_id, any_name=call.forge)
+    if body.reserve:
+        found = await _reservable(call, body.model_id)
     else:
         found = await offers(call.parts, body.model_id, any_name=call.forge)
 
@@ -98,6 +98,19 @@ async def route(call: Call) -> RouteReply:
         score=shown(score(chosen)),
         mode=mode.value,
     )
+
+
+async def _reservable(call: Call, model: str) -> list[Offer]:
+    """This node's own: a hold without a session, and what a peer keeps free for us only its quote can say.
+
+    Raises ``InvalidRequest`` for what only peers serve, and what :func:`own_offers` raises.
+    """
+    try:
+        return await own_offers(call.parts, model, any_name=call.forge)
+    except (ModelNotFound, NoModel):
+        await offers(call.parts, model, any_name=call.forge)  # the same error, where no peer serves it either
+    message = f"only models of this node can be reserved, and {model!r} is served by peers only"
+    raise InvalidRequest(message, param="reserve")
 
 
 def _of(found: list[Offer], chosen: Candidate) -> Offer:

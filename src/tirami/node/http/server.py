@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import socket
+import ssl
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 
 from tirami.core.errors import PortTaken
 from tirami.node.http.connection import MAX_CONNECTIONS, BoundedConnection
+from tirami.node.http.handshakes import Handshakes
 from tirami.node.http.tls import Tls
 
 DRAIN_S = 5
@@ -31,7 +33,9 @@ class HttpServer:
     def __init__(self, app: ASGIApp, bind: str, port: int, tls: Tls | None = None) -> None:
         self._app = app
         self._tls = tls
-        self._renewal: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
+        """What TLS needs beside uvicorn: handshakes, and the renewal of the certificate."""
+        self._listener: socket.socket | None = None
         self._bind = bind.strip("[]")
         self._port = port
         self._server: _Server | None = None
@@ -45,6 +49,7 @@ class HttpServer:
     async def __aenter__(self) -> Self:
         _allow_files(2 * MAX_CONNECTIONS)
         listener, tls = self._listen(), self._tls
+        self._listener = listener
         config = uvicorn.Config(
             self._app,
             log_config=None,
@@ -55,36 +60,46 @@ class HttpServer:
             proxy_headers=False,
             http=BoundedConnection,
             ws="none",
-            ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
         )
         self._server = _Server(config)
-        self._task = asyncio.create_task(self._server._serve([listener]), name="http")
+        self._task = asyncio.create_task(self._server._serve([] if tls else [listener]), name="http")
         while not self._server.started and not self._task.done():  # noqa: ASYNC110 (uvicorn has only a flag)
             await asyncio.sleep(0.005)
         if self._task.done():
             listener.close()
             await self.ended()
         if tls is not None:
-            self._renewal = asyncio.create_task(tls.follow(), name="tls-renewal")
+            handshakes = self._handshakes(self._server, listener, tls.context)
+            self._beside.append(asyncio.create_task(handshakes.run(), name="tls-handshakes"))
+            self._beside.append(asyncio.create_task(tls.follow(), name="tls-renewal"))
         return self
 
     async def ended(self) -> NoReturn:
         """Wait for as long as it serves; raises what ended it. Leaving the context is no such end."""
         assert self._task is not None
-        await asyncio.wait([self._task])
-        if not self._task.cancelled() and (error := self._task.exception()) is not None:
-            raise error
+        done, _ = await asyncio.wait([self._task, *self._beside], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
         raise RuntimeError("the HTTP server has ended by itself")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None and self._task is not None
-        if self._renewal is not None:
-            self._renewal.cancel()
-            await asyncio.gather(self._renewal, return_exceptions=True)
+        assert self._server is not None and self._task is not None and self._listener is not None
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+        if self._tls is not None:
+            self._listener.close()  # else it is uvicorn's
         self._server.should_exit = True
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def _handshakes(self, server: uvicorn.Server, listener: socket.socket, context: ssl.SSLContext) -> Handshakes:
+        def serve() -> BoundedConnection:
+            return BoundedConnection(server.config, server.server_state, server.lifespan.state)
+
+        return Handshakes(listener, context, serve, server.server_state.connections)
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._bind else socket.AF_INET

@@ -19,11 +19,12 @@ from tirami.core.errors import (
     ModelNotFound,
     NoModel,
     PeerRefused,
+    TiramiError,
     TokenizerError,
 )
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
-from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling
+from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling, unrendered
 from tirami.ledger import LOCAL, Ledger, Payer
 from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider
 from tirami.net import blocks
@@ -176,13 +177,27 @@ class Shop:
                 yield offer
         if offered:
             return
-        if problem is not None:
-            raise problem
-        if inquiry.misfits:
-            raise inquiry.refusal()
-        if call.model is None:
-            raise NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
-        raise ModelNotFound(f"the model {call.model!r} is neither installed nor served by a peer", param="model")
+        raise problem or _nobody(inquiry)
+
+    async def foreseen(self, call: ChatCall, sampling: Sampling) -> tuple[Provider, Order]:
+        """Who would be asked first, and for what, at the price it signed last. Asks nobody and fetches nothing.
+
+        Without its tokenizer at hand, the count of the prompt is an upper bound. Raises what :meth:`offers` raises.
+        """
+        found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)
+        inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found)
+        while (provider := inquiry.next()) is not None:
+            prompter = await asyncio.to_thread(self._prompters.get, Digest(provider.offering.tokenizer_digest))
+            if prompter is None:
+                prompt = unrendered(call.messages, call.tools)
+            else:
+                prompt = await self._prompt(provider, inquiry, prompter)
+            if inquiry.fits(provider):
+                payer = self._paying(call.payer)
+                how = self._bounded(provider, prompt, sampling, payer)
+                return provider, Order(payer, None, prompt, how, how.max_tokens, call.request_id)
+            inquiry.misfits.append(provider)
+        raise _nobody(inquiry)
 
     def ended(self, bought: Purchase) -> None:
         """What was bought is over, however it ended. Who broke its word comes last for a while."""
@@ -211,8 +226,7 @@ class Shop:
         def patience_s() -> float:
             return IMPATIENT_S if not last and inquiry.has_more() else IDLE_S
 
-        call, payer = inquiry.call, inquiry.call.payer
-        payer = replace(self._node, permit=payer.permit) if payer.scope == LOCAL else payer
+        call, payer = inquiry.call, self._paying(inquiry.call.payer)
         prompter = await self.prompter(provider, min(patience_s(), blocks.SILENCE_S))
         prompt = await self._prompt(provider, inquiry, prompter)
         if not inquiry.fits(provider):
@@ -231,6 +245,10 @@ class Shop:
             offered=bought.offered,
         )
         return bought, order
+
+    def _paying(self, payer: Payer) -> Payer:
+        """The node pays for its owner."""
+        return replace(self._node, permit=payer.permit) if payer.scope == LOCAL else payer
 
     def _peer(self, key: bytes) -> Peer:
         """Raises ``ConnectionLost``."""
@@ -320,6 +338,15 @@ class Shop:
         bounds = [self._ledger.gate.headroom(payer.key, payer.permit), Trm(most) if most else None]
         within = [provider.candidate.price.tokens_within(bound, prompt.count) for bound in bounds if bound is not None]
         return replace(sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, room, *within)))
+
+
+def _nobody(inquiry: Inquiry) -> TiramiError:
+    """What to say where nobody could be asked."""
+    if inquiry.misfits:
+        return inquiry.refusal()
+    if inquiry.call.model is None:
+        return NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
+    return ModelNotFound(f"the model {inquiry.call.model!r} is neither installed nor served by a peer", param="model")
 
 
 def _keys(text: str) -> frozenset[bytes]:

@@ -5,13 +5,21 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tirami.api.schemas import ChatCompletionRequest, CompletionRequest, NamedTool, ResponseRequest, SamplingBody
+from tirami.api.schemas import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    NamedTool,
+    QuoteRequest,
+    ResponseRequest,
+    SamplingBody,
+)
 from tirami.api.schemas.parts import text_of
 from tirami.infer import ANY_OBJECT, CallReader, Message, Shaping, Tools
 from tirami.ledger import Payer
 from tirami.node.chat import ChatCall
 from tirami.node.http.caller import ticket_of
 from tirami.node.http.handlers import Call
+from tirami.node.http.offers import ANY_MODEL
 
 TEMPERATURE, TOP_P = 0.7, 1.0
 """Where a request does not say."""
@@ -21,30 +29,16 @@ SEEDS = 1 << 32
 
 
 def chat_call(call: Call, payer: Payer, body: ChatCompletionRequest) -> ChatCall:
-    tools = None
-    if body.offers_tools:
-        chosen = body.tool_choice
-        named = chosen.function.name if isinstance(chosen, NamedTool) else None
-        functions = [tool.function.model_dump(exclude_none=True) for tool in body.tools or ()]
-        tools = _tools(functions, chosen if isinstance(chosen, str) else None, named)
+    tools = _chat_tools(body)
     schema = tools.constraint() if tools else None
     if body.response_format is not None:
         named_schema = body.response_format.json_schema
         schema = schema or _schema(body.response_format.type, named_schema.schema_ if named_schema else None)
-    messages = [
-        _message(
-            message.role,
-            message.plain,
-            [tool_call.model_dump() for tool_call in message.tool_calls or ()],
-            message.tool_call_id,
-        )
-        for message in body.messages
-    ]
     return ChatCall(
         payer=payer,
         model=body.model,
         any_name=call.forge,
-        messages=messages,
+        messages=_chat_messages(body),
         max_tokens=body.most_tokens,
         **_drawing(body),
         request_id=call.request_id,
@@ -53,6 +47,26 @@ def chat_call(call: Call, payer: Payer, body: ChatCompletionRequest) -> ChatCall
         tools=tools,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         ticket=ticket_of(call.request),
+    )
+
+
+def quote_call(call: Call, payer: Payer, body: QuoteRequest) -> ChatCall:
+    """The chat call this is a quote for; how its tokens are drawn does not matter."""
+    tools = _chat_tools(body)
+    return ChatCall(
+        payer=payer,
+        model=None if body.model == ANY_MODEL else body.model,
+        any_name=call.forge,
+        messages=_chat_messages(body),
+        max_tokens=body.most_tokens,
+        temperature=TEMPERATURE,
+        top_p=TOP_P,
+        top_k=0,
+        seed=0,
+        request_id=call.request_id,
+        choices=body.n or 1,
+        shaping=Shaping(schema=tools.constraint() if tools else None),
+        tools=tools,
     )
 
 
@@ -133,6 +147,18 @@ def _items(body: ResponseRequest) -> Iterator[Message]:
         yield _message("assistant", "", calls)
 
 
+def _chat_messages(body: ChatCompletionRequest | QuoteRequest) -> list[Message]:
+    return [
+        _message(
+            message.role,
+            message.plain,
+            [tool_call.model_dump() for tool_call in message.tool_calls or ()],
+            message.tool_call_id,
+        )
+        for message in body.messages
+    ]
+
+
 def _message(role: str, content: str, calls: Sequence[dict[str, Any]] = (), call_id: str | None = None) -> Message:
     message: dict[str, object] = {"role": "system" if role == "developer" else role, "content": content}
     if calls:
@@ -140,6 +166,15 @@ def _message(role: str, content: str, calls: Sequence[dict[str, Any]] = (), call
     if call_id is not None:
         message["tool_call_id"] = call_id
     return message
+
+
+def _chat_tools(body: ChatCompletionRequest | QuoteRequest) -> Tools | None:
+    chosen = body.tool_choice
+    if not body.tools or chosen == "none":
+        return None
+    named = chosen.function.name if isinstance(chosen, NamedTool) else None
+    functions = [tool.function.model_dump(exclude_none=True) for tool in body.tools]
+    return _tools(functions, chosen if isinstance(chosen, str) else None, named)
 
 
 def _tools(functions: list[dict[str, Any]], choice: str | None, named: str | None) -> Tools:
