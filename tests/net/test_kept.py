@@ -2,12 +2,16 @@
 
 import asyncio
 
+import pytest
+
 from tests.net.conftest import Net
 from tirami.core.clock import SystemClock
-from tirami.core.keys import SigningKey
+from tirami.core.keys import PublicKey, SigningKey
+from tirami.net import Connection, PeerAddress
 from tirami.net.hello import Identity
 from tirami.net.mesh import Mesh
 from tirami.proto import NetworkFile
+from tirami.testing import MemoryNetwork, VirtualClock, run_virtually
 
 NETWORK = NetworkFile.regtest(SigningKey.generate().public_key)
 
@@ -27,3 +31,56 @@ async def test_losing_and_leaving_a_kept_peer_holds_nobody_up(net: Net) -> None:
             async with other.running():
                 other.keep(again.address())
                 await other.wait_for(again.key, 10)
+
+
+@pytest.mark.parametrize("down_s", [20.0, 61.3, 64.9, 300.0])
+def test_within_5_seconds_after_a_long_outage_a_kept_peer_is_back(down_s: float) -> None:
+    """And no call a second is made meanwhile."""
+
+    async def main() -> tuple[float, int]:
+        clock, memory, calls = VirtualClock(), MemoryNetwork(seed=1), 0
+        keys = [SigningKey.generate() for _ in range(2)]
+        kept, own = [Mesh(memory.endpoint(key.public_key), Identity(NETWORK, "test"), clock) for key in keys]
+        connect = own._endpoint.connect
+
+        async def counted(address: PeerAddress, timeout_s: float) -> Connection:
+            nonlocal calls
+            calls += 1
+            return await connect(address, timeout_s)
+
+        own._endpoint.connect = counted  # type: ignore[method-assign]
+        async with kept.running(), own.running():
+            own.keep(kept.address())
+            await own.wait_for(kept.key, 10)
+            await asyncio.sleep(60)
+            memory.cut(own.key, kept.key)
+            await asyncio.sleep(down_s)
+            assert kept.key not in own.peers
+            memory.mend(own.key, kept.key)
+            back, tried = clock.monotonic(), calls
+            await own.wait_for(kept.key, 60)
+            return clock.monotonic() - back, tried
+
+    took_s, calls = run_virtually(main())
+    assert took_s < 5
+    assert calls <= 2 + down_s / 2
+
+
+def test_who_does_not_want_this_node_is_called_ever_more_seldom() -> None:
+    async def main() -> int:
+        clock, memory, calls = VirtualClock(), MemoryNetwork(seed=1), 0
+        keys = [SigningKey.generate() for _ in range(2)]
+
+        def refuse(_: PublicKey) -> str:
+            nonlocal calls
+            calls += 1
+            return "not you"
+
+        kept = Mesh(memory.endpoint(keys[0].public_key), Identity(NETWORK, "test"), clock, refuse=refuse)
+        own = Mesh(memory.endpoint(keys[1].public_key), Identity(NETWORK, "test"), clock)
+        async with kept.running(), own.running():
+            own.keep(kept.address())
+            await asyncio.sleep(600)
+        return calls
+
+    assert 600 / 30 <= run_virtually(main()) <= 600 / 22 + 7

@@ -43,8 +43,17 @@ class Bound(Protocol):
     def endpoint(self, key: PublicKey, /) -> Endpoint: ...
 
 
+class Unsaid:
+    """Stands in for the size of a model: no scripted one is of another."""
+
+    def contradicted(self, _: object) -> None:
+        return None
+
+
 class Numbers:
     """Stands in for a tokenizer: the scripted engine speaks in numbers."""
+
+    size = Unsaid()
 
     async def prepare(self, messages: object, tools: object = None) -> Prompt:
         return Prompt((0, 1, 2), TokenCount(3), True, "", ())

@@ -17,6 +17,7 @@ from tirami.ledger.breaker import MAX_ERRORS
 from tirami.market import Provider
 from tirami.net import blocks
 from tirami.node.mesh import shop as shop_module
+from tirami.node.mesh.shop import _keys
 
 DEAR = replace(CARD, parameters=10**10, active_parameters=10**10)
 """3 TRM a token."""
@@ -116,6 +117,19 @@ async def test_the_word_of_who_fitted_and_refused_goes_before_what_did_not_fit(
         monkeypatch.setattr(shop_module, "purchase", full)
         status, reply = await found.ask()
         assert (status, reply["error"]["code"]) == (503, "peer_refused")  # type: ignore[index]
+
+
+async def test_nothing_is_bought_from_who_is_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose key is on the list is chosen by nobody, shown as denied, and asked for nothing, not even a block."""
+    async with market(tmp_path, monkeypatch) as found:
+        best, other = found.ranked()
+        found.buyer.mesh.shop._denied = _keys(f"{best.key.hex()}, {'00' * 32}")
+        assert found.ranked() == [other]
+        assert found.buyer.mesh.shop.objection(best.key) == "it is on the deny list"
+        status, reply = await found.ask()
+        assert status == 200, reply
+        assert (best.engine.opened, other.engine.opened) == (0, 1)
+        assert list(found.buyer.mesh.shop._having(CARD.tokenizer_digest, bytes(32))) == [other.key]
 
 
 # --- the payer's breaker --------------------------------------------------------------------------------------------

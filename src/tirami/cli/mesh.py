@@ -1,15 +1,19 @@
 """``tirami mesh``, ``tirami pause``, ``tirami resume``: this node's own part on the mesh."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from tirami.api.schemas import MeshReport, ProbeEntry, SellingReport, SellingRequest
+from tirami.api.schemas import FraudsReply, MeshReport, ProbeEntry, SellingReport, SellingRequest
+from tirami.cli import fraud
 from tirami.cli.options import DataDir, Json, Token, Url
+from tirami.cli.receipt import when
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
+from tirami.verify import verify_fraud
 
 commands = typer.Typer(no_args_is_help=True, help="This node on the mesh.")
 Operator = Annotated[str, typer.Option(envvar="USER", help="Who; journaled.")]
@@ -26,6 +30,45 @@ def status(url: Url = None, token: Token = None, data_dir: DataDir = None, json_
     with connect(url, token, data_dir, admin=True) as client:
         report = client.mesh()
     Terminal(json_output).show(report.model_dump(), lambda console: _show(console, report))
+
+
+@commands.command()
+def frauds(
+    fraud_id: Annotated[str | None, typer.Argument(metavar="ID", help="Fetch this proof instead of the list.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", dir_okay=False, help="Write the proof here; for `tirami verify`.")
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Keys proven guilty by their own signatures, and the proof against one: a file that stands for itself."""
+    terminal = Terminal(json_output)
+    with connect(url, token, data_dir, admin=True) as client:
+        if fraud_id is None:
+            if out is not None:
+                raise typer.BadParameter("--out needs the ID of a proof")
+            reply = client.frauds()
+            terminal.show(reply.model_dump(), lambda console: _list(console, reply))
+            return
+        proof = client.fraud(fraud_id)
+    verdict = verify_fraud(proof)  # whatever the node says is checked here, not believed
+    if out is not None:
+        out.write_bytes(proof)
+    terminal.show(
+        fraud.facts(verdict) | ({"file": str(out)} if out else {}), lambda console: fraud.show(console, verdict)
+    )
+
+
+def _list(console: Console, reply: FraudsReply) -> None:
+    if not reply.frauds:
+        console.print("nobody is proven guilty of anything")
+        return
+    for found in reply.frauds:
+        console.print(f"{found.guilty} is proven guilty, as found at {when(found.at_ms)}\n  proof {found.id}")
+    if reply.count > len(reply.frauds):
+        console.print(f"and {reply.count - len(reply.frauds)} more, found before")
 
 
 def pause(

@@ -28,6 +28,7 @@
      │   ├─ TradeNotFound            404 trade_not_found
      │   ├─ TokenNotFound            404 token_not_found
      │   ├─ ApprovalNotFound         404 approval_not_found
+     │   ├─ FraudNotFound            404 fraud_not_found
      │   ├─ InviteNotFound           404 invite_not_found
      │   └─ ProviderNotFound         404 provider_not_found
      ├─ SpendDenied                  the gate said no
@@ -49,6 +50,7 @@
      ├─ EngineError                  inference failed
      │   ├─ NoModel                  503 no_model
      │   ├─ EngineFailed             503 engine_failed
+     │   │   └─ ProviderStalled      503 provider_stalled
      │   ├─ ModelLoadError           503 model_load_failed
      │   ├─ ModelDigestMismatch      503 model_digest_mismatch
      │   └─ TokenizerError           503 tokenizer_unusable
@@ -241,6 +243,10 @@ class TokenNotFound(NotFound):
     code = "token_not_found"
 
 
+class FraudNotFound(NotFound):
+    code = "fraud_not_found"
+
+
 class InviteNotFound(NotFound):
     code = "invite_not_found"
 
@@ -350,6 +356,12 @@ class NoModel(EngineError):
 class EngineFailed(EngineError):
     code = "engine_failed"
     default_retry_after = 5
+
+
+class ProviderStalled(EngineFailed):
+    """The other node is there, says it works, and brings no answer in the time anybody would wait for one."""
+
+    code = "provider_stalled"
 
 
 class ModelLoadError(EngineError):

@@ -28,8 +28,18 @@ from tirami.infer.flop import flop
 from tirami.infer.gguf import Header
 from tirami.infer.memory import memory_bytes
 from tirami.infer.metadata_block import MAX_BLOCK_BYTES, BlockCache, MetadataBlock
-from tirami.infer.models import LocalModel, available, default_models_dir, installed, pinned, remove, resolve
+from tirami.infer.models import (
+    LocalModel,
+    available,
+    default_models_dir,
+    installed,
+    known_digests,
+    pinned,
+    remove,
+    resolve,
+)
 from tirami.infer.prompter import Prompter, Prompters
+from tirami.infer.size import ModelSize
 from tirami.infer.sources import Source, SourceKind
 from tirami.infer.tokenizer import Tokenizer
 from tirami.infer.tools import Tools
@@ -56,6 +66,7 @@ __all__ = [
     "Message",
     "MetadataBlock",
     "ModelCard",
+    "ModelSize",
     "Progress",
     "Prompt",
     "Prompter",
@@ -74,6 +85,7 @@ __all__ = [
     "default_models_dir",
     "flop",
     "installed",
+    "known_digests",
     "memory_bytes",
     "pinned",
     "read_card",

@@ -80,11 +80,28 @@ def count_parameters(header: Header) -> tuple[int, int]:
     A tied embedding (input and output one matrix) counts once, also in the files that store it twice. Of
     expert tensors a token touches ``expert_used_count`` of ``expert_count``.
     """
+    embedding, output = _ends(header)
+    tied = embedding and output and _same_matrix(header, embedding, output)
+    return _counted(header, output.elements if output and tied else 0)
+
+
+def possible_parameters(header: Header) -> frozenset[tuple[int, int]]:
+    """What :func:`count_parameters` may say of a header whose weights nobody here has: two matrices of one shape, for
+    input and output, may be one that is stored twice."""
+    embedding, output = _ends(header)
+    found = {_counted(header, 0)}
+    if embedding and output and embedding.shape == output.shape:
+        found.add(_counted(header, output.elements))
+    return frozenset(found)
+
+
+def _ends(header: Header) -> tuple[Tensor | None, Tensor | None]:
     tensors = {tensor.name: tensor for tensor in header.tensors}
-    total = sum(tensor.elements for tensor in header.tensors)
-    embedding, output = tensors.get(EMBEDDING), tensors.get(OUTPUT)
-    if embedding and output and _same_matrix(header, embedding, output):
-        total -= output.elements
+    return tensors.get(EMBEDDING), tensors.get(OUTPUT)
+
+
+def _counted(header: Header, repeated: int) -> tuple[int, int]:
+    total = sum(tensor.elements for tensor in header.tensors) - repeated
     experts = header.number("expert_count")
     if experts < 1:
         return total, total

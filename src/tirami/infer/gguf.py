@@ -20,6 +20,8 @@ from tirami.core.errors import ModelLoadError
 MAGIC: Final = b"GGUF"
 MAX_PAIRS: Final = 10_000
 MAX_TENSORS: Final = 1_000_000
+MAX_OF_BLOCK: Final = 20_000
+"""Tensors in a block from somebody else; models with hundreds of layers and experts apart have some thousands."""
 MAX_DIMENSIONS: Final = 4
 DEFAULT_ALIGNMENT: Final = 32
 _SCALARS: Final = {
@@ -99,7 +101,7 @@ class Header:
     def of_block(cls, block: bytes, name: str) -> Self:
         """The metadata in ``block``, the bytes before the weights of some file called ``name``.
 
-        Its list of tensors is not read: there are no weights to find. Raises ``ModelLoadError``.
+        Its list of tensors says how large the model is; there are no weights to find. Raises ``ModelLoadError``.
         """
         return cls._parsed(Path(name), block, block)
 
@@ -122,7 +124,7 @@ class Header:
         if version not in (2, 3):
             raise ValueError(f"it is GGUF version {version}; 2 and 3 are known")
         tensor_count, pair_count = cursor.number(_U64), cursor.number(_U64)
-        if pair_count > MAX_PAIRS or tensor_count > MAX_TENSORS:
+        if pair_count > MAX_PAIRS or tensor_count > (MAX_TENSORS if block is None else MAX_OF_BLOCK):
             raise ValueError("its header claims absurdly many entries")
         values: dict[str, Scalar] = {}
         arrays: dict[str, ArraySpan] = {}
@@ -135,9 +137,9 @@ class Header:
                 arrays[key] = cursor.array()
             else:
                 values[key] = cursor.scalar(kind)
-        if block is not None:
-            return cls(path, values, arrays, (), len(block), block)
         tensors = tuple(cursor.tensor() for _ in range(tensor_count))
+        if block is not None:
+            return cls(path, values, arrays, tensors, len(block), block)
         alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
             raise ValueError("its alignment is not a power of two")

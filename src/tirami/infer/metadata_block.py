@@ -2,7 +2,7 @@
 
 PROTOCOL B10: its SHA-256 is the ``tokenizer_digest`` of a model card, and any peer may bring it. That a block has the
 right digest says that it belongs to the card, not that either means well: whatever is read here may be hostile. It is
-bounded in size before it is hashed, parsed without its tensor list, and refused as a whole or used as a whole.
+bounded in size and in the number of tensors it lists, and refused as a whole or used as a whole.
 """
 
 import contextlib

@@ -12,6 +12,7 @@ from tirami.infer.chat import check, rendered
 from tirami.infer.engine import Message, Prompt
 from tirami.infer.metadata_block import BlockCache, MetadataBlock
 from tirami.infer.rendering import RenderingProcesses
+from tirami.infer.size import ModelSize
 from tirami.infer.template import ChatTemplate
 from tirami.infer.tokenizer import Tokenizer
 from tirami.infer.tools import Tools
@@ -24,17 +25,19 @@ class Prompter:
     Attributes:
         tokenizer: cuts the rendered text; control tokens in it are read wherever they stand, as llama.cpp does.
         template: renders.
+        size: of the model, as its block has it.
     """
 
     tokenizer: Tokenizer
     template: ChatTemplate
+    size: ModelSize
 
     @classmethod
     def from_block(cls, block: MetadataBlock, processes: RenderingProcesses) -> Self:
         """Blocking: a second. Raises ``TokenizerError``."""
         tokenizer = Tokenizer.from_block(block)
         template = ChatTemplate(block.template, bos=tokenizer.bos, eos=tokenizer.eos, processes=processes)
-        return cls(tokenizer, template)
+        return cls(tokenizer, template, ModelSize.of(block.header))
 
     async def prepare(self, messages: Sequence[Message], tools: Tools | None = None) -> Prompt:
         """The prompt of a chat.

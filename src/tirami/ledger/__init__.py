@@ -58,7 +58,7 @@ from tirami.ledger.pricing import (
 )
 from tirami.ledger.records import StoredRecord
 from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, Window
-from tirami.ledger.settings import HostedAccount, Settings, Token
+from tirami.ledger.settings import Conviction, HostedAccount, Settings, Token
 from tirami.ledger.spends import SpendWindow
 from tirami.ledger.state import QUOTA, State
 from tirami.ledger.statements import StatementRun, StatementWindow
@@ -97,6 +97,7 @@ __all__ = [
     "Breaker",
     "BreakerTripped",
     "Circuit",
+    "Conviction",
     "DayUsage",
     "Debit",
     "Debits",

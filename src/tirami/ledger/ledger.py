@@ -31,6 +31,7 @@ from tirami.ledger.entries import (
     Content,
     Entry,
     Fact,
+    FraudProven,
     HeadPublished,
     JournalOpened,
     KillSet,
@@ -42,6 +43,7 @@ from tirami.ledger.journal import SCHEMA_VERSION, Journal
 from tirami.ledger.payables import Payables
 from tirami.ledger.receivables import Receivables
 from tirami.ledger.restarts import Restarts
+from tirami.ledger.settings import Conviction
 from tirami.ledger.snapshot import SnapshotFile
 from tirami.ledger.snapshots import Snapshots
 from tirami.ledger.state import State
@@ -334,6 +336,12 @@ class Ledger:
         return admitted, self.append([*facts, *answered, envelope], admitted)
 
     # --- watching ----------------------------------------------------------------------------------------------
+
+    def proof(self, conviction: Conviction) -> bytes:
+        """The fraud proof, as a file that stands for itself. Blocking. Raises ``StorageUnavailable``."""
+        fact = self._journal.entry(conviction.seq).content
+        assert isinstance(fact, FraudProven)
+        return fact.proof
 
     def check_balance(self) -> Trm:
         """Re-check Σ = 0 (I-01); anything else is an alarm and stops all spending, whatever the kill switch says.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from tirami.core.keys import sha256
+from tirami.core.keys import Digest, sha256
 from tirami.core.units import UnixMs
 from tirami.ledger.answers import Answers
 from tirami.ledger.approvals import Approvals
@@ -65,6 +65,21 @@ class Token:
         return self.expires_ms != 0 and now_ms >= self.expires_ms
 
 
+@dataclass(frozen=True, slots=True)
+class Conviction:
+    """A key that was proven guilty.
+
+    Attributes:
+        evidence_id: SHA-256 of the proof.
+        seq: where in the journal the proof is.
+    """
+
+    key: bytes
+    evidence_id: Digest
+    seq: int
+    at_ms: UnixMs
+
+
 @dataclass(slots=True)
 class Settings:
     """Everything facts say, as it stands now. ``kill_seq`` is the journal position of the newest kill fact."""
@@ -82,8 +97,8 @@ class Settings:
     tokens: dict[bytes, Token] = field(default_factory=dict)
     _sweep_at: int = FEW_TOKENS
     """How many tokens there may be before the expired ones are dropped."""
-    convicted: dict[bytes, bytes] = field(default_factory=dict)
-    """Id of the fraud proof against each guilty key."""
+    convicted: dict[bytes, Conviction] = field(default_factory=dict)
+    """Each guilty key's, the oldest first."""
     guests: dict[bytes, bytes] = field(default_factory=dict)
     """Key → invitation it came with."""
     invites: Invites = field(default_factory=Invites)
@@ -116,7 +131,7 @@ class Settings:
             case HeadPublished():
                 self.head = fact
             case FraudProven():
-                self.convicted.setdefault(fact.key, sha256(fact.proof))
+                self.convicted.setdefault(fact.key, Conviction(fact.key, sha256(fact.proof), seq, at_ms))
             case InviteMade() | InviteRevoked():
                 self.invites.apply(fact, at_ms)
             case GuestTaken():

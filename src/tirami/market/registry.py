@@ -1,7 +1,8 @@
 """Whom this node knows as providers: the newest signal of each, how fast they answer, who comes first (spec 02 §7, §8).
 
-Fed by gossip, bounded, and forgetful: the least recently heard of is dropped for a new one, and what a signal says ends
-with its lifetime. Nothing here decides what a record is worth.
+Fed by gossip, bounded, and forgetful: who brings too much displaces what it brought itself, never a connected peer
+(:mod:`~tirami.market.shares`), and what a signal says ends with its lifetime. Nothing here decides what a record is
+worth.
 """
 
 from collections import OrderedDict
@@ -14,11 +15,14 @@ from tirami.core.units import MICRO, MicroTrm, Ppm, Trm, UnixMs
 from tirami.ledger import Price, tier_of
 from tirami.market.ranking import Ranking
 from tirami.market.routing import Candidate, schedule_score
+from tirami.market.shares import Shares
 from tirami.proto import Offering, Signal, SignedBody
 
 MAX_PEERS = 10_000
 MAX_OFFERINGS = 16_000
-"""Models that all of them together may offer."""
+"""Models that all of them together may offer: about 900 bytes each in memory."""
+MAX_BROUGHT = 2_000
+"""Models, and so peers, that one peer may tell of."""
 LATENCY_MS = 500.0
 """Of a peer that has not been measured."""
 _WEIGHT = 0.2
@@ -62,9 +66,8 @@ class PeerRegistry:
 
     def __init__(self, reputation: Callable[[bytes], Ppm], capacity: int = MAX_PEERS) -> None:
         self._reputation = reputation
-        self._capacity = max(1, capacity)
         self._peers: OrderedDict[bytes, KnownPeer] = OrderedDict()
-        self._offerings = 0
+        self._shares = Shares(max(1, capacity), MAX_OFFERINGS, MAX_BROUGHT)
         self._ranking = Ranking()
         self._unranked: set[bytes] = set()
         """Peers whose place in the ranking is not up to date."""
@@ -81,10 +84,13 @@ class PeerRegistry:
     def get(self, key: bytes) -> KnownPeer | None:
         return self._peers.get(key)
 
-    def ingest(self, signal: Signal, now_ms: UnixMs, signed: SignedBody | None = None) -> bool:
+    def ingest(self, signal: Signal, now_ms: UnixMs, signed: SignedBody | None = None, by: bytes | None = None) -> bool:
         """Take a signal whose signature has been checked; whether it was news.
 
-        Not news: one as old as the one known, one that has ended, one from the future.
+        Not news: one as old as the one known, one that has ended, one from the future, one there is no place for.
+
+        Args:
+            by: who told it, in whose share it counts; its own node by default.
         """
         known = self._peers.get(signal.node)
         if known is not None and signal.at_ms <= known.signal.at_ms:
@@ -92,17 +98,26 @@ class PeerRegistry:
         if not now_ms - signal.lifetime_ms <= signal.at_ms <= now_ms + EARLY_MS:
             return False
         if known is not None:
-            self._offerings -= len(known.signal.models)
             known.signal, known.heard_ms, known.signed = signal, now_ms, signed
             self._peers.move_to_end(signal.node)
         else:
             self._peers[signal.node] = KnownPeer(signal, now_ms, signed)
-        self._offerings += len(signal.models)
         self._unranked.add(signal.node)
-        while len(self._peers) > self._capacity or self._offerings > MAX_OFFERINGS:
-            self.forget(next(iter(self._peers)))
+        by = by or signal.node
+        self._shares.put(signal.node, len(signal.models), by)
+        for key in self._shares.excess(by):
+            self.forget(key)
         self._rank()  # now and not when somebody asks: by then it might be all of them
-        return True
+        return signal.node in self._peers
+
+    def connected(self, key: bytes) -> None:
+        """From now on no other peer's word displaces what this one says."""
+        self._shares.connect(key)
+
+    def disconnected(self, key: bytes) -> None:
+        """Who is gone serves nobody: it is forgotten."""
+        self.forget(key)
+        self._shares.disconnect(key)
 
     def update_latency(self, key: bytes, measured_ms: float) -> None:
         """Count a measured time to the first word in; nonsense is ignored."""
@@ -120,12 +135,12 @@ class PeerRegistry:
         """It is known to be gone."""
         known = self._peers.pop(key, None)
         if known is not None:
-            self._offerings -= len(known.signal.models)
+            self._shares.drop(key)
             self._ranking.drop(key)
             self._unranked.discard(key)
 
     def prune(self, now_ms: int) -> int:
-        """Drop every signal that has ended; returns how many."""
+        """Drop every signal that has ended; returns how many. A pass over all: to be called now and then."""
         stale = [key for key, peer in self._peers.items() if not peer.fresh(now_ms)]
         for key in stale:
             self.forget(key)

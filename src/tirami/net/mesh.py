@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context
+from random import Random
 from types import MappingProxyType
 from typing import Final, Protocol
 
 import structlog
 
 from tirami.core.clock import Clock
-from tirami.core.errors import MeshError, VerificationError, WireError
+from tirami.core.errors import MeshError, PeerUnreachable, VerificationError, WireError
 from tirami.core.keys import PublicKey
 from tirami.net.address import PeerAddress
 from tirami.net.hello import Identity, Remembered
@@ -26,7 +27,10 @@ from tirami.proto import Message
 _log = structlog.get_logger()
 DIAL_S: Final = 5.0
 REDIAL_S: Final = 0.5
-LONGEST_REDIAL_S: Final = 30.0
+LONGEST_REDIAL_S: Final = 2.0
+"""Between two calls of a node that is not reached: with one the outage swallowed, less than 5 s after its end."""
+LONGEST_REFUSED_S: Final = 30.0
+"""Between two calls of a node that is there and does not want this one."""
 STEADY_S: Final = 10.0
 """A connection that held so long was a good one: its loss is no reason to wait for long."""
 MAX_PEERS: Final = 1_000
@@ -64,6 +68,8 @@ class Mesh:
         self._clock = clock
         self._seen = seen
         self._refuse = refuse
+        self._random = Random(bytes(endpoint.key))
+        """Spreads calls, so that not all call at once who lost the same peer; nothing secret."""
         self._peers: dict[PublicKey, Peer] = {}
         self._origins = Origins(MAX_PEERS)
         self._on_message: dict[type[Message], Callable[[Peer, Message], Awaitable[None]]] = {}
@@ -77,6 +83,11 @@ class Mesh:
     @property
     def key(self) -> PublicKey:
         return self._endpoint.key
+
+    @property
+    def network(self) -> str:
+        """Id of the network all of this mesh belong to."""
+        return self._identity.network.id
 
     @property
     def peers(self) -> Mapping[PublicKey, Peer]:
@@ -234,15 +245,20 @@ class Mesh:
         while True:
             try:
                 peer = await self.connect(address)
-            except (MeshError, TimeoutError) as error:
+            except (PeerUnreachable, TimeoutError) as error:
                 _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
+                longest = LONGEST_REDIAL_S
+            except MeshError as error:
+                _log.info("peer_refuses", peer=address.key.hex(), reason=str(error))
+                longest = LONGEST_REFUSED_S
             else:
-                met = self._clock.monotonic()
+                met, longest = self._clock.monotonic(), LONGEST_REFUSED_S
                 await peer.gone.wait()
                 if self._clock.monotonic() - met > STEADY_S:
                     pause = REDIAL_S
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_REDIAL_S, pause * 2)
+            pause = min(longest, pause)
+            await asyncio.sleep(pause * self._random.uniform(0.75, 1.0))
+            pause *= 2
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         assert self._group is not None, "the mesh is not running"

@@ -12,7 +12,6 @@ from tirami.core.errors import WireError
 from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import UnixMs
 from tirami.market import PeerRegistry
-from tirami.market.registry import MAX_PEERS
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Message, Signal, SignalSeen, SignedBody, decode, encode, sign
@@ -23,8 +22,8 @@ LOOK_S: Final = 0.5
 QUIET_S: Final = 30.0
 """When nothing changed it says so this seldom."""
 LIFETIME_MS: Final = 90_000
-KEPT_BYTES: Final = 4 * 1024 * 1024
-"""Of signals kept to tell newcomers."""
+PRUNE_S: Final = 30.0
+"""How often signals that have ended are forgotten."""
 MEETING_BYTES: Final = 256 * 1024
 """Of signals told to one: whoever connects costs no more."""
 
@@ -57,35 +56,36 @@ class Signals:
         self._last: SignalSeen | None = None
         self._told: Signal | None = None
         """What :attr:`_last` says."""
-        self._seen: dict[bytes, SignalSeen] = {}
-        self._seen_bytes = 0
         mesh.on_message(SignalSeen, self._heard)
         mesh.add(self)
 
     async def met(self, peer: Peer) -> None:
-        """A newcomer is told ours and the latest of others; the rest it hears when they are told anew."""
+        """A newcomer is told ours and the latest of others, connected ones first; the rest it hears in time."""
+        self._peers.connected(peer.key)
         if self._last is not None:
             peer.send(self._last)
         now, left = self._now(), MEETING_BYTES
-        for key, message in list(reversed(self._seen.items())):
-            known = self._peers.get(key)
-            if known is None or not known.fresh(now):
-                self._drop(key)
-            elif key != peer.key:
-                left -= len(message.signal.body)
-                if left < 0:
-                    break
-                peer.send(message)
+        latest = [known for known in reversed(list(self._peers)) if known.signed is not None and known.fresh(now)]
+        for known in sorted(latest, key=lambda known: PublicKey(known.signal.node) not in self._mesh.peers):
+            if known.signed is None or known.signal.node == peer.key:
+                continue
+            left -= len(known.signed.body)
+            if left < 0:
+                break
+            peer.send(SignalSeen(known.signed))
 
     def lost(self, peer: Peer) -> None:
         """Who is gone serves nobody."""
-        self._peers.forget(peer.key)
-        self._drop(peer.key)
+        self._peers.disconnected(peer.key)
 
     async def run(self) -> None:
-        """Until cancelled: look at our own prices, and tell when they changed or it has been quiet for long."""
+        """Until cancelled: look at our own prices, tell when they changed or it has been quiet for long, and forget."""
         at = -QUIET_S
+        pruned = self._clock.monotonic()
         while True:
+            if self._clock.monotonic() - pruned >= PRUNE_S:
+                pruned = self._clock.monotonic()
+                self._peers.prune(self._now())
             own = self._own()
             told = self._told
             if own is None and told is not None and told.models:
@@ -101,28 +101,18 @@ class Signals:
     async def _heard(self, peer: Peer, message: Message) -> None:
         assert isinstance(message, SignalSeen)
         signal = decode(Signal, message.signal.body)
-        if signal.node == self._mesh.key:
+        if signal.node == self._mesh.key or signal.network != self._mesh.network:
             return
         known = self._peers.get(signal.node)
         if known is not None and signal.at_ms <= known.signal.at_ms:
             return  # before the signature: what is old costs nothing
         if not verify(PublicKey(signal.node), Signature(message.signal.signature), Signal.TAG + message.signal.body):
             raise WireError("a signal that its node did not sign")
-        if not self._peers.ingest(signal, self._now(), message.signal):
+        if not self._peers.ingest(signal, self._now(), message.signal, peer.key):
             return
-        self._drop(signal.node)
-        self._seen[signal.node] = message
-        self._seen_bytes += len(message.signal.body)
-        while len(self._seen) > MAX_PEERS or self._seen_bytes > KEPT_BYTES:
-            self._drop(next(iter(self._seen)))
         others = [other for other in self._mesh.peers.values() if other.key not in (peer.key, signal.node)]
         for other in self._random.sample(others, min(FAN_OUT, len(others))):
             other.send(message)
-
-    def _drop(self, key: bytes) -> None:
-        dropped = self._seen.pop(key, None)
-        if dropped is not None:
-            self._seen_bytes -= len(dropped.signal.body)
 
 
 def _is_news(told: Signal, own: Signal) -> bool:

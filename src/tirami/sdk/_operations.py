@@ -154,6 +154,16 @@ class Operations(SyncCaller):
         result: s.MeshReport = self._call("mesh", {}, None, None, s.MeshReport)
         return result
 
+    def frauds(self, query: s.FraudsQuery | None = None) -> s.FraudsReply:
+        """Keys that are proven guilty by their own signatures. ``GET /v1/tirami/frauds``"""
+        result: s.FraudsReply = self._call("frauds", {}, query, None, s.FraudsReply)
+        return result
+
+    def fraud(self, id: str) -> bytes:
+        """Fraud proof file (RFC 8785); it stands for itself. ``GET /v1/tirami/frauds/{id}``"""
+        result: bytes = self._call("fraud", {"id": id}, None, None, bytes)
+        return result
+
     def set_selling(self, body: s.SellingRequest) -> s.SellingReply:
         """Take no new strangers, or take them again. ``POST /v1/tirami/mesh/selling``"""
         result: s.SellingReply = self._call("set_selling", {}, None, body, s.SellingReply)
@@ -476,6 +486,16 @@ class AsyncOperations(AsyncCaller):
     async def mesh(self) -> s.MeshReport:
         """This node on the mesh: selling, buying, and what leaves the machine. ``GET /v1/tirami/mesh``"""
         result: s.MeshReport = await self._call("mesh", {}, None, None, s.MeshReport)
+        return result
+
+    async def frauds(self, query: s.FraudsQuery | None = None) -> s.FraudsReply:
+        """Keys that are proven guilty by their own signatures. ``GET /v1/tirami/frauds``"""
+        result: s.FraudsReply = await self._call("frauds", {}, query, None, s.FraudsReply)
+        return result
+
+    async def fraud(self, id: str) -> bytes:
+        """Fraud proof file (RFC 8785); it stands for itself. ``GET /v1/tirami/frauds/{id}``"""
+        result: bytes = await self._call("fraud", {"id": id}, None, None, bytes)
         return result
 
     async def set_selling(self, body: s.SellingRequest) -> s.SellingReply:

@@ -1,19 +1,23 @@
 """One side cheats: what it gains, as a number, and what both books say afterwards (PROTOCOL B10, B11)."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.market.scripted import CARD
 from tests.net.session.conftest import PROMPT, Mesh, Words, mesh, opened_mesh
-from tirami.core.errors import BadQuote, EngineFailed, TokenizerError
+from tirami.core.errors import BadQuote, EngineFailed, ProviderStalled, TokenizerError
 from tirami.core.keys import SigningKey
-from tirami.infer import FinishReason
+from tirami.infer import FinishReason, ModelSize
 from tirami.ledger.receivables import Receivables
+from tirami.market import Settlement
 from tirami.net.frames import FrameWriter
-from tirami.net.session import consumer, provider, serving
+from tirami.net.session import SESSION_S, consumer, provider, serving
 from tirami.proto import (
     Accept,
     Acceptance,
@@ -24,10 +28,12 @@ from tirami.proto import (
     Quote,
     SignedBody,
     Trade,
+    Working,
     decode,
     encode,
     sign,
 )
+from tirami.testing import VirtualClock, run_virtually
 
 __all__ = ["mesh"]
 Twist = Callable[[Message], Message | None]
@@ -164,6 +170,26 @@ async def test_a_model_whose_work_no_trade_can_state_is_not_accepted(
     with pytest.raises(BadQuote) as raised:
         await mesh.asked()
     assert raised.value.param == "model"
+
+
+@pytest.mark.parametrize("field", ["layers", "hidden", "parameters", "active_parameters"])
+async def test_a_model_of_another_size_than_its_metadata_says_is_not_accepted(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """Work is counted from it: ten times the weights would be ten times the FLOP both sign."""
+    size = ModelSize(CARD.layers, CARD.hidden, frozenset({(CARD.parameters, CARD.active_parameters)}))
+    await (await mesh.asked(size=size)).close()
+
+    def twist(message: Message) -> Message:
+        if not isinstance(message, Offer):
+            return message
+        told = {field: 10 * getattr(message.model, field)}
+        return msgspec.structs.replace(message, model=msgspec.structs.replace(message.model, **told))
+
+    twisted(monkeypatch, provider, twist)
+    with pytest.raises(BadQuote) as raised:
+        await mesh.asked(size=size)
+    assert raised.value.param == field
 
 
 @pytest.mark.parametrize("good", [0, 4])
@@ -391,3 +417,76 @@ async def test_a_killed_provider_stops_and_is_paid_what_was_vouched(mesh: Mesh) 
     await mesh.quiet()
     assert 100 <= session.settlement.reading.completion_tokens < 300
     assert mesh.provider.net == session.settlement.cost
+
+
+# --- a provider that takes its time ----------------------------------------------------------------------------------
+
+
+async def virtual_time(tmp_path: Path, delay_s: float, *, settles: bool = True) -> "Stalled":
+    """Buy from a provider whose engine takes so long for each token, and who would go on without end."""
+    clock = VirtualClock()
+    async with opened_mesh(tmp_path, clock) as mesh:
+        mesh.desk.engine.length, mesh.desk.engine.delay = 500, delay_s
+        began, error, text, settlement = clock.monotonic(), None, "", None
+        try:
+            text, settlement = await mesh.buy(500)
+        except EngineFailed as raised:
+            error = raised
+        took = clock.monotonic() - began
+        if settles:
+            async with asyncio.timeout(60):
+                while mesh.service.running or mesh.provider.ledger.state.claims.open:
+                    await asyncio.sleep(1)
+        books = mesh.payer.ledger.books(mesh.payer.key.public_key)
+        return Stalled(took, error, text, settlement, books.settled, books.held, mesh.provider.net)
+
+
+@dataclass(frozen=True)
+class Stalled:
+    took_s: float
+    error: EngineFailed | None
+    text: str
+    settlement: Settlement | None
+    settled: int
+    held: int
+    earned: int
+
+
+def test_a_provider_that_only_says_it_works_is_given_up(tmp_path: Path) -> None:
+    """It says so twice a second, and no silence is ever long enough to leave it for."""
+    found = run_virtually(virtual_time(tmp_path, 10_000.0))
+    assert isinstance(found.error, ProviderStalled)
+    assert "no first token within 60.15 s" in str(found.error)
+    assert 60 <= found.took_s < 62
+    assert (found.settled, found.held, found.earned) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("settles", [True, False], ids=["it settles", "it does not"])
+def test_an_answer_that_drips_ends_with_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settles: bool
+) -> None:
+    """A token every 19 s keeps every silence short: after half an hour what arrived is paid, and nothing stays held."""
+    monkeypatch.setattr(provider, "SESSION_S", 1e9)
+    if not settles:
+        monkeypatch.setattr(serving.Serving, "stop", lambda *_: None)
+    found = run_virtually(virtual_time(tmp_path, 19.0, settles=settles))
+    got = len(found.text.split())
+    assert got == SESSION_S // 19
+    assert found.settlement is not None and found.settlement.reason is FinishReason.FAILED
+    assert SESSION_S <= found.took_s <= SESSION_S + (1 if settles else 21)
+    assert (found.settled, found.held) == (len(PROMPT) + got, 0)
+    assert found.earned == (len(PROMPT) + got if settles else 0)
+
+
+async def test_that_it_works_is_no_word_after_the_first_piece(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = 0
+
+    def twist(message: Message) -> Message:
+        nonlocal seen
+        seen += isinstance(message, Piece)
+        return Working(0) if seen == 5 else message
+
+    twisted(monkeypatch, provider, twist)
+    text, settlement = await mesh.buy(10)
+    assert text == "0 1 2 3 "
+    assert settlement.reason is FinishReason.FAILED

@@ -52,6 +52,7 @@ from tirami.api.schemas.economy import (
     TransferRequest,
 )
 from tirami.api.schemas.embeddings import EmbeddingEntry, EmbeddingList, EmbeddingRequest, EmbeddingUsage
+from tirami.api.schemas.frauds import FraudEntry, FraudsQuery, FraudsReply
 from tirami.api.schemas.invites import (
     InviteEntry,
     InviteList,
@@ -216,6 +217,9 @@ __all__ = [
     "EmbeddingUsage",
     "EngineReport",
     "FetchReport",
+    "FraudEntry",
+    "FraudsQuery",
+    "FraudsReply",
     "FunctionReply",
     "HeadEntry",
     "HealthReply",

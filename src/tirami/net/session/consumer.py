@@ -7,27 +7,27 @@ computed here, tokens are counted here. What does not agree ends the session, an
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Protocol, Self
 
+import structlog
+
 from tirami.core.errors import (
-    BadQuote,
     ConnectionLost,
     EngineFailed,
     MeshError,
-    NonCanonical,
     PeerRefused,
+    ProviderStalled,
     StreamEnded,
     TokenizerError,
     WireError,
 )
-from tirami.core.keys import Digest, PublicKey, Signature, sha256, verify
+from tirami.core.keys import Digest, Signature, sha256
 from tirami.core.units import MICRO, Flop, TokenCount
-from tirami.infer import Chunk, CountedBy, FinishReason, ModelCard, Prompt, Reading, Sampling, flop
-from tirami.ledger import Price
+from tirami.infer import Chunk, CountedBy, FinishReason, ModelCard, Reading, flop
 from tirami.market.counterparts import Offered
 from tirami.net.frames import FrameReader, FrameWriter
-from tirami.net.session.terms import COUNT_TOLERANCE, IDLE_S, TO_CONSUMER, window
+from tirami.net.session.quoted import Wanted, card_of, checked_quote
+from tirami.net.session.terms import COUNT_TOLERANCE, FIRST_S, IDLE_S, READ_S, SESSION_S, TO_CONSUMER, window
 from tirami.net.transport import Stream
 from tirami.proto import (
     Accept,
@@ -37,7 +37,6 @@ from tirami.proto import (
     Cited,
     Finish,
     Message,
-    NetworkFile,
     Offer,
     Payment,
     Piece,
@@ -48,15 +47,10 @@ from tirami.proto import (
     Signed,
     SignedBody,
     Working,
-    decode,
-    prompt_hash,
     session_secret,
 )
 
-QUOTE_LATE_MS = 120_000
-"""How far a quote's time may lie from ours."""
-
-
+_log = structlog.get_logger()
 BROKEN = (FinishReason.FAILED, FinishReason.KILLED, FinishReason.STOPPED)
 """How a provider may end an answer without having kept it."""
 
@@ -69,27 +63,6 @@ class Checker(Protocol):
 
     def feed(self, data: bytes) -> int:
         """Canonical tokens of all text so far, this included."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a payer wants from one provider.
-
-    Attributes:
-        provider: whose key must sign the quote.
-        prompt: rendered and cut by the payer.
-        most: the price above which it is not wanted.
-    """
-
-    network: NetworkFile
-    provider: PublicKey
-    payer: PublicKey
-    model_digest: Digest
-    tokenizer_digest: Digest
-    prompt: Prompt
-    sampling: Sampling
-    most: Price
-    request_id: str
 
 
 async def purchase(
@@ -133,7 +106,7 @@ async def purchase(
         if not isinstance(offer, Offer):
             raise WireError(f"an Offer answers an Ask, not a {type(offer).__name__}")
         secret = session_secret(nonce, offer.nonce)
-        quote = _checked(wanted, ask, offer, secret, now_ms)
+        quote = checked_quote(wanted, ask, offer, secret, now_ms)
         recall([Cited(one.kind, one.body, one.signature) for one in offer.shown])
     except BaseException:
         await stream.reset()
@@ -162,7 +135,7 @@ class Purchase:
         self._answer: RemoteAnswer | None = None
         self._gone = False
         self._unsettled = False
-        self.card = _card(quote, offer)
+        self.card = card_of(quote, offer)
         self._secret = secret
         self._checker = checker
         self._patience_s = patience_s
@@ -225,7 +198,7 @@ class Purchase:
         finally:
             if answer.lost:
                 self._gone = True
-            elif answer.finish_reason is None:
+            elif answer.finish_reason is None or answer.stalled:
                 await self._say(Cancel("not wanted any more"))
 
     async def _say(self, message: Message) -> None:
@@ -239,7 +212,11 @@ class Purchase:
 
 
 class RemoteAnswer:
-    """An answer as it arrives, each piece checked before it is yielded. A :class:`~tirami.infer.Generation`."""
+    """An answer as it arrives, each piece checked before it is yielded. A :class:`~tirami.infer.Generation`.
+
+    It lasts so long at most from when it was accepted, and so does the wait for its first piece: a provider that goes
+    on speaking is no reason to keep the payer's money held.
+    """
 
     def __init__(
         self,
@@ -256,12 +233,17 @@ class RemoteAnswer:
         self._hash = running
         self._checker = checker
         self._patience_s = patience_s
+        began, first_s = asyncio.get_running_loop().time(), FIRST_S + READ_S * quote.prompt_tokens
+        self._first_s, self._first_due = first_s, began + first_s
+        self._due = began + SESSION_S
         self._ids = 0
         self._count = TokenCount(0)
         self._finish: Finish | None = None
         self._reason: FinishReason | None = None
         self.lost = False
         """Whether the provider went away, or said what it may not."""
+        self.stalled = False
+        """Whether this side ended it, for it took too long; the provider is there and may countersign what arrived."""
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -285,13 +267,12 @@ class RemoteAnswer:
         return self
 
     async def __anext__(self) -> Chunk:
-        """Raises ``EngineFailed`` when the provider goes before the first token; later it is a partial answer."""
+        """Raises ``EngineFailed`` when the provider goes before the first token, ``ProviderStalled`` when it speaks and
+        none comes in time; later either is a partial answer."""
         if self._reason is not None:
             raise StopAsyncIteration
         try:
-            while isinstance(message := await _next(self._reader, None if self._ids else self._patience_s), Working):
-                pass
-            match message:
+            match message := await self._in_time():
                 case Piece():
                     return self._checked(message)
                 case Finish():
@@ -300,11 +281,33 @@ class RemoteAnswer:
                         raise EngineFailed("the provider's engine failed", retry_after=1)
                 case _:
                     raise WireError(f"a {type(message).__name__} is out of place here")
+        except ProviderStalled as stalled:
+            self._reason, self.stalled = FinishReason.FAILED, True
+            _log.info("provider_stalled", provider=self._quote.provider.hex(), reason=stalled.message)
+            if self._count == 0:
+                self.lost = True
+                raise
         except (MeshError, TokenizerError, TimeoutError) as error:
             self.lost, self._reason = True, FinishReason.FAILED
             if self._count == 0:
                 raise EngineFailed(f"the provider failed: {error or 'no word from it'}", retry_after=1) from error
         raise StopAsyncIteration
+
+    async def _in_time(self) -> Message:
+        """What comes next of the answer, within the bounds of the wait for it. Raises ``ProviderStalled``."""
+        due = self._due if self._ids else min(self._due, self._first_due)
+        try:
+            async with asyncio.timeout_at(due) as waiting:
+                message = await _next(self._reader, None if self._ids else self._patience_s)
+                while isinstance(message, Working) and not self._ids:
+                    message = await _next(self._reader, self._patience_s)
+                return message
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+        if self._ids:
+            raise ProviderStalled(f"the answer was not complete after {SESSION_S / 60:g} minutes", retry_after=1)
+        raise ProviderStalled(f"no first token within {self._first_s:g} s, only word that it is coming", retry_after=1)
 
     def _checked(self, piece: Piece) -> Chunk:
         """Ids, text, count and hash agree. Raises ``WireError``."""
@@ -338,58 +341,6 @@ async def _next(reader: FrameReader, patience_s: float | None = None) -> Message
     if isinstance(message, Refused):
         raise PeerRefused(message.message, refused=message.code, retry_after=message.retry_after_s or None)
     return message
-
-
-def _checked(wanted: Wanted, ask: Ask, offer: Offer, secret: bytes, now_ms: int) -> Quote:
-    """The quote says what was asked, under the provider's signature. Raises ``BadQuote``."""
-    try:
-        quote = decode(Quote, offer.quote.body)
-    except NonCanonical as error:
-        raise BadQuote(f"this is no quote: {error.message}", param="quote") from error
-    prompt = wanted.prompt
-    hashed = prompt_hash(secret, prompt.tokens, "", ask.shaping)
-    for good, field in (
-        (quote.network == wanted.network.id, "network"),
-        (quote.scope == 0, "scope"),
-        (quote.provider == wanted.provider, "provider"),
-        (quote.payer == wanted.payer, "payer"),
-        (quote.model_digest == wanted.model_digest, "model_digest"),
-        (quote.tokenizer_digest == wanted.tokenizer_digest, "tokenizer_digest"),
-        (quote.prompt_tokens == len(prompt.tokens), "prompt_tokens"),
-        (quote.prompt_hash == hashed, "prompt_hash"),
-        (quote.max_tokens == ask.max_tokens, "max_tokens"),
-        (quote.seed == ask.seed, "seed"),
-        (quote.temperature_ppm == ask.temperature_ppm, "temperature_ppm"),
-        (quote.top_p_ppm == ask.top_p_ppm, "top_p_ppm"),
-        (quote.top_k == ask.top_k, "top_k"),
-        (quote.price_in <= ask.max_price_in, "price_in"),
-        (quote.price_out <= ask.max_price_out, "price_out"),
-        (abs(quote.at_ms - now_ms) <= QUOTE_LATE_MS, "at_ms"),
-        (0 < quote.lifetime_ms <= QUOTE_LATE_MS, "lifetime_ms"),
-        (flop(_card(quote, offer), quote.prompt_tokens, quote.max_tokens) < 1 << 64, "model"),
-    ):
-        if not good:
-            raise BadQuote(f"the quote says something else than was asked: {field}", param=field)
-    if not verify(PublicKey(quote.provider), Signature(offer.quote.signature), Quote.TAG + offer.quote.body):
-        raise BadQuote("the provider's signature under its quote does not verify", param="signature")
-    return quote
-
-
-def _card(quote: Quote, offer: Offer) -> ModelCard:
-    facts = offer.model
-    return ModelCard(
-        name=facts.name,
-        digest=Digest(quote.model_digest),
-        tokenizer_digest=Digest(quote.tokenizer_digest),
-        context_length=facts.context_length,
-        parameters=facts.parameters,
-        active_parameters=facts.active_parameters,
-        layers=facts.layers,
-        hidden=facts.hidden,
-        quantization=facts.quantization,
-        size_bytes=0,
-        counted_by=CountedBy.ENGINE,
-    )
 
 
 def _reason(finish: Finish) -> FinishReason:

@@ -26,7 +26,10 @@ WORKING_S: Final = 0.5
 IMPATIENT_S: Final = 1.5
 """Seconds without a word, before the first token, after which a payer who can ask somebody else does."""
 SESSION_S: Final = 30 * 60.0
-"""Seconds a session may last."""
+"""Seconds a session may last: its provider ends it then, and its payer soon after, whoever still speaks."""
+FIRST_S: Final = 60.0
+READ_S: Final = 0.05
+"""Seconds a payer waits for the first piece, whatever the provider says meanwhile, and more for each prompt token."""
 COUNT_TOLERANCE: Final = 2
 """Tokens by which ids may exceed the canonical tokens of their text (B10)."""
 ASKS: Final = registry(Ask)

@@ -20,6 +20,7 @@ from tirami.node.http import (
     accounts,
     backup,
     economy,
+    frauds,
     health,
     invites,
     keys,
@@ -49,8 +50,8 @@ from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, backup, economy, health, invites, keys, log, manifest, mesh, metrics, models, openai, pricing, routing,
-    safety, settlement, supply, tokens, usage,
+    accounts, backup, economy, frauds, health, invites, keys, log, manifest, mesh, metrics, models, openai, pricing,
+    routing, safety, settlement, supply, tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""
 REQUEST_IDS = (b"x-tirami-request-id", b"x-request-id")

@@ -1,7 +1,7 @@
 """Where strangers get a place at this node's engines: behind its owner, at most so many at a time, or not at all."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from tirami.core.config import MeshConfig
 from tirami.core.errors import ModelNotFound, QueueFull
@@ -25,7 +25,6 @@ class EngineDesk:
 
     Args:
         speed: completion tokens a second of one answer, as measured; ``None`` before that.
-        busy: strangers being served now.
         guest: whether this payer came by invitation.
         killed: whether this node may promise nothing now: the kill switch is thrown, or its key has ended.
         paused: whether the operator wants nobody new.
@@ -37,7 +36,6 @@ class EngineDesk:
         engines: EngineRoom,
         load: Load,
         speed: Callable[[Engine], float | None],
-        busy: Callable[[], int],
         guest: Callable[[PublicKey], bool],
         killed: Callable[[], bool],
         paused: Callable[[], bool],
@@ -48,10 +46,13 @@ class EngineDesk:
         self._speed = speed
         self._told = load.factor
         """The factor in the prices that were told last."""
-        self._busy = busy
         self._guest = guest
         self._killed = killed
         self._paused = paused
+        self._strangers = 0
+        """Strangers with a place, or about to have one: a quote keeps it, too."""
+        self._coming = 0
+        """Those of them that are not in the room yet."""
 
     @property
     def paused(self) -> bool:
@@ -73,10 +74,10 @@ class EngineDesk:
     def free_slots(self) -> int:
         """Answers for strangers that could begin now: what is free, but for one place that stays the owner's."""
         room = self._engines.room
-        if self._config.idle_only and room.running > self._busy():
+        if self._config.idle_only and room.running > self._strangers - self._coming:
             return 0
-        free = room.slots - room.running - room.waiting - 1
-        return max(0, min(free, self._config.slots - self._busy()))
+        free = room.slots - room.running - room.waiting - self._coming - 1
+        return max(0, min(free, self._config.slots - self._strangers))
 
     @asynccontextmanager
     async def serve(self, model_digest: Digest, payer: PublicKey) -> AsyncIterator[Terms]:
@@ -86,9 +87,27 @@ class EngineDesk:
             raise ModelNotFound("this model is not sold here now", param="model_digest")
         if self.free_slots < 1:
             raise QueueFull("every place for strangers is taken", retry_after=5)
-        async with self._engines.use(found.card.name, payer=payer) as served:
-            async with served.room.place(payer, owner=False):
-                yield Terms(served.engine, self._price(served.engine.card), self._guest(payer))
+        with self._one_more():
+            async with self._engines.use(found.card.name, payer=payer) as served:
+                if served.room.running + served.room.waiting >= served.room.slots - 1:
+                    raise QueueFull("every place for strangers at this model is taken", retry_after=5)
+                async with served.room.place(payer, owner=False):
+                    self._coming -= 1
+                    try:
+                        yield Terms(served.engine, self._price(served.engine.card), self._guest(payer))
+                    finally:
+                        self._coming += 1
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        """A stranger more, on the way to a place or from it."""
+        self._strangers += 1
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._strangers -= 1
+            self._coming -= 1
 
     def signal(self, network: str, node: PublicKey) -> Signal | None:
         """What this node offers now, undated; ``None`` for nothing. Only engines whose speed is known are told of."""

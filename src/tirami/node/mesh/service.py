@@ -1,7 +1,7 @@
 """The mesh of a running node: its parts put together, and run until the node leaves."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from tirami.node.alerts import Alert
 from tirami.node.mesh.blocks import Blocks
 from tirami.node.mesh.desk import FEATURES, EngineDesk
 from tirami.node.mesh.finding import Finding, Source
+from tirami.node.mesh.goods import Goods
 from tirami.node.mesh.handover import Handover
 from tirami.node.mesh.onlookers import Onlookers
 from tirami.node.mesh.pace import Pace
@@ -127,7 +128,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     onlookers = Onlookers(watch, ledger, reputation)
     gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, logs.heard)
     pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
-    desk = _desk(parts, pace, lambda: provider.running)
+    desk = _desk(parts, pace)
     provider = Provider(ledger, parts.heads, key, desk, os.urandom, _booked, watch.see_all, parts.meter.sold)
     offer = partial(desk.signal, ledger.network.id, key.public_key)
     signals = Signals(mesh, peers, key, offer, ledger.now, parts.clock, SystemRandom())
@@ -139,7 +140,8 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     opinions = Opinions(mesh, reputation, key, ledger.network.id, latency, ledger.now, SystemRandom())
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     prompters = Prompters(blocks)
-    shop = Shop(config, ledger, mesh, peers, prompters, opinions, parts.payers.node)
+    goods = Goods(parts.engines.loader.pins)
+    shop = Shop(config, ledger, mesh, peers, prompters, opinions, parts.payers.node, goods)
     bringer = Bringer(Blocks(parts.engines, blocks).get)
     mesh.on_stream(Reception(provider, bringer, gossip, logs, finding).take)
     return MeshService(
@@ -162,14 +164,13 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     )
 
 
-def _desk(parts: Parts, pace: Pace, busy: Callable[[], int]) -> EngineDesk:
+def _desk(parts: Parts, pace: Pace) -> EngineDesk:
     ledger = parts.ledger
     return EngineDesk(
         parts.config.mesh,
         parts.engines,
         parts.load,
         pace.speed,
-        busy,
         lambda key: key in ledger.state.settings.guests,
         partial(_silent, parts),
         lambda: ledger.state.settings.paused,

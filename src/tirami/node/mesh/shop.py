@@ -12,6 +12,7 @@ import structlog
 
 from tirami.core.config import MeshConfig
 from tirami.core.errors import (
+    BadQuote,
     ConnectionLost,
     ContextLengthExceeded,
     InvalidRequest,
@@ -33,8 +34,9 @@ from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
 from tirami.net.session import IDLE_S, IMPATIENT_S, Purchase, Wanted, purchase
 from tirami.node.chat import ChatCall
+from tirami.node.mesh.goods import Goods
 from tirami.node.mesh.inquiry import Inquiry
-from tirami.proto import MAX_PROMPT
+from tirami.proto import MAX_PROMPT, Offering
 
 _log = structlog.get_logger()
 RETRY_AFTER_S = 5
@@ -67,6 +69,7 @@ class Shop:
         prompters: tokenizers at hand, by digest.
         opinions: told how every answer that was accepted ended.
         node: who pays for the owner: local funds do not leave the machine (B14).
+        goods: what this node knows of models itself.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Shop:
         prompters: Prompters,
         opinions: Opinions,
         node: Payer,
+        goods: Goods,
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -86,6 +90,7 @@ class Shop:
         self._prompters = prompters
         self._opinions = opinions
         self._node = node
+        self._goods = goods
         self._broke: dict[bytes, int] = {}
         """When a provider broke its word, or gave none, Unix milliseconds; of late only."""
         self._trusted = _keys(config.trusted)
@@ -102,7 +107,7 @@ class Shop:
     def providers(self, model: str | None, tokens: int) -> Iterator[Provider]:
         """Whom to ask, the best first, each found when it is asked for; only connected ones the owner agreed to.
 
-        Who broke its word of late comes after all others.
+        What is not what it says is left out; who broke its word of late comes after all others.
         """
         now, connected = self._ledger.now(), self._mesh.peers
         late: list[Provider] = []
@@ -111,7 +116,9 @@ class Shop:
             return key in connected and self._refusal(key) is None
 
         for provider in self._peers.ranked(model, tokens, now, allowed):
-            if now - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS:
+            if (fault := self.fault(provider.offering)) is not None:
+                _log.info("offering_passed_over", provider=provider.peer.signal.node.hex(), reason=fault)
+            elif now - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS:
                 late.append(provider)
             else:
                 yield provider
@@ -122,12 +129,18 @@ class Shop:
         missing = None if PublicKey(key) in self._mesh.peers else "it is not connected"
         return self._refusal(key) or missing
 
+    def fault(self, offering: Offering) -> str | None:
+        """Why this is bought from nobody; ``None`` for no reason. Raises ``ModelLoadError`` for unreadable pins."""
+        return self._goods.fault(offering)
+
     def _refusal(self, key: bytes) -> str | None:
         """The same, were it connected."""
         if not self.open:
             return "no prompt leaves this machine (mesh.consume = off)"
         if key in self._denied:
             return "it is on the deny list"
+        if key in self._ledger.state.settings.convicted:
+            return "it has signed what contradicts itself"
         if self._ledger.state.succession.ended(key):
             return "its key was rotated or revoked"
         if self._config.consume == "trusted" and key not in self._trusted:
@@ -228,6 +241,9 @@ class Shop:
 
         call, payer = inquiry.call, self._paying(inquiry.call.payer)
         prompter = await self.prompter(provider, min(patience_s(), blocks.SILENCE_S))
+        self._goods.learn(Digest(provider.offering.tokenizer_digest), prompter.size)
+        if (field := prompter.size.contradicted(provider.offering)) is not None:
+            raise BadQuote(f"the model's own metadata says something else than the provider: {field}", param=field)
         prompt = await self._prompt(provider, inquiry, prompter)
         if not inquiry.fits(provider):
             return None
@@ -314,6 +330,7 @@ class Shop:
             sampling=sampling,
             most=provider.candidate.price,
             request_id=request_id,
+            size=prompter.size,
         )
         try:
             async with asyncio.timeout(patience_s):

@@ -76,7 +76,12 @@ class MeshView:
 
     def sellers(self, model: str | None) -> list[Provider]:
         """Those of :meth:`providers` this node would buy from."""
-        return [found for found in self.providers(model) if self.why_not(PublicKey(found.peer.signal.node)) is None]
+        found, shop = self.providers(model), self._service.shop
+        return [
+            one
+            for one in found
+            if self.why_not(PublicKey(one.peer.signal.node)) is None and shop.fault(one.offering) is None
+        ]
 
     def by_name(self, model: str | None) -> dict[str, list[Provider]]:
         """:meth:`sellers` by the name of their model, the best first."""
@@ -89,8 +94,6 @@ class MeshView:
         """Why nothing is bought from this peer; ``None`` for no reason."""
         if (objection := self._service.shop.objection(key)) is not None:
             return objection
-        if key in self._ledger.state.settings.convicted:
-            return "it has signed what contradicts itself"
         known = self._service.peers.get(key)
         return "it sells nothing" if known is None else self._shut(known, model)
 
@@ -102,6 +105,9 @@ class MeshView:
         offered = [offering for offering in signal.models if model in (None, offering.name)]
         if not offered:
             return "it sells nothing" if model is None else f"it does not serve {model}"
+        faults = [self._service.shop.fault(offering) for offering in offered]
+        if all(faults):
+            return faults[0]
         if signal.slots == 0:
             return "it has no free place"
         if signal.free_tokens == 0:

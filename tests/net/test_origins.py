@@ -1,0 +1,75 @@
+"""Where connections come from: 16 of one neighbourhood, a thousand in all, and whoever leaves makes room."""
+
+import asyncio
+
+import pytest
+
+from tests.net.test_kept import NETWORK
+from tirami.core.clock import SystemClock
+from tirami.core.errors import MeshError
+from tirami.core.keys import SigningKey
+from tirami.net.hello import Identity
+from tirami.net.mesh import MAX_PEERS, Mesh
+from tirami.net.origins import PER_NEIGHBOURHOOD, Origins
+from tirami.testing import MemoryNetwork
+
+
+@pytest.mark.parametrize(
+    ("near", "other"),
+    [
+        ([f"8.8.8.{host}:1" for host in range(20)], "8.8.9.1:1"),
+        ([f"[2a00:1450:4001:{net:x}::1]:1" for net in range(20)], "[2a00:1450:4002::1]:1"),
+    ],
+    ids=["a /24", "a /48"],
+)
+def test_sixteen_of_one_neighbourhood(near: list[str], other: str) -> None:
+    origins = Origins(MAX_PEERS)
+    for way in near[:PER_NEIGHBOURHOOD]:
+        assert origins.full(way) is None
+        origins.enter(way)
+    assert PER_NEIGHBOURHOOD == 16
+    assert origins.full(near[16]) == "16 peers of this neighbourhood are connected"
+    assert origins.full(other) is None
+    origins.leave(near[3])
+    assert origins.full(near[16]) is None
+
+
+@pytest.mark.parametrize("way", ["127.0.0.1:1", "10.1.2.3:1", "192.168.1.7:1", "[fd00::1]:1", None])
+def test_ones_own_networks_and_relays_count_in_all_only(way: str | None) -> None:
+    origins = Origins(MAX_PEERS)
+    for _ in range(MAX_PEERS):
+        assert origins.full(way) is None
+        origins.enter(way)
+    assert origins.full(way) == origins.full("8.8.8.8:1") == "1000 peers are connected"
+    origins.leave(way)
+    assert origins.full(way) is None
+
+
+def test_nothing_is_kept_of_who_left() -> None:
+    origins = Origins(MAX_PEERS)
+    for _ in range(3):
+        origins.enter("8.8.8.8:1")
+    for _ in range(3):
+        origins.leave("8.8.8.8:1")
+    assert not origins._near and origins._all == 0
+
+
+async def test_a_full_node_takes_nobody_more_until_somebody_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tirami.net.mesh.MAX_PEERS", 2)
+    memory = MemoryNetwork(seed=1)
+    full, *others = [
+        Mesh(memory.endpoint(SigningKey.generate().public_key), Identity(NETWORK, "test"), SystemClock())
+        for _ in range(4)
+    ]
+    async with full.running(), others[0].running(), others[1].running(), others[2].running():
+        for other in others[:2]:
+            await other.connect(full.address())
+            await full.wait_for(other.key, 5)
+        with pytest.raises(MeshError):
+            await others[2].connect(full.address())
+        assert set(full.peers) == {other.key for other in others[:2]}
+        full.peers[others[0].key].close("make room")
+        while others[0].key in full.peers:
+            await asyncio.sleep(0.01)
+        await others[2].connect(full.address())
+        await full.wait_for(others[2].key, 5)
