@@ -6,8 +6,8 @@ However one ends (:mod:`~tirami.net.session.serving`), its last voucher becomes 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from typing import Final, Protocol
+from contextlib import contextmanager, suppress
+from typing import Final
 
 import msgspec
 import structlog
@@ -27,8 +27,10 @@ from tirami.infer import FinishReason, Sampling, Shaping
 from tirami.ledger import Admitted, Heads, Ledger
 from tirami.market.quoting import Parties, quote
 from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.desk import OFFER_S, Desk, Place, Terms
+from tirami.net.session.meanwhile import meanwhile
 from tirami.net.session.sale import Sale
-from tirami.net.session.serving import Serving, Terms
+from tirami.net.session.serving import Serving
 from tirami.net.session.terms import IDLE_S, SESSION_S, TO_PROVIDER
 from tirami.net.transport import Stream
 from tirami.proto import (
@@ -48,15 +50,6 @@ from tirami.proto import (
 _log = structlog.get_logger()
 MOST_PER_PEER: Final = 4
 """Sessions one peer may have open, quotes included."""
-
-
-class Desk(Protocol):
-    """Where a stranger gets a place at an engine."""
-
-    def serve(self, model_digest: Digest, payer: PublicKey) -> AbstractAsyncContextManager[Terms]:
-        """A place at the engine of this model. Raises ``ModelNotFound``, ``QueueFull``, ``EngineError``, ``Paused``."""
-
-
 Booked = Callable[[Admitted], Awaitable[None]]
 
 
@@ -99,7 +92,10 @@ class Provider:
         return len(self._running)
 
     async def serve(self, peer: PublicKey, stream: Stream, ask: Ask) -> None:
-        """One session on a stream of its own, from its first message on. Raises nothing of the peer's making."""
+        """One session on a stream of its own, from its first message on. Raises nothing of the peer's making.
+
+        The stream ends with it: what is left open counts against the streams that the payer may have here.
+        """
         writer = FrameWriter(stream)
         try:
             with self._one_more(peer):
@@ -109,18 +105,22 @@ class Provider:
             await _refuse(stream, writer, error)
         except TimeoutError:
             await stream.reset()
+        else:
+            await _end(stream)
 
     async def _serve(self, stream: Stream, writer: FrameWriter, ask: Ask) -> None:
         sampling = _sampling(ask)
         self._ledger.gate.check_open()
-        async with self._desk.serve(Digest(ask.model_digest), PublicKey(ask.payer)) as terms:
-            serving = await self._offered(ask, terms, sampling)
-            await writer.write(serving.offer)
+        async with Place(self._desk, Digest(ask.model_digest), PublicKey(ask.payer)) as place:
+            serving = await self._offered(ask, place.terms, sampling)
+            async with asyncio.timeout(IDLE_S):
+                await writer.write(serving.offer)
             reader = FrameReader(stream, TO_PROVIDER)
             async with asyncio.timeout(serving.quote.lifetime_ms / 1000):
-                accept = await reader.read()
+                accept = await meanwhile(reader.read(), OFFER_S, place.give_way)
             if not isinstance(accept, Accept):
                 raise WireError(f"an Accept follows an Offer, not a {type(accept).__name__}")
+            await place.keep()
             serving.open(accept, reader, writer)
             self._seen([Cited("acceptance", accept.acceptance.body, accept.acceptance.signature)])
             self._running.add(serving)
@@ -174,7 +174,7 @@ class Provider:
 
     @contextmanager
     def _one_more(self, peer: PublicKey) -> Iterator[None]:
-        """A quote keeps a place at the engine for half a minute: no peer keeps them all. Raises ``QueueFull``."""
+        """A quote keeps a place at the engine for a while: no peer keeps them all. Raises ``QueueFull``."""
         if self._asking[peer] >= MOST_PER_PEER:
             raise QueueFull(f"{MOST_PER_PEER} sessions of this peer are open", retry_after=1)
         self._asking[peer] += 1
@@ -216,4 +216,12 @@ async def _refuse(stream: Stream, writer: FrameWriter, error: TiramiError) -> No
     with suppress(MeshError, TimeoutError):
         async with asyncio.timeout(IDLE_S):
             await writer.write(Refused(error.code, error.message[:1024], error.retry_after or 0))
-            await stream.finish()
+    await _end(stream)
+
+
+async def _end(stream: Stream) -> None:
+    """After the last word, which still arrives; a stream that cannot be finished any more is reset."""
+    try:
+        await stream.finish()
+    except MeshError:
+        await stream.reset()

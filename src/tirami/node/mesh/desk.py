@@ -25,7 +25,6 @@ class EngineDesk:
 
     Args:
         speed: completion tokens a second of one answer, as measured; ``None`` before that.
-        busy: strangers being served now.
         guest: whether this payer came by invitation.
         killed: whether this node may promise nothing now: the kill switch is thrown, or its key has ended.
         paused: whether the operator wants nobody new.
@@ -37,7 +36,6 @@ class EngineDesk:
         engines: EngineRoom,
         load: Load,
         speed: Callable[[Engine], float | None],
-        busy: Callable[[], int],
         guest: Callable[[PublicKey], bool],
         killed: Callable[[], bool],
         paused: Callable[[], bool],
@@ -48,7 +46,8 @@ class EngineDesk:
         self._speed = speed
         self._told = load.factor
         """The factor in the prices that were told last."""
-        self._busy = busy
+        self._taken = 0
+        """Places of strangers, with those of offers that are not accepted yet."""
         self._guest = guest
         self._killed = killed
         self._paused = paused
@@ -73,10 +72,10 @@ class EngineDesk:
     def free_slots(self) -> int:
         """Answers for strangers that could begin now: what is free, but for one place that stays the owner's."""
         room = self._engines.room
-        if self._config.idle_only and room.running > self._busy():
+        if self._config.idle_only and room.running > self._taken:
             return 0
         free = room.slots - room.running - room.waiting - 1
-        return max(0, min(free, self._config.slots - self._busy()))
+        return max(0, min(free, self._config.slots - self._taken))
 
     @asynccontextmanager
     async def serve(self, model_digest: Digest, payer: PublicKey) -> AsyncIterator[Terms]:
@@ -86,9 +85,13 @@ class EngineDesk:
             raise ModelNotFound("this model is not sold here now", param="model_digest")
         if self.free_slots < 1:
             raise QueueFull("every place for strangers is taken", retry_after=5)
-        async with self._engines.use(found.card.name, payer=payer) as served:
-            async with served.room.place(payer, owner=False):
-                yield Terms(served.engine, self._price(served.engine.card), self._guest(payer))
+        self._taken += 1  # before anything is waited for: of many who ask at once, each counts the others
+        try:
+            async with self._engines.use(found.card.name, payer=payer) as served:
+                async with served.room.place(payer, owner=False):
+                    yield Terms(served.engine, self._price(served.engine.card), self._guest(payer))
+        finally:
+            self._taken -= 1
 
     def signal(self, network: str, node: PublicKey) -> Signal | None:
         """What this node offers now, undated; ``None`` for nothing. Only engines whose speed is known are told of."""

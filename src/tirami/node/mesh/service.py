@@ -1,7 +1,7 @@
 """The mesh of a running node: its parts put together, and run until the node leaves."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -122,7 +122,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     onlookers = Onlookers(watch, ledger, reputation)
     gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, logs.heard)
     pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
-    desk = _desk(parts, pace, lambda: provider.running)
+    desk = _desk(parts, pace)
     provider = Provider(ledger, parts.heads, key, desk, os.urandom, _booked, watch.see_all, parts.meter.sold)
     offer = partial(desk.signal, ledger.network.id, key.public_key)
     signals = Signals(mesh, peers, key, offer, ledger.now, parts.clock, SystemRandom())
@@ -155,14 +155,13 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     )
 
 
-def _desk(parts: Parts, pace: Pace, busy: Callable[[], int]) -> EngineDesk:
+def _desk(parts: Parts, pace: Pace) -> EngineDesk:
     ledger = parts.ledger
     return EngineDesk(
         parts.config.mesh,
         parts.engines,
         parts.load,
         pace.speed,
-        busy,
         lambda key: key in ledger.state.settings.guests,
         partial(_silent, parts),
         lambda: ledger.state.settings.paused,
