@@ -8,7 +8,6 @@ from tirami.infer.counting import Count
 from tirami.infer.digests import DigestBook
 from tirami.infer.download import Progress
 from tirami.infer.engine import (
-    ANY_OBJECT,
     Chunk,
     CountedBy,
     Engine,
@@ -20,7 +19,6 @@ from tirami.infer.engine import (
     Prompt,
     Reading,
     Sampling,
-    Shaping,
     TokenLogprob,
 )
 from tirami.infer.flop import flop
@@ -29,6 +27,7 @@ from tirami.infer.memory import memory_bytes
 from tirami.infer.metadata_block import MAX_BLOCK_BYTES, BlockCache, MetadataBlock
 from tirami.infer.models import LocalModel, available, default_models_dir, installed, pinned, remove, resolve
 from tirami.infer.prompter import Prompter, Prompters
+from tirami.infer.shaping import ANY_OBJECT, Shaping
 from tirami.infer.sources import Source, SourceKind
 from tirami.infer.tokenizer import Tokenizer
 from tirami.infer.tools import Tools

@@ -144,7 +144,7 @@ class UpstreamEngine:
             bound, text = bound + 2 * len(told.encode()) + PER_TOOLS, f"{text}\n{told}"
         return Prompt((), TokenCount(bound), False, text, messages, tools)
 
-    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
+    async def prepare_text(self, text: str | Sequence[int], schema: str | None = None) -> Prompt:
         if isinstance(text, str):
             return Prompt((), TokenCount(len(text.encode()) + PER_PROMPT), False, text, ())
         return Prompt(tuple(text), TokenCount(len(text)), False, "", ())

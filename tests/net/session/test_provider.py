@@ -1,6 +1,6 @@
 """Whom a provider gives a place, for how long, and what it leaves behind."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -8,8 +8,9 @@ import pytest
 
 from tests.net.session.conftest import PROMPT, Bind, Desk, Mesh, opened_mesh
 from tests.waiting import until
-from tirami.core.errors import EngineFailed, PeerRefused, QueueFull
+from tirami.core.errors import EngineFailed, InvalidRequest, PeerRefused, QueueFull
 from tirami.core.keys import Digest, PublicKey
+from tirami.infer import Prompt, Sampling, Shaping
 from tirami.net.iroh import IrohEndpoint
 from tirami.net.session import Terms, provider, serving
 from tirami.testing.clock import ManualClock
@@ -128,3 +129,52 @@ async def test_a_payer_that_reads_nothing_is_let_go(tmp_path: Path, monkeypatch:
             await mesh.quiet()
         await bought.close()
         assert mesh.provider.net == 0
+
+
+# --- what shapes the answer -----------------------------------------------------------------------------------------
+
+
+def shaped(**shaping: object) -> Sampling:
+    return Sampling(max_tokens=10, seed=7, temperature=0.5, shaping=Shaping(**shaping))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("stop", ("x" * 1000,)),
+        ("presence_penalty", 1e6),
+        ("logit_bias", tuple((number, 1.0) for number in range(1000))),
+        ("schema", '{"type":"string","pattern":"^(a{1000}){1000}$"}'),
+        ("schema", '{"items":' * 60 + "{}" + "}" * 60),
+        ("schema", '{}}, "n_predict": 100000, "x": {'),
+    ],
+)
+async def test_what_shapes_an_answer_is_bounded_before_an_engine_sees_it(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, field: str, value: object
+) -> None:
+    async def never(*_: object) -> Prompt:
+        raise AssertionError("the engine was asked")
+
+    monkeypatch.setattr(mesh.desk.engine, "prepare_text", never)
+    with pytest.raises(PeerRefused, match=field) as raised:
+        await mesh.asked(sampling=shaped(**{field: value}))
+    assert raised.value.data["refused"] == "invalid_request"
+
+
+async def test_a_schema_the_engine_cannot_hold_an_answer_to_gets_no_quote(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on without the schema, and the payer would pay for free text."""
+    prepare, seen = mesh.desk.engine.prepare_text, []
+
+    async def strict(text: str | Sequence[int], schema: str | None = None) -> Prompt:
+        seen.append(schema)
+        if schema is not None:
+            raise InvalidRequest("answers cannot be held to this schema: scripted", param="schema")
+        return await prepare(text)
+
+    monkeypatch.setattr(mesh.desk.engine, "prepare_text", strict)
+    with pytest.raises(PeerRefused, match="cannot be held"):
+        await mesh.asked(sampling=shaped(schema='{"type":"object"}'))
+    assert seen == ['{"type":"object"}']
+    assert (await mesh.buy(10))[1].cost == len(PROMPT) + 10

@@ -22,6 +22,7 @@ from tirami.core.errors import (
     WireError,
 )
 from tirami.core.keys import Digest, PublicKey, SigningKey
+from tirami.core.shaping import MAX_TOP_K
 from tirami.core.units import MICRO
 from tirami.infer import FinishReason, Sampling, Shaping
 from tirami.ledger import Admitted, Heads, Ledger
@@ -140,7 +141,7 @@ class Provider:
             raise InvalidRequest("dearer than asked for", param="max_price_out", price_out=price.completion)
         if len(ask.prompt) + sampling.max_tokens > card.context_length:
             raise ContextLengthExceeded(f"the model's context is {card.context_length} tokens", param="max_tokens")
-        prompt = await engine.prepare_text(ask.prompt)
+        prompt = await engine.prepare_text(ask.prompt, sampling.shaping.schema)
         if prompt.count != len(ask.prompt) or not prompt.exact:
             raise EngineFailed("this engine does not take token ids as they are")
         nonce = self._random(32)
@@ -192,7 +193,8 @@ class Provider:
 
 def _sampling(ask: Ask) -> Sampling:
     """How the payer wants it drawn. Raises ``InvalidRequest``."""
-    if not ask.max_tokens > 0 or ask.temperature_ppm > 2 * MICRO or ask.top_p_ppm > MICRO or ask.seed >= 1 << 32:
+    drawn = ask.max_tokens > 0 and ask.temperature_ppm <= 2 * MICRO and ask.top_p_ppm <= MICRO
+    if not drawn or ask.top_k > MAX_TOP_K or ask.seed >= 1 << 32:
         raise InvalidRequest("the sampling is out of range", param="sampling")
     try:
         shaping = msgspec.json.decode(ask.shaping, type=Shaping) if ask.shaping else Shaping()
@@ -200,6 +202,7 @@ def _sampling(ask: Ask) -> Sampling:
         raise InvalidRequest(f"not what shapes an answer: {error}", param="shaping") from error
     if shaping.canonical() != ask.shaping:
         raise InvalidRequest("what shapes the answer is not in its canonical form", param="shaping")
+    shaping.check()
     return Sampling(
         max_tokens=ask.max_tokens,
         seed=ask.seed,
