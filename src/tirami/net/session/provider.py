@@ -26,6 +26,7 @@ from tirami.core.shaping import MAX_TOP_K
 from tirami.core.units import MICRO
 from tirami.infer import FinishReason, Sampling, Shaping
 from tirami.ledger import Admitted, Heads, Ledger
+from tirami.market import STOPPING_S
 from tirami.market.quoting import Parties, quote
 from tirami.net.frames import FrameReader, FrameWriter
 from tirami.net.session.desk import OFFER_S, Desk, Place, Terms
@@ -51,6 +52,8 @@ from tirami.proto import (
 _log = structlog.get_logger()
 MOST_PER_PEER: Final = 4
 """Sessions one peer may have open, quotes included."""
+LEAVING_S: Final = 5.0
+"""Seconds that a node which stops gives its payers for their last vouchers."""
 Booked = Callable[[Admitted], Awaitable[None]]
 
 
@@ -83,6 +86,9 @@ class Provider:
         self._seen = seen
         self._sold = sold
         self._running: set[Serving] = set()
+        self._ended = asyncio.Event()
+        """Set when one of them has."""
+        self._stopping = False
         self.sold = 0
         """Sessions that became a trade."""
         self._asking: Counter[PublicKey] = Counter()
@@ -91,6 +97,22 @@ class Provider:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def claims(self) -> set[bytes]:
+        """Ids of those that a running session will end."""
+        return {serving.claim_id for serving in self._running}
+
+    async def stop(self) -> None:
+        """Sell nothing more, end what runs, and wait until what was signed for is settled, or ``LEAVING_S``."""
+        self._stopping = True
+        for serving in list(self._running):
+            serving.stop(FinishReason.STOPPED)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVING_S):
+                while self._running:
+                    self._ended.clear()
+                    await self._ended.wait()
 
     async def serve(self, peer: PublicKey, stream: Stream, ask: Ask) -> None:
         """One session on a stream of its own, from its first message on. Raises nothing of the peer's making.
@@ -111,6 +133,7 @@ class Provider:
 
     async def _serve(self, stream: Stream, writer: FrameWriter, ask: Ask) -> None:
         sampling = _sampling(ask)
+        self._check_running()
         self._ledger.gate.check_open()
         async with Place(self._desk, Digest(ask.model_digest), PublicKey(ask.payer)) as place:
             serving = await self._offered(ask, place.terms, sampling)
@@ -122,18 +145,31 @@ class Provider:
             if not isinstance(accept, Accept):
                 raise WireError(f"an Accept follows an Offer, not a {type(accept).__name__}")
             await place.keep()
+            self._check_running()
             serving.open(accept, reader, writer)
             self._seen([Cited("acceptance", accept.acceptance.body, accept.acceptance.signature)])
-            self._running.add(serving)
-            try:
-                await serving.run()
-            finally:
-                self._running.discard(serving)
-                admitted = await serving.settled()
-                self._sold(serving.sale(PublicKey(ask.payer)))
+            admitted = await self._ran(serving)
             if admitted is not None:
                 self.sold += 1
                 await self._booked(admitted)
+
+    async def _ran(self, serving: Serving) -> Admitted | None:
+        """To its end, which is a trade if anything was signed for."""
+        self._running.add(serving)
+        try:
+            try:
+                await serving.run()
+            finally:
+                admitted = await serving.settled()
+                self._sold(serving.sale(PublicKey(serving.quote.payer)))
+        finally:
+            self._running.discard(serving)
+            self._ended.set()
+        return admitted
+
+    def _check_running(self) -> None:
+        if self._stopping:
+            raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
 
     async def _offered(self, ask: Ask, terms: Terms, sampling: Sampling) -> "Serving":
         engine, price, card = terms.engine, terms.price, terms.engine.card

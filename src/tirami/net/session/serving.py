@@ -57,7 +57,7 @@ class Serving:
         self.quote = record
         self.offer = offer
         self._ledger = ledger
-        self._claim_id = claim_id
+        self.claim_id = claim_id
         self._offered_ms = UnixMs(record.at_ms)
         self._card = terms.engine.card
         self._generate = generate
@@ -81,7 +81,7 @@ class Serving:
         """Check the acceptance and write it down; :meth:`run` waits until it is on disk."""
         self._reader, self._writer = reader, writer
         acceptance, self._written = self._ledger.receivables.open(
-            self._claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms
+            self.claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms
         )
         self._opened = True
         q = self.quote
@@ -111,7 +111,7 @@ class Serving:
             if self._covered < self._sent:
                 await asyncio.wait((listening,), timeout=IDLE_S)
             if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
-                _log.info("vouchers_ended", claim=self._claim_id.hex(), reason=str(error))
+                _log.info("vouchers_ended", claim=self.claim_id.hex(), reason=str(error))
         finally:
             for task in (listening, answering):
                 task.cancel()
@@ -119,10 +119,10 @@ class Serving:
 
     async def settled(self) -> Admitted | None:
         """Countersign the last voucher, book the trade and tell the payer; ``None`` when nothing was vouched for."""
-        if not self._opened or self._claim_id not in self._ledger.state.claims.open:
+        if not self._opened or self.claim_id not in self._ledger.state.claims.open:
             return None
         reason = self._reason or FinishReason.FAILED
-        admitted = await self._ledger.receivables.settle(self._claim_id, reason.value)
+        admitted = await self._ledger.receivables.settle(self.claim_id, reason.value)
         if admitted is not None:
             try:
                 await self._say(Settled(admitted.record_id, admitted.envelope.signatures[1]))
@@ -259,7 +259,7 @@ class Serving:
             running_hash=trade.running_hash,
             at_ms=trade.at_ms,
         )
-        await self._ledger.receivables.take(self._claim_id, expected, payment.trade)
+        await self._ledger.receivables.take(self.claim_id, expected, payment.trade)
         self._pieces = {digest: count for digest, count in self._pieces.items() if count >= delivered}
         self._covered, self._vouched = delivered, TokenCount(counted)
         self._news.set()
