@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from tirami.api.schemas.jsonschema import MAX_DEPTH, JsonSchema
+from tirami.api.schemas.jsonschema import JsonSchema
+from tirami.core.shaping import MAX_DEPTH
 
 ADAPTER: TypeAdapter[dict[str, Any]] = TypeAdapter(JsonSchema)
 

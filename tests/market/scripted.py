@@ -112,7 +112,7 @@ class ScriptedEngine:
         ids = tuple(range(len(text.split())))
         return Prompt(ids, TokenCount(len(ids)), True, text, messages, tools)
 
-    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
+    async def prepare_text(self, text: str | Sequence[int], schema: str | None = None) -> Prompt:
         ids = tuple(range(len(text.split()))) if isinstance(text, str) else tuple(text)
         return Prompt(ids, TokenCount(len(ids)), True, text if isinstance(text, str) else "", ())
 

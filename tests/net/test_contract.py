@@ -104,6 +104,41 @@ async def test_both_sides_open_streams_and_they_do_not_mix(net: Net) -> None:
     assert [task.result() for task in asked] == [b"%04d" % number for number in range(20) for _ in range(2)]
 
 
+async def test_streams_that_both_sides_end_make_room_for_others(net: Net) -> None:
+    dialled, answered = await net.pair()
+    async with asyncio.timeout(60):
+        for number in range(250):
+            mine = await dialled.open()
+            await mine.write(b"?")
+            theirs = await answered.accept()
+            assert await theirs.read(1) == b"?"
+            if number % 2:
+                await theirs.write(b"!")
+                await theirs.finish()
+                assert await mine.read(1) == b"!"
+            else:
+                await theirs.reset()
+            await mine.reset()
+
+
+async def test_a_stream_counts_until_who_was_asked_has_ended_it_too(net: Net) -> None:
+    dialled, answered = await net.pair()
+    left: list[Stream] = []
+    with pytest.raises(TimeoutError):
+        while len(left) < 250:
+            async with asyncio.timeout(1):
+                mine = await dialled.open()
+            await mine.write(b"?")
+            left.append(await answered.accept())
+            await left[-1].read(1)
+            await mine.reset()
+    assert 50 < len(left) < 250
+    for theirs in left:
+        await theirs.reset()
+    async with asyncio.timeout(5):
+        await (await dialled.open()).write(b"?")
+
+
 async def test_one_direction_ends_and_the_other_goes_on(net: Net) -> None:
     mine, theirs = await streams(net)
     await mine.write(b"question")

@@ -136,7 +136,8 @@ class Mortal:
         self._left = self.copy(str(self.lives))
 
     async def bury(self) -> None:
-        """Let go of what is still running."""
+        """Let go of what is still running, without a word: the dead settle nothing."""
+        await self.mesh.mesh._endpoint.close()
         await self.end()
         shutil.rmtree(self.home)
         self.home = self._left

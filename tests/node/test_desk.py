@@ -1,5 +1,6 @@
 """Places for strangers: as many as the owner set, never the last one of an engine, or none while the owner works."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from tests.node.nodes import Node, network_file, node
 from tirami.core.errors import ModelNotFound, QueueFull
 from tirami.core.keys import Digest, PublicKey, SigningKey
 from tirami.ledger import SellingPaused
+from tirami.node.mesh.desk import EngineDesk
 from tirami.testing import MemoryNetwork
 
 
@@ -67,6 +69,24 @@ async def test_with_idle_only_a_stranger_waits_for_the_owner_and_not_for_other_s
         await stack.enter_async_context(desk.serve(CARD.digest, stranger()))
         with pytest.raises(QueueFull):
             await stack.enter_async_context(desk.serve(CARD.digest, stranger()))
+
+
+async def test_many_who_ask_at_once_get_no_more_places_than_there_are(tmp_path: Path) -> None:
+    """None of them has accepted yet: ``mesh.slots`` counts places, not answers."""
+    got = 0
+
+    async def ask(desk: EngineDesk, held: AsyncExitStack) -> None:
+        nonlocal got
+        try:
+            await held.enter_async_context(desk.serve(CARD.digest, stranger()))
+        except QueueFull:
+            return
+        got += 1
+
+    async with selling(tmp_path, **{"mesh.slots": 1}) as seller, AsyncExitStack() as held:
+        await asyncio.gather(*(ask(seller.mesh.desk, held) for _ in range(7)))
+        assert got == 1
+        assert seller.mesh.desk.free_slots == 0
 
 
 async def test_of_two_models_the_owner_keeps_a_place_at_each(tmp_path: Path) -> None:

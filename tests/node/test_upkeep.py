@@ -1,7 +1,7 @@
 """Upkeep: every job at once at the start and in its own time after; none stops the others."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ class Kept:
     house: House
     clock: ManualClock
     running: "asyncio.Task[None]"
+    live: set[bytes]
+    """Claims of running sessions."""
 
     async def round(self) -> None:
         """Until upkeep has looked at its clock, done what was due and looked again."""
@@ -46,9 +48,11 @@ async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(upkeep_module, "LOAD_EVERY_S", 0)
     clock = ManualClock()
     async with opened_house(tmp_path, clock=clock) as house:
-        upkeep = Upkeep(house.ledger, house.heads, house.market, WaitingRoom(1, 1, clock), clock)
+        live: set[bytes] = set()
+        room = WaitingRoom(1, 1, clock)
+        upkeep = Upkeep(house.ledger, house.heads, house.market, room, clock, claims=lambda: live)
         running = asyncio.create_task(upkeep.run())
-        yield Kept(house, clock, running)
+        yield Kept(house, clock, running, live)
         assert not running.done()
         running.cancel()
         await asyncio.wait([running])
@@ -95,7 +99,7 @@ async def test_an_abandoned_hold_ends_and_a_live_one_stays(kept: Kept) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), KeyError("missing"), AssertionError()], ids=repr)
-@pytest.mark.parametrize("job", ["expire_holds", "check_balance", "record_facts"])
+@pytest.mark.parametrize("job", ["expire_holds", "expire_claims", "check_balance", "record_facts"])
 async def test_a_job_that_raises_comes_again_and_stops_no_other(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, job: str, error: Exception
 ) -> None:
@@ -108,7 +112,8 @@ async def test_a_job_that_raises_comes_again_and_stops_no_other(
 
     with monkeypatch.context() as broken:
         ledger = kept.house.ledger
-        broken.setattr(ledger.payables if job == "expire_holds" else ledger, job, fail)
+        owners = {"expire_holds": ledger.payables, "expire_claims": ledger.receivables}
+        broken.setattr(owners.get(job, ledger), job, fail)
         for rounds in (1, 2):
             kept.clock.advance(WATCH_EVERY_S)
             await kept.round()
@@ -118,6 +123,21 @@ async def test_a_job_that_raises_comes_again_and_stops_no_other(
     await kept.round()
     assert not kept.house.ledger.state.holds.open
     assert kept.house.ledger.checked_ms == kept.clock.now_ms()
+
+
+async def test_claims_of_running_sessions_are_left_alone(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    await kept.round()
+    left: list[Collection[bytes]] = []
+
+    async def expire(live: Collection[bytes]) -> int:
+        left.append(live)
+        return 0
+
+    monkeypatch.setattr(kept.house.ledger.receivables, "expire_claims", expire)
+    kept.live.add(b"running")
+    kept.clock.advance(HOLDS_EVERY_S)
+    await kept.round()
+    assert left == [{b"running"}]
 
 
 async def test_a_full_disk_delays_what_must_be_written(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -355,7 +355,7 @@ async def test_open_waits_while_too_many_streams_are_open() -> None:
     await asyncio.sleep(1)
     assert not waiting.done()  # it still waits for accept
     for _ in range(MAX_STREAMS - 1):
-        await answered.accept()
+        await (await answered.accept()).reset()
     await waiting
     waiting.cancel()
 

@@ -9,7 +9,6 @@ from tirami.infer.counting import Count
 from tirami.infer.digests import DigestBook
 from tirami.infer.download import Progress
 from tirami.infer.engine import (
-    ANY_OBJECT,
     Chunk,
     CountedBy,
     Engine,
@@ -21,7 +20,6 @@ from tirami.infer.engine import (
     Prompt,
     Reading,
     Sampling,
-    Shaping,
     TokenLogprob,
 )
 from tirami.infer.flop import flop
@@ -39,6 +37,7 @@ from tirami.infer.models import (
     resolve,
 )
 from tirami.infer.prompter import Prompter, Prompters
+from tirami.infer.shaping import ANY_OBJECT, Shaping
 from tirami.infer.size import ModelSize
 from tirami.infer.sources import Source, SourceKind
 from tirami.infer.tokenizer import Tokenizer

@@ -21,7 +21,6 @@ from tirami.infer.chat import check, rendered
 from tirami.infer.digests import DigestBook
 from tirami.infer.embedding import EmbeddingGeneration, windowed
 from tirami.infer.engine import (
-    ANY_OBJECT,
     CountedBy,
     EngineStatus,
     FinishReason,
@@ -35,6 +34,7 @@ from tirami.infer.gguf import Header
 from tirami.infer.ids import IdRecovery
 from tirami.infer.llama import LlamaClient
 from tirami.infer.process import Introduction, WorkerProcess, WorkerSettings
+from tirami.infer.shaping import ANY_OBJECT
 from tirami.infer.tools import Tools
 from tirami.infer.vocabulary import Fragments
 
@@ -174,19 +174,15 @@ class ChildEngine:
         """
         check(messages)
         client = self._live().client
-        if schema is not None and schema != ANY_OBJECT:
-            try:
-                await client.check_schema(schema)
-            except InvalidRequest as error:
-                param = "tools" if tools is not None else "response_format"
-                raise InvalidRequest(f"answers cannot be held to this schema: {error.message}", param=param) from error
+        await _check_schema(client, schema, "tools" if tools is not None else "response_format")
         text = await rendered(client.apply_template, messages, tools)
         tokens = await client.tokenize(text, whole_prompt=True)
         return Prompt(tokens, TokenCount(len(tokens)), True, text, messages, tools)
 
-    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
-        """A prompt as it is. Raises ``InvalidRequest``, ``EngineFailed``."""
+    async def prepare_text(self, text: str | Sequence[int], schema: str | None = None) -> Prompt:
+        """A prompt as it is. Raises ``InvalidRequest``, also for a ``schema`` as :meth:`prepare`, ``EngineFailed``."""
         client = self._live().client
+        await _check_schema(client, schema, "schema")
         tokens = await client.tokenize(text, whole_prompt=True) if isinstance(text, str) else tuple(text)
         if not tokens:
             raise InvalidRequest("the prompt is empty", param="prompt")
@@ -307,6 +303,16 @@ class ChildEngine:
         if self._link is not None:
             self._peak_memory = self._link.worker.peak_memory() or self._peak_memory
         return self._peak_memory
+
+
+async def _check_schema(client: LlamaClient, schema: str | None, param: str) -> None:
+    """Raises ``InvalidRequest`` for one the child would silently go on without."""
+    if schema is None or schema == ANY_OBJECT:
+        return
+    try:
+        await client.check_schema(schema)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"answers cannot be held to this schema: {error.message}", param=param) from error
 
 
 def backoff_s(failures: int) -> float:

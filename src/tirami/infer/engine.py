@@ -7,7 +7,7 @@ reports a :class:`Reading` of what it did; everything else is the market's busin
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -15,13 +15,12 @@ import msgspec
 
 from tirami.core.keys import Digest
 from tirami.core.units import Flop, TokenCount
+from tirami.infer.shaping import Shaping
 from tirami.infer.tools import Tools
 
 Message = Mapping[str, object]
 NEVER = -9999.0
 """Log-probability of a token that cannot be drawn, as OpenAI says it."""
-ANY_OBJECT = '{"type":"object"}'
-"""The schema of an answer that is some JSON object."""
 
 
 class FinishReason(StrEnum):
@@ -73,35 +72,6 @@ class ModelCard:
     quantization: str
     size_bytes: int
     counted_by: CountedBy
-
-
-@dataclass(frozen=True, slots=True)
-class Shaping:
-    """What shapes an answer beyond the draw. The quote has no field for it; its prompt hash covers :meth:`canonical`.
-
-    Attributes:
-        stop: texts that end the answer; never shown.
-        presence_penalty, frequency_penalty: −2…2, subtracted from the logits of tokens that occurred.
-        repeat_penalty: llama.cpp's own, 1 for none.
-        min_p: least probability, relative to the likeliest token's, that is drawn; 0 for none.
-        logit_bias: (token id, addend) in order of id.
-        schema: JSON schema that the whole answer must follow, as JSON text; ``None`` for free text.
-    """
-
-    stop: tuple[str, ...] = ()
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repeat_penalty: float = 1.0
-    min_p: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    schema: str | None = None
-
-    def canonical(self) -> bytes:
-        """JSON of what is asked for, keys in order; empty when nothing is."""
-        asked = {
-            spec.name: getattr(self, spec.name) for spec in fields(self) if getattr(self, spec.name) != spec.default
-        }
-        return msgspec.json.encode(asked, order="sorted") if asked else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +238,11 @@ class Engine(Protocol):
         Raises ``InvalidRequest``, ``EngineFailed``.
         """
 
-    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
-        """A prompt that is no chat: text, or token ids. Raises ``InvalidRequest``, ``EngineFailed``."""
+    async def prepare_text(self, text: str | Sequence[int], schema: str | None = None) -> Prompt:
+        """A prompt that is no chat: text, or token ids; refuse a ``schema`` that answers cannot be held to.
+
+        Raises ``InvalidRequest``, ``EngineFailed``.
+        """
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> AbstractAsyncContextManager[Generation]: ...
 

@@ -144,7 +144,7 @@ class UpstreamEngine:
         """The upstream renders; schemas are its to refuse."""
         return unrendered(messages, tools)
 
-    async def prepare_text(self, text: str | Sequence[int]) -> Prompt:
+    async def prepare_text(self, text: str | Sequence[int], schema: str | None = None) -> Prompt:
         if isinstance(text, str):
             return Prompt((), TokenCount(len(text.encode()) + PER_PROMPT), False, text, ())
         return Prompt(tuple(text), TokenCount(len(text)), False, "", ())

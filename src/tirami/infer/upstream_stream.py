@@ -13,7 +13,6 @@ from tirami.core.clock import Clock
 from tirami.core.errors import EngineFailed, TiramiError
 from tirami.core.units import TokenCount
 from tirami.infer.engine import (
-    ANY_OBJECT,
     Alternative,
     Chunk,
     CountedBy,
@@ -25,6 +24,7 @@ from tirami.infer.engine import (
     TokenLogprob,
 )
 from tirami.infer.flop import flop
+from tirami.infer.shaping import ANY_OBJECT
 from tirami.infer.tools import CLOSE, OPEN, Tools
 
 MAX_LINE = 1 << 20

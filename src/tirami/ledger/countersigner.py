@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from tirami.core.keys import Signer
+from tirami.core.keys import Signature, Signer
 from tirami.ledger.admission import Admitted, admit
 from tirami.proto import Envelope, NetworkFile, Trade, Voucher
 
@@ -62,9 +62,14 @@ class Countersigner:
 
 def countersigned(voucher: Voucher, provider: Signer) -> Envelope:
     """A voucher becomes a trade when the provider signs the same body."""
+    return trade_of(voucher, provider.sign(Trade.TAG + voucher.trade_body))
+
+
+def trade_of(voucher: Voucher, countersignature: Signature) -> Envelope:
+    """A voucher with the provider's signature under its body."""
     return Envelope(
         kind="trade",
         body=voucher.trade_body,
-        signatures=(voucher.payer_signature, provider.sign(Trade.TAG + voucher.trade_body)),
+        signatures=(voucher.payer_signature, countersignature),
         attachments=(voucher.acceptance_body, voucher.acceptance_signature),
     )

@@ -15,10 +15,10 @@ from tirami.core.errors import InvalidProof, SafetyUnknown, StorageUnavailable, 
 from tirami.core.keys import Signature, Signer
 from tirami.core.units import Trm
 from tirami.ledger.admission import Admitted, admit
-from tirami.ledger.countersigner import Countersigner
+from tirami.ledger.countersigner import Countersigner, trade_of
 from tirami.ledger.entries import HoldCaptured, HoldFailed, HoldOpened, HoldOwed, HoldReleased, HoldVouched
 from tirami.ledger.holds import OpenHold
-from tirami.proto import Envelope, Signed
+from tirami.proto import Signed
 
 if TYPE_CHECKING:
     from tirami.ledger.ledger import Ledger
@@ -126,13 +126,7 @@ class Payables:
         hold = self._session(hold_id)
         if hold.vouched is None:
             raise InvalidProof("nothing was vouched for in this session", param="trade")
-        voucher = hold.voucher(hold.vouched)
-        envelope = Envelope(
-            kind="trade",
-            body=voucher.trade_body,
-            signatures=(voucher.payer_signature, countersignature),
-            attachments=(voucher.acceptance_body, voucher.acceptance_signature),
-        )
+        envelope = trade_of(hold.voucher(hold.vouched), countersignature)
         admitted = admit(envelope, self._ledger.network, own_acceptance=True)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
         await self._ledger.append([envelope, captured], admitted)

@@ -5,8 +5,10 @@ it (PROTOCOL B7). Nothing here is a debit of this node; opening a claim is refus
 (B13), settling one never is.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING
+
+import structlog
 
 from tirami.core.errors import (
     AccountDisabled,
@@ -15,6 +17,7 @@ from tirami.core.errors import (
     InvalidProof,
     InvalidSignature,
     StorageUnavailable,
+    TiramiError,
     UnwitnessedLimit,
 )
 from tirami.core.keys import PublicKey, Signature, Signer, sha256, verify
@@ -30,6 +33,7 @@ from tirami.verify import check_bill
 if TYPE_CHECKING:
     from tirami.ledger.ledger import Ledger
 
+_log = structlog.get_logger()
 LATE_MS, EARLY_MS = 3_600_000, 120_000
 """How far a voucher's time may lie behind and before ours (I-05 as amended: a gate only)."""
 
@@ -122,6 +126,28 @@ class Receivables:
         admitted = admit(envelope, self._ledger.network, own_acceptance=True)
         await self._ledger.append([envelope, ClaimSettled(claim_id, admitted.record_id)], admitted)
         return admitted
+
+    async def expire_claims(self, live: Collection[bytes]) -> int:
+        """Settle every claim that is nobody's, as after a disk that was full; returns how many.
+
+        Args:
+            live: ids of claims that a running session will end.
+
+        Raises ``StorageUnavailable``.
+        """
+        ended = 0
+        for claim_id in list(self._ledger.state.claims.open):
+            if claim_id in live or claim_id not in self._ledger.state.claims.open:
+                continue
+            try:
+                await self.settle(claim_id, "expired")
+            except StorageUnavailable:
+                raise
+            except TiramiError as error:
+                _log.warning("claim_not_settled", claim=claim_id.hex(), code=error.code, reason=error.message)
+            else:
+                ended += 1
+        return ended
 
     def _claim(self, claim_id: bytes) -> OpenClaim:
         claim = self._ledger.state.claims.open.get(claim_id)

@@ -65,7 +65,7 @@ class MeteredSession:
 
     A chunk counts as delivered when the consumer comes back for the next one (streamed), unless some of it is
     ``withheld``, or all at once by :meth:`deliver` (not streamed: nothing is owed before the whole answer can be handed
-    over).
+    over). What another node sells counts once it was received, withheld or not: it waits for the voucher (B11).
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class MeteredSession:
 
     async def __anext__(self) -> Chunk:
         if self._streamed:
-            self.deliver(self.withheld)
+            self.deliver(self.withheld if self._counterpart is None else 0)
         if self._counterpart is not None and not await self._pay_ahead(self._counterpart):
             raise StopAsyncIteration
         chunk = await self._pull()

@@ -22,7 +22,7 @@ from tirami.net.hello import Identity, Remembered
 from tirami.net.origins import Origins
 from tirami.net.peer import Peer
 from tirami.net.transport import Connection, Endpoint, Stream
-from tirami.proto import Message
+from tirami.proto import Leaving, Message
 
 _log = structlog.get_logger()
 DIAL_S: Final = 5.0
@@ -34,6 +34,10 @@ LONGEST_REFUSED_S: Final = 30.0
 STEADY_S: Final = 10.0
 """A connection that held so long was a good one: its loss is no reason to wait for long."""
 MAX_PEERS: Final = 1_000
+LAST_WORDS_S: Final = 0.3
+"""Seconds between the end of the last conversation and the word that this node leaves, which would overtake it."""
+FAREWELL_S: Final = 1.0
+"""Seconds that a peer has to hear it."""
 
 
 class Part(Protocol):
@@ -79,6 +83,7 @@ class Mesh:
         self._kept: dict[PublicKey, PeerAddress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._leaving = False
 
     @property
     def key(self) -> PublicKey:
@@ -135,6 +140,18 @@ class Mesh:
         finally:
             self._group = None
 
+    async def leave(self, reason: str) -> None:
+        """Tell every peer, and wait until each has heard it, or ``FAREWELL_S``. Nobody is a peer any more then."""
+        self._leaving = True
+        await asyncio.sleep(LAST_WORDS_S if self._peers else 0)
+        going = [asyncio.create_task(peer.gone.wait()) for peer in self._peers.values()]
+        for peer in self._peers.values():
+            peer.send(Leaving(reason))
+        if going:
+            _, deaf = await asyncio.wait(going, timeout=FAREWELL_S)
+            for task in deaf:
+                task.cancel()
+
     def keep(self, address: PeerAddress) -> None:
         """Be connected to this peer from now on: dial, and dial again when it is lost."""
         if address.key == self.key or address.key in self._kept:
@@ -179,7 +196,8 @@ class Mesh:
             connection.close(str(error))
 
     async def _introduce(self, connection: Connection) -> Peer:
-        if (reason := self._refuse(connection.peer)) is not None:
+        reason = "this node stops" if self._leaving else self._refuse(connection.peer)
+        if reason is not None:
             connection.close(reason)
             raise MeshError(reason)
         peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock)

@@ -116,13 +116,13 @@ class Probes:
     async def ask(self, peer: Peer) -> Observation:
         """Whether this peer can reach this node. Raises ``MeshError`` when it does not say, ``TimeoutError``."""
         ways = tuple(way for way in self._mesh.address().direct if len(way) <= 64)[:WAYS]
-        stream = await peer.connection.open()
-        try:
-            async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(ANSWER_S):
+            stream = await peer.connection.open()
+            try:
                 await FrameWriter(stream).write(ProbeWanted(PeerSeen(self._mesh.key, ways)))
                 answer = await FrameReader(stream, ANSWERS).read()
-        finally:
-            await stream.reset()
+            finally:
+                await stream.reset()
         if not isinstance(answer, Probed):
             raise MeshError(answer.message if isinstance(answer, Refused) else "no answer to a question")
         rtt_s = answer.rtt_us / 1e6 if answer.reached else None

@@ -1,6 +1,6 @@
 """This node's place on the mesh, for whoever shows or commands it. A node without a mesh loads nothing of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ class Membership:
 
     Attributes:
         kill: freezes (or releases) all nodes of this operator, with a reason and who said so; the journal position.
+        claims: ids of what running sessions of strangers will settle.
         alarms: what the mesh has to tell the operator, by code, until the next start.
     """
 
@@ -27,6 +28,7 @@ class Membership:
     view: "MeshView | None" = None
     kill: Callable[[bool, str, str], Awaitable[int]] | None = None
     handover: "Handover | None" = None
+    claims: Callable[[], Collection[bytes]] = tuple
     alarms: dict[str, Alert] = field(default_factory=dict)
 
     def reputation(self, key: bytes) -> Ppm:

@@ -59,6 +59,7 @@ class Node:
                 parts.engines.room,
                 parts.clock,
                 partial(alerts, parts.config, parts.membership.alarms.values()),
+                lambda: parts.membership.claims(),
             )
             watching = asyncio.create_task(upkeep.run(), name="upkeep")
             stack.push_async_callback(_ended, watching)

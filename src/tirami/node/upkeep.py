@@ -1,7 +1,7 @@
-"""What a node does by itself while it runs: watch the book, follow the load, end stale holds, publish heads."""
+"""What a node does by itself while it runs: watch the book, follow the load, end stale sessions, publish heads."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import structlog
@@ -43,19 +43,27 @@ class Upkeep:
         room: Room,
         clock: Clock,
         alerts: Callable[[], Sequence[Alert]] = tuple,
+        claims: Callable[[], Collection[bytes]] = tuple,
     ) -> None:
+        """``claims``: ids of those that running sessions of strangers will end."""
         self._ledger = ledger
         self._heads = heads
         self._market = market
         self._room = room
         self._clock = clock
         self._alerts = alerts
+        self._claims = claims
         self._alerted: set[str] = set()
 
     async def run(self) -> None:
         """Until cancelled. A job that fails is logged and comes again; none stops the others."""
-        due = dict.fromkeys((self._follow_load, self._expire_holds, self._watch), 0.0)
-        every = {self._follow_load: LOAD_EVERY_S, self._expire_holds: HOLDS_EVERY_S, self._watch: WATCH_EVERY_S}
+        every = {
+            self._follow_load: LOAD_EVERY_S,
+            self._expire_holds: HOLDS_EVERY_S,
+            self._expire_claims: HOLDS_EVERY_S,
+            self._watch: WATCH_EVERY_S,
+        }
+        due = dict.fromkeys(every, 0.0)
         while True:
             now = self._clock.monotonic()
             for job, at in due.items():
@@ -75,6 +83,10 @@ class Upkeep:
     async def _expire_holds(self) -> None:
         if expired := await self._ledger.payables.expire_holds(self._market.live):
             _log.warning("holds_expired", count=expired)
+
+    async def _expire_claims(self) -> None:
+        if expired := await self._ledger.receivables.expire_claims(self._claims()):
+            _log.warning("claims_expired", count=expired)
 
     async def _watch(self) -> None:
         self._alert()

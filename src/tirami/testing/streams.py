@@ -19,7 +19,11 @@ WINDOW = 256 * 1024
 PIECE = 16 * 1024
 """Greatest number of bytes that travel as one."""
 MAX_STREAMS = 100
-"""Streams opened by one side that are not over, or not yet accepted; beyond it ``open`` waits."""
+"""Streams opened by one side that are not over, or not yet accepted; beyond it ``open`` waits.
+
+A stream is over when each side has ended its own direction and nothing more arrives in either. A reset by the peer ends
+that of the other side once it has learned of it, by a read or write that raised.
+"""
 
 
 class _Piece:
@@ -44,7 +48,7 @@ class _Flow:
         self._readable, self._writable = asyncio.Event(), asyncio.Event()
         self._reader_lost: str | None = None
         self._writer_lost: str | None = None
-        self._finished = self._ended = False
+        self._finished = self._ended = self._let_go = False
 
     @property
     def has_begun(self) -> bool:
@@ -53,8 +57,14 @@ class _Flow:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will arrive."""
-        return self._ended or self._reader_lost is not None
+        """Whether nothing more will arrive, and its writer is done with it."""
+        return self._let_go and (self._ended or self._reader_lost is not None)
+
+    def let_go(self) -> None:
+        """Its writer is done with it."""
+        if not self._let_go:
+            self._let_go = True
+            self._changed()
 
     async def push(self, data: bytes) -> None:
         self.way.count(len(data))
@@ -75,6 +85,7 @@ class _Flow:
         self._check_writable()
         self._finished = True
         self._send(b"")
+        self.let_go()
 
     async def pull(self) -> bytes:
         """The next piece; ``b""`` at the end."""
@@ -139,13 +150,23 @@ class MemoryStream:
         self._reset = False
 
     async def read(self, size: int) -> bytes:
-        return await self._inflow.read(size, self._incoming.pull)
+        return await self._inflow.read(size, self._pull)
+
+    async def _pull(self) -> bytes:
+        try:
+            return await self._incoming.pull()
+        except ConnectionLost:
+            self._outgoing.let_go()
+            raise
 
     async def write(self, data: bytes) -> None:
         try:
             await self._outgoing.push(data)
         except asyncio.CancelledError:
             await self.reset()
+            raise
+        except ConnectionLost:
+            self._outgoing.let_go()
             raise
 
     async def finish(self) -> None:
@@ -155,6 +176,7 @@ class MemoryStream:
         if not self._reset:
             self._reset = True
             self.lose("this side reset the stream")
+            self._outgoing.let_go()
             self._outgoing.way.carry(0, self._tell)
 
     def lose(self, why: str) -> None:

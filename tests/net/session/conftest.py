@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from tirami.core.units import MicroTrm, Ppm, TokenCount
 from tirami.infer import Prompt, Sampling
 from tirami.ledger import NETWORK, Admitted, Heads, Ledger, Payer, Price
 from tirami.market import InferenceMarket, Load, MeteredSession, Order, Settlement
-from tirami.net import Connection, FrameReader, Stream
+from tirami.net import Connection, Endpoint, FrameReader, Stream
 from tirami.net.session import ASKS, Provider, Purchase, Terms, Wanted, purchase
 from tirami.proto import Ask, Envelope, Grant, Issuer, NetworkFile, Parameters, encode, sign
 from tirami.testing import MemoryNetwork
@@ -90,6 +90,18 @@ class Desk:
         yield Terms(self.engine, self.price)
 
 
+Bind = Callable[[SigningKey], Awaitable[Endpoint]]
+
+
+def _in_memory() -> Bind:
+    memory = MemoryNetwork(seed=1)
+
+    async def bind(key: SigningKey) -> Endpoint:
+        return memory.endpoint(key.public_key)
+
+    return bind
+
+
 @dataclass
 class Mesh:
     """Provider and payer. ``connection`` is the payer's end."""
@@ -100,7 +112,6 @@ class Mesh:
     service: Provider
     connection: Connection
     serving: "asyncio.Task[None]"
-    network: MemoryNetwork
 
     def wanted(self, max_tokens: int = 10, **changed: object) -> Wanted:
         fields: dict[str, object] = {
@@ -157,7 +168,10 @@ class Mesh:
 
 
 @asynccontextmanager
-async def opened_mesh(home: Path, clock: Clock | None = None, **parameters: int) -> AsyncIterator[Mesh]:
+async def opened_mesh(
+    home: Path, clock: Clock | None = None, *, bind: Bind | None = None, **parameters: int
+) -> AsyncIterator[Mesh]:
+    """``bind``: an endpoint of another transport than the network in memory."""
     clock = clock or SystemClock()
     issuer, provider_key, payer_key = (SigningKey.generate() for _ in range(3))
     network = NetworkFile(
@@ -166,7 +180,7 @@ async def opened_mesh(home: Path, clock: Clock | None = None, **parameters: int)
         Parameters(witnesses=1, quorum=1, voucher_trm=1_000, **parameters),
         (Issuer(issuer.public_key.hex()),),
     )
-    memory = MemoryNetwork(seed=1)
+    bind = bind or _in_memory()
     async with (
         opened_node(home / "provider", provider_key, network, clock) as provider,
         opened_node(home / "payer", payer_key, network, clock) as payer,
@@ -174,7 +188,7 @@ async def opened_mesh(home: Path, clock: Clock | None = None, **parameters: int)
         line = a_line(network, issuer, payer_key.public_key, clock.now_ms())
         for node in (provider, payer):
             await node.ledger.book_record(line)[1]
-        ends = memory.endpoint(provider_key.public_key), memory.endpoint(payer_key.public_key)
+        ends = await bind(provider_key), await bind(payer_key)
         connection = await ends[1].connect(ends[0].address(), 5)
         answered = await ends[0].accept()
         assert answered is not None
@@ -186,7 +200,7 @@ async def opened_mesh(home: Path, clock: Clock | None = None, **parameters: int)
         service = Provider(provider.ledger, provider.heads, provider_key, desk, os.urandom, booked)
         serving = asyncio.create_task(serve(answered, service))
         try:
-            yield Mesh(provider, payer, desk, service, connection, serving, memory)
+            yield Mesh(provider, payer, desk, service, connection, serving)
         finally:
             for end in ends:
                 await end.close()

@@ -26,6 +26,7 @@ from tirami.proto import (
     Payment,
     Piece,
     Quote,
+    RunningHash,
     SignedBody,
     Trade,
     Working,
@@ -266,6 +267,34 @@ async def test_a_provider_that_dies_in_the_middle_is_paid_for_what_arrived(mesh:
     assert text == "0 1 2 3 4 5 "
     assert settlement.reason is FinishReason.FAILED
     assert settlement.cost == mesh.provider.net == len(PROMPT) + 6
+
+
+async def test_the_gossiped_hash_tells_no_yes_from_a_no(mesh: Mesh) -> None:
+    """Whoever reads the record knows the answer to be one of two, and cannot say which (B12)."""
+    yes, no = ((0,), b"0 "), ((1,), b"1 ")
+    bought = await mesh.asked(1)
+    async with await mesh.begun(bought) as session:
+        assert [chunk.text async for chunk in session] == ["0 "]
+    await bought.close()
+    trade = session.settlement.trade
+    assert trade is not None
+
+    def hashed(secret: bytes, answer: tuple[tuple[int, ...], bytes]) -> bytes:
+        running = RunningHash(secret)
+        running.update(*answer)
+        return running.digest()
+
+    public = [getattr(record, field) for record in (trade, bought.offered.quote) for field in record.__struct_fields__]
+    known = [bytes(32), *(value for value in public if isinstance(value, bytes) and len(value) == 32)]
+    for answer in (yes, no):
+        assert trade.running_hash not in {hashed(secret, answer) for secret in known}
+    secret = bought.offered.secret
+    assert hashed(secret, yes) == trade.running_hash, "the auditor, who is given the secret, can"
+    assert hashed(secret, no) != trade.running_hash
+    assert secret not in known
+    again = await mesh.buy(1)
+    assert again[1].trade is not None
+    assert again[1].trade.running_hash != trade.running_hash, "nor from the same answer to somebody else"
 
 
 # --- a payer cheats --------------------------------------------------------------------------------------------------

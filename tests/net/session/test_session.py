@@ -7,6 +7,7 @@ import pytest
 from tests.net.session.conftest import PROMPT, Mesh, opened_mesh
 from tirami.core.errors import BadQuote, InsufficientFunds, PeerRefused
 from tirami.infer import FinishReason
+from tirami.net.session import serving
 
 
 async def test_an_answer_is_bought_and_both_books_agree(mesh: Mesh) -> None:
@@ -35,6 +36,24 @@ async def test_any_window_gets_through(tmp_path: Path, window: int) -> None:
     async with opened_mesh(tmp_path, voucher_tokens=window) as mesh:
         mesh.desk.engine.length = 20
         assert (await mesh.buy(20))[1].cost == 23
+
+
+async def test_what_the_client_is_not_shown_yet_is_vouched_for_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text of a tool call is withheld until it is whole, and a stranger's window is a few tokens."""
+    monkeypatch.setattr(serving, "IDLE_S", 0.5)
+    async with opened_mesh(tmp_path, voucher_tokens=4) as mesh:
+        mesh.desk.engine.length = 30
+        bought = await mesh.asked(30)
+        async with await mesh.begun(bought) as session:
+            async for chunk in session:
+                session.withheld += len(chunk.text)
+            session.deliver()
+        await bought.close()
+        await mesh.quiet()
+        assert session.settlement.reason is FinishReason.LENGTH
+        assert session.settlement.cost == mesh.provider.net == len(PROMPT) + 30
 
 
 async def test_who_leaves_early_pays_for_what_arrived(mesh: Mesh) -> None:

@@ -1,10 +1,10 @@
 """One answer between two nodes: quote, acceptance, chunks and vouchers, settlement (ARCHITECTURE §5)."""
 
 from tirami.net.session.consumer import Purchase, purchase
-from tirami.net.session.provider import Desk, Provider
+from tirami.net.session.desk import Desk, Terms
+from tirami.net.session.provider import Provider
 from tirami.net.session.quoted import Wanted
 from tirami.net.session.sale import Sale
-from tirami.net.session.serving import Terms
 from tirami.net.session.terms import ASKS, IDLE_S, IMPATIENT_S, SESSION_S
 
 __all__ = [

@@ -6,8 +6,8 @@ However one ends (:mod:`~tirami.net.session.serving`), its last voucher becomes 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from typing import Final, Protocol
+from contextlib import contextmanager, suppress
+from typing import Final
 
 import msgspec
 import structlog
@@ -22,13 +22,17 @@ from tirami.core.errors import (
     WireError,
 )
 from tirami.core.keys import Digest, PublicKey, SigningKey
+from tirami.core.shaping import MAX_TOP_K
 from tirami.core.units import MICRO
 from tirami.infer import FinishReason, Sampling, Shaping
 from tirami.ledger import Admitted, Heads, Ledger
+from tirami.market import STOPPING_S
 from tirami.market.quoting import Parties, quote
 from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.desk import OFFER_S, Desk, Place, Terms
+from tirami.net.session.meanwhile import meanwhile
 from tirami.net.session.sale import Sale
-from tirami.net.session.serving import Serving, Terms
+from tirami.net.session.serving import Serving
 from tirami.net.session.terms import IDLE_S, SESSION_S, TO_PROVIDER
 from tirami.net.transport import Stream
 from tirami.proto import (
@@ -48,15 +52,8 @@ from tirami.proto import (
 _log = structlog.get_logger()
 MOST_PER_PEER: Final = 4
 """Sessions one peer may have open, quotes included."""
-
-
-class Desk(Protocol):
-    """Where a stranger gets a place at an engine."""
-
-    def serve(self, model_digest: Digest, payer: PublicKey) -> AbstractAsyncContextManager[Terms]:
-        """A place at the engine of this model. Raises ``ModelNotFound``, ``QueueFull``, ``EngineError``, ``Paused``."""
-
-
+LEAVING_S: Final = 5.0
+"""Seconds that a node which stops gives its payers for their last vouchers."""
 Booked = Callable[[Admitted], Awaitable[None]]
 
 
@@ -89,6 +86,9 @@ class Provider:
         self._seen = seen
         self._sold = sold
         self._running: set[Serving] = set()
+        self._ended = asyncio.Event()
+        """Set when one of them has."""
+        self._stopping = False
         self.sold = 0
         """Sessions that became a trade."""
         self._asking: Counter[PublicKey] = Counter()
@@ -98,8 +98,27 @@ class Provider:
     def running(self) -> int:
         return len(self._running)
 
+    @property
+    def claims(self) -> set[bytes]:
+        """Ids of those that a running session will end."""
+        return {serving.claim_id for serving in self._running}
+
+    async def stop(self) -> None:
+        """Sell nothing more, end what runs, and wait until what was signed for is settled, or ``LEAVING_S``."""
+        self._stopping = True
+        for serving in list(self._running):
+            serving.stop(FinishReason.STOPPED)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVING_S):
+                while self._running:
+                    self._ended.clear()
+                    await self._ended.wait()
+
     async def serve(self, peer: PublicKey, stream: Stream, ask: Ask) -> None:
-        """One session on a stream of its own, from its first message on. Raises nothing of the peer's making."""
+        """One session on a stream of its own, from its first message on. Raises nothing of the peer's making.
+
+        The stream ends with it: what is left open counts against the streams that the payer may have here.
+        """
         writer = FrameWriter(stream)
         try:
             with self._one_more(peer):
@@ -109,30 +128,48 @@ class Provider:
             await _refuse(stream, writer, error)
         except TimeoutError:
             await stream.reset()
+        else:
+            await _end(stream)
 
     async def _serve(self, stream: Stream, writer: FrameWriter, ask: Ask) -> None:
         sampling = _sampling(ask)
+        self._check_running()
         self._ledger.gate.check_open()
-        async with self._desk.serve(Digest(ask.model_digest), PublicKey(ask.payer)) as terms:
-            serving = await self._offered(ask, terms, sampling)
-            await writer.write(serving.offer)
+        async with Place(self._desk, Digest(ask.model_digest), PublicKey(ask.payer)) as place:
+            serving = await self._offered(ask, place.terms, sampling)
+            async with asyncio.timeout(IDLE_S):
+                await writer.write(serving.offer)
             reader = FrameReader(stream, TO_PROVIDER)
             async with asyncio.timeout(serving.quote.lifetime_ms / 1000):
-                accept = await reader.read()
+                accept = await meanwhile(reader.read(), OFFER_S, place.give_way)
             if not isinstance(accept, Accept):
                 raise WireError(f"an Accept follows an Offer, not a {type(accept).__name__}")
+            await place.keep()
+            self._check_running()
             serving.open(accept, reader, writer)
             self._seen([Cited("acceptance", accept.acceptance.body, accept.acceptance.signature)])
-            self._running.add(serving)
-            try:
-                await serving.run()
-            finally:
-                self._running.discard(serving)
-                admitted = await serving.settled()
-                self._sold(serving.sale(PublicKey(ask.payer)))
+            admitted = await self._ran(serving)
             if admitted is not None:
                 self.sold += 1
                 await self._booked(admitted)
+
+    async def _ran(self, serving: Serving) -> Admitted | None:
+        """To its end, which is a trade if anything was signed for."""
+        self._running.add(serving)
+        try:
+            try:
+                await serving.run()
+            finally:
+                admitted = await serving.settled()
+                self._sold(serving.sale(PublicKey(serving.quote.payer)))
+        finally:
+            self._running.discard(serving)
+            self._ended.set()
+        return admitted
+
+    def _check_running(self) -> None:
+        if self._stopping:
+            raise EngineFailed("this node is stopping", retry_after=STOPPING_S)
 
     async def _offered(self, ask: Ask, terms: Terms, sampling: Sampling) -> "Serving":
         engine, price, card = terms.engine, terms.price, terms.engine.card
@@ -140,7 +177,7 @@ class Provider:
             raise InvalidRequest("dearer than asked for", param="max_price_out", price_out=price.completion)
         if len(ask.prompt) + sampling.max_tokens > card.context_length:
             raise ContextLengthExceeded(f"the model's context is {card.context_length} tokens", param="max_tokens")
-        prompt = await engine.prepare_text(ask.prompt)
+        prompt = await engine.prepare_text(ask.prompt, sampling.shaping.schema)
         if prompt.count != len(ask.prompt) or not prompt.exact:
             raise EngineFailed("this engine does not take token ids as they are")
         nonce = self._random(32)
@@ -174,7 +211,7 @@ class Provider:
 
     @contextmanager
     def _one_more(self, peer: PublicKey) -> Iterator[None]:
-        """A quote keeps a place at the engine for half a minute: no peer keeps them all. Raises ``QueueFull``."""
+        """A quote keeps a place at the engine for a while: no peer keeps them all. Raises ``QueueFull``."""
         if self._asking[peer] >= MOST_PER_PEER:
             raise QueueFull(f"{MOST_PER_PEER} sessions of this peer are open", retry_after=1)
         self._asking[peer] += 1
@@ -192,7 +229,8 @@ class Provider:
 
 def _sampling(ask: Ask) -> Sampling:
     """How the payer wants it drawn. Raises ``InvalidRequest``."""
-    if not ask.max_tokens > 0 or ask.temperature_ppm > 2 * MICRO or ask.top_p_ppm > MICRO or ask.seed >= 1 << 32:
+    drawn = ask.max_tokens > 0 and ask.temperature_ppm <= 2 * MICRO and ask.top_p_ppm <= MICRO
+    if not drawn or ask.top_k > MAX_TOP_K or ask.seed >= 1 << 32:
         raise InvalidRequest("the sampling is out of range", param="sampling")
     try:
         shaping = msgspec.json.decode(ask.shaping, type=Shaping) if ask.shaping else Shaping()
@@ -200,6 +238,7 @@ def _sampling(ask: Ask) -> Sampling:
         raise InvalidRequest(f"not what shapes an answer: {error}", param="shaping") from error
     if shaping.canonical() != ask.shaping:
         raise InvalidRequest("what shapes the answer is not in its canonical form", param="shaping")
+    shaping.check()
     return Sampling(
         max_tokens=ask.max_tokens,
         seed=ask.seed,
@@ -216,4 +255,12 @@ async def _refuse(stream: Stream, writer: FrameWriter, error: TiramiError) -> No
     with suppress(MeshError, TimeoutError):
         async with asyncio.timeout(IDLE_S):
             await writer.write(Refused(error.code, error.message[:1024], error.retry_after or 0))
-            await stream.finish()
+    await _end(stream)
+
+
+async def _end(stream: Stream) -> None:
+    """After the last word, which still arrives; a stream that cannot be finished any more is reset."""
+    try:
+        await stream.finish()
+    except MeshError:
+        await stream.reset()

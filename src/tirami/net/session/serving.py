@@ -7,16 +7,17 @@ waits for the acceptance, later ones for the vouchers they run ahead of (PROTOCO
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 
 import structlog
 
 from tirami.core.errors import MeshError, StreamEnded, TiramiError, WireError
 from tirami.core.keys import PublicKey
+from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm, UnixMs
-from tirami.infer import Chunk, Engine, FinishReason, Generation, flop
-from tirami.ledger import Admitted, Ledger, Price
+from tirami.infer import Chunk, FinishReason, Generation, flop
+from tirami.ledger import Admitted, Ledger
 from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.desk import Terms
 from tirami.net.session.meanwhile import meanwhile
 from tirami.net.session.sale import Sale, unpaid
 from tirami.net.session.terms import IDLE_S, WORKING_S, afforded, slack, window
@@ -24,6 +25,7 @@ from tirami.proto import (
     Accept,
     Cancel,
     Finish,
+    Message,
     Offer,
     Payment,
     Piece,
@@ -37,16 +39,6 @@ from tirami.proto import (
 )
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """At what price an engine serves now."""
-
-    engine: Engine
-    price: Price
-    known: bool = False
-    """Whether its payer is no stranger: the whole window runs ahead of the vouchers."""
 
 
 class Serving:
@@ -65,7 +57,7 @@ class Serving:
         self.quote = record
         self.offer = offer
         self._ledger = ledger
-        self._claim_id = claim_id
+        self.claim_id = claim_id
         self._offered_ms = UnixMs(record.at_ms)
         self._card = terms.engine.card
         self._generate = generate
@@ -89,7 +81,7 @@ class Serving:
         """Check the acceptance and write it down; :meth:`run` waits until it is on disk."""
         self._reader, self._writer = reader, writer
         acceptance, self._written = self._ledger.receivables.open(
-            self._claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms
+            self.claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms
         )
         self._opened = True
         q = self.quote
@@ -97,26 +89,29 @@ class Serving:
         self._most = afforded(q.price_in, q.price_out, q.prompt_tokens, Trm(acceptance.ceiling), q.max_tokens)
 
     def stop(self, reason: FinishReason) -> None:
-        """End the answer now; what was vouched for is settled."""
-        self._reason = self._reason or reason
-        if self._answering is not None:
-            self._answering.cancel()
+        """End the answer now, unless it ends already; what was vouched for is settled."""
+        if self._reason is None:
+            self._reason = reason
+            if self._answering is not None:
+                self._answering.cancel()
 
     async def run(self) -> None:
-        """Stream the answer while vouchers come in, then wait for the one that covers it all."""
+        """Stream the answer while vouchers come in, say how it ended, then wait for the one that covers it all."""
         listening = asyncio.create_task(self._listen(), name="vouchers")
         answering = self._answering = asyncio.create_task(self._answer(), name="answer")
         try:
             await asyncio.wait((listening, answering), return_when=asyncio.FIRST_COMPLETED)
-            if listening.done() and not answering.done():
+            if listening.done():
                 self.stop(FinishReason.CANCELLED)
             await asyncio.wait((answering,))
             if not answering.cancelled() and (error := answering.exception()) is not None:
                 raise error
-            if not listening.done():
+            if self._generation is not None:
+                await self._finish(self._generation)
+            if self._covered < self._sent:
                 await asyncio.wait((listening,), timeout=IDLE_S)
             if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
-                _log.info("vouchers_ended", claim=self._claim_id.hex(), reason=str(error))
+                _log.info("vouchers_ended", claim=self.claim_id.hex(), reason=str(error))
         finally:
             for task in (listening, answering):
                 task.cancel()
@@ -124,14 +119,13 @@ class Serving:
 
     async def settled(self) -> Admitted | None:
         """Countersign the last voucher, book the trade and tell the payer; ``None`` when nothing was vouched for."""
-        if not self._opened or self._claim_id not in self._ledger.state.claims.open:
+        if not self._opened or self.claim_id not in self._ledger.state.claims.open:
             return None
         reason = self._reason or FinishReason.FAILED
-        admitted = await self._ledger.receivables.settle(self._claim_id, reason.value)
+        admitted = await self._ledger.receivables.settle(self.claim_id, reason.value)
         if admitted is not None:
             try:
-                async with asyncio.timeout(IDLE_S):
-                    await self._writer.write(Settled(admitted.record_id, admitted.envelope.signatures[1]))
+                await self._say(Settled(admitted.record_id, admitted.envelope.signatures[1]))
             except (MeshError, TimeoutError):
                 _log.info("settlement_untold", trade=admitted.record_id.hex())  # gossip will tell it
         return admitted
@@ -161,16 +155,27 @@ class Serving:
         except asyncio.CancelledError:
             if self._reason is None or self._generation is None:
                 raise
-        await self._finish()
 
     async def _first(self, chunks: AsyncIterator[Chunk]) -> Chunk | None:
         """Once the acceptance is on disk: the engine reads the prompt meanwhile, at this node's own risk."""
-        chunk = await _next(chunks)
-        await self._written
-        return chunk
+        reading = asyncio.create_task(_next(chunks), name="first token")
+        try:
+            await self._written
+            return await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def _working(self) -> None:
-        await self._writer.write(Working(0))
+        await self._say(Working(0))
+
+    async def _say(self, message: Message) -> None:
+        """To its end: a write that is cancelled resets the stream. Raises ``TimeoutError`` for who does not read."""
+        await uninterrupted(self._said(message))
+
+    async def _said(self, message: Message) -> None:
+        async with asyncio.timeout(IDLE_S):
+            await self._writer.write(message)
 
     async def _send(self, chunk: Chunk) -> bool:
         """Hand a chunk out as far as window and ceiling allow; whether to go on."""
@@ -189,18 +194,17 @@ class Serving:
         self._sent = chunk.count
         digest = self._hash.digest()
         self._pieces[digest] = chunk.count
-        await self._writer.write(Piece(chunk.ids, text, chunk.count, digest))
+        await self._say(Piece(chunk.ids, text, chunk.count, digest))
         return self._reason is None
 
     def _is_ahead(self, count: int) -> bool:
         """Whether so many tokens are more than the window beyond what vouchers cover, or than what they count (B11)."""
         return count - self._covered > self._window or count - self._vouched > self._window + slack(self._sent)
 
-    async def _finish(self) -> None:
-        assert self._generation is not None
-        reading = self._generation.reading()
+    async def _finish(self, generation: Generation) -> None:
+        reading = generation.reading()
         reason = self._reason or FinishReason.FAILED
-        await self._writer.write(
+        await self._say(
             Finish(
                 reason=reason.value,
                 prompt_tokens=self.quote.prompt_tokens,
@@ -233,6 +237,8 @@ class Serving:
         if delivered is None:
             raise WireError("a voucher for tokens that were not sent")
         counted = trade.completion_tokens
+        if delivered <= self._covered and counted <= self._vouched:
+            raise WireError("a voucher that does not go beyond the last one")
         expected = Trade(
             network=q.network,
             scope=q.scope,
@@ -253,7 +259,7 @@ class Serving:
             running_hash=trade.running_hash,
             at_ms=trade.at_ms,
         )
-        await self._ledger.receivables.take(self._claim_id, expected, payment.trade)
+        await self._ledger.receivables.take(self.claim_id, expected, payment.trade)
         self._pieces = {digest: count for digest, count in self._pieces.items() if count >= delivered}
         self._covered, self._vouched = delivered, TokenCount(counted)
         self._news.set()

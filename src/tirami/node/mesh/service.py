@@ -1,5 +1,6 @@
 """The mesh of a running node: its parts put together, and run until the node leaves."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -87,11 +88,14 @@ async def opened_mesh(
 ) -> AsyncIterator[MeshService]:
     """Join the mesh over ``endpoint`` until left; the endpoint is closed then.
 
+    Leaving is a stop of the node: what it sells and buys is ended and settled while the other side is still there.
+
     Args:
         sources: where nodes are found beside what peers tell.
         call: how a peer is reached as by a stranger, for probes.
     """
     service, membership = composed(parts, endpoint, sources, call), parts.membership
+    membership.claims = lambda: service.provider.claims
     for order, _ in parts.ledger.state.succession.orders(parts.key.public_key):
         _ended(parts, order)
     async with (
@@ -109,6 +113,8 @@ async def opened_mesh(
             yield service
         finally:
             parts.chat.shop = None
+            await asyncio.gather(parts.market.stop(), service.provider.stop())
+            await service.mesh.leave("this node stops")
             membership.leave()
 
 
