@@ -1,5 +1,7 @@
 """What one peer may ask: paced, not believed; and records nothing covers have a bounded place."""
 
+import asyncio
+
 import pytest
 
 from tests.net.conftest import Net
@@ -12,7 +14,7 @@ from tirami.net.budget import Bucket, Budget
 from tirami.net.hello import Identity, Remembered
 from tirami.net.mesh import Mesh
 from tirami.net.unfunded import Unfunded
-from tirami.proto import NetworkFile, Ping
+from tirami.proto import NetworkFile, Ping, SignalSeen
 from tirami.testing import VirtualClock, run_virtually
 
 
@@ -40,6 +42,25 @@ def test_who_talks_too_fast_is_read_no_faster() -> None:
         for _ in range(12):
             await limits.pace(0x0010, 1024 * 1024)
         assert clock.monotonic() == pytest.approx(15, abs=0.01), "8 MB at once, then 2 a second"
+
+    run_virtually(main())
+
+
+def test_others_have_their_turn_between_any_two_messages() -> None:
+    async def main() -> None:
+        limits, turns = Budget(VirtualClock()), 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(other())
+        for _ in range(100):
+            await limits.pace(SignalSeen.TYPE, 5)
+        beside.cancel()
+        assert turns >= 100, "a burst that is allowed holds nobody up"
 
     run_virtually(main())
 

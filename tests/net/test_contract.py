@@ -104,6 +104,16 @@ async def test_both_sides_open_streams_and_they_do_not_mix(net: Net) -> None:
     assert [task.result() for task in asked] == [b"%04d" % number for number in range(20) for _ in range(2)]
 
 
+async def test_the_first_stream_is_taken_first_and_of_many_none_is_lost(net: Net) -> None:
+    dialled, answered = await net.pair()
+    opened = [await dialled.open() for _ in range(40)]
+    for number in reversed(range(40)):
+        await opened[number].write(bytes([number]))
+    taken = [await answered.accept() for _ in range(40)]
+    assert await taken[0].read(1) == b"\0"
+    assert {await stream.read(1) for stream in taken[1:]} == {bytes([number]) for number in range(1, 40)}
+
+
 async def test_one_direction_ends_and_the_other_goes_on(net: Net) -> None:
     mine, theirs = await streams(net)
     await mine.write(b"question")

@@ -83,15 +83,13 @@ class Budget:
         self._open = 0
 
     async def pace(self, kind: int, size: int) -> None:
-        """Wait until a message of this type and length may be read."""
+        """Wait until a message of this type and length may be read; others have their turn in any case."""
         now = self._clock.monotonic()
         known = kind if kind in RATES else 0  # all others share one
         bucket = self._kinds.get(known)
         if bucket is None:
             bucket = self._kinds[known] = Bucket(*RATES.get(known, OTHERS), now)
-        wait = max(bucket.take(1, now), self._bytes.take(size, now))
-        if wait:
-            await asyncio.sleep(wait)
+        await asyncio.sleep(max(bucket.take(1, now), self._bytes.take(size, now)))
 
     def enter(self) -> bool:
         """Whether one more stream may be open. Raises ``WireError`` for who keeps trying."""

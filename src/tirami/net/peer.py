@@ -181,12 +181,10 @@ class Peer:
     async def _accept(self, asked: Asked) -> None:
         while True:
             stream = await self.connection.accept()
-            if self._budget.enter():
-                task = asyncio.create_task(self._answered(stream, asked), name="asked")
-                self._answering.add(task)
-                task.add_done_callback(self._answering.discard)
-            else:
-                await stream.reset()
+            work = self._answered(stream, asked) if self._budget.enter() else stream.reset()
+            task = asyncio.create_task(work, name="asked")
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
     async def _answered(self, stream: Stream, asked: Asked) -> None:
         """One stream's trouble is its own."""
