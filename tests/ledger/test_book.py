@@ -2,6 +2,7 @@
 
 import random as random_module
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 import pytest
@@ -13,7 +14,8 @@ from tests.ledger.oracle import fixpoint
 from tirami.core.units import Trm
 from tirami.ledger import LINES, Account, AccountKind, Book, Debit, Demand, key_account
 
-KEYS = [bytes([k]) * 32 for k in range(4)]
+FREE = [bytes([k]) * 32 for k in range(256)]
+KEYS = FREE[:4]
 CREDIT = 50
 
 
@@ -38,8 +40,8 @@ def grant(to: bytes, limit: int, number: int = 1) -> tuple[bytes, Demand]:
 def trade(payer: int, payee: int, number: int, amount: int, declared: int, progress: int = 1) -> tuple[bytes, Demand]:
     name = identity("trade", payer, payee, number, amount, declared, progress)
     order = (0, number, b"")
-    debit = Debit(order, name, Trm(amount), Trm(declared), key_account(KEYS[payee]), on_credit=True, progress=progress)
-    return name, Demand(key_account(KEYS[payer]), debit)
+    debit = Debit(order, name, Trm(amount), Trm(declared), key_account(FREE[payee]), on_credit=True, progress=progress)
+    return name, Demand(key_account(FREE[payer]), debit)
 
 
 def transfer(payer: int, payee: int, number: int, amount: int, declared: int) -> tuple[bytes, Demand]:
@@ -63,8 +65,13 @@ def liars(draw: st.DrawFn) -> list[tuple[bytes, Demand]]:
 
 def folded(rows: list[tuple[bytes, Demand]]) -> Book:
     result = book()
-    result.add_all(rows)
+    add_all(result, rows)
     return result
+
+
+def add_all(to: Book, rows: Iterable[tuple[bytes, Demand]]) -> None:
+    for name, demand in rows:
+        to.add(name, demand)
 
 
 @settings(max_examples=examples(300), deadline=None)
@@ -114,7 +121,7 @@ def test_an_honest_payers_applied_debit_never_unapplies(data: st.DataObject) -> 
         now = {n for n, d in rows if d.account.kind is AccountKind.KEY and result.is_applied(n)}
         assert seen <= now
         seen = now
-    assert result.refolds == 0
+    assert result.withdrawn == 0
 
 
 def test_grants_do_not_add_up_and_never_expire() -> None:
@@ -131,16 +138,16 @@ def test_totals_that_fit_into_no_column_count_in_full() -> None:
 
     for declared, applies in ((most - 1, True), (most, True), (most + 1, False)):
         result = Book(rich)
-        result.add_all([grant(KEYS[0], most + 10), trade(0, 1, 1, 10, declared)])
+        add_all(result, [grant(KEYS[0], most + 10), trade(0, 1, 1, 10, declared)])
         assert (result.net(key_account(KEYS[1])) == 10) == applies
-        result.add_all([trade(0, 2, 2, 1, 0)])
+        add_all(result, [trade(0, 2, 2, 1, 0)])
         assert result.net(key_account(KEYS[2])) == 1
 
 
 def test_a_line_funds_trades_but_no_transfer() -> None:
     result = folded([grant(KEYS[0], 100), transfer(0, 1, 1, 10, 0)])
     assert result.net(key_account(KEYS[1])) == 0
-    result.add_all([grant(KEYS[2], 100, 2), trade(2, 0, 1, 10, 0)])
+    add_all(result, [grant(KEYS[2], 100, 2), trade(2, 0, 1, 10, 0)])
     assert result.net(key_account(KEYS[1])) == 10, "income wakes the waiting transfer"
 
 
@@ -155,6 +162,69 @@ def test_circular_support_is_withdrawn_when_a_late_number_appears() -> None:
     rows = [grant(KEYS[0], 10), trade(0, 1, 5, 10, 0), trade(1, 0, 1, 10, 0), trade(0, 2, 1, 10, 0)]
     fresh, late = folded(rows[:1] + rows[3:] + rows[1:3]), folded(rows)
     assert fresh.state_bytes() == late.state_bytes()
+
+
+@st.composite
+def rivals(draw: st.DrawFn) -> list[tuple[bytes, Demand]]:
+    """Liars that also sign several trades of one session, with any payee, amount and totals."""
+    rows = draw(liars())
+    for _ in range(draw(st.integers(1, 12))):
+        payer, payee = draw(st.permutations(range(4)))[:2]
+        number, progress = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+        rows.append(trade(payer, payee, number, draw(st.integers(1, 60)), draw(st.integers(0, 80)), progress))
+    return rows
+
+
+def counting(rows: list[tuple[bytes, Demand]]) -> list[tuple[bytes, Demand]]:
+    """Of several trades of one session the one with most tokens, then most TRM, then the smaller id."""
+    best: dict[object, tuple[bytes, Demand]] = {}
+    for name, demand in sorted(rows, key=lambda row: row[0], reverse=True):
+        key, debit = (demand.account, demand.debit.order), demand.debit
+        known = best.get(key)
+        if known is None or (debit.progress, debit.amount) >= (known[1].debit.progress, known[1].debit.amount):
+            best[key] = name, demand
+    return list(best.values())
+
+
+@settings(max_examples=examples(500), deadline=None)
+@given(rivals(), st.integers(0, 2**32))
+def test_of_rival_trades_one_counts_in_any_order(rows: list[tuple[bytes, Demand]], seed: int) -> None:
+    shuffled = rows + rows[: len(rows) // 2]
+    random_module.Random(seed).shuffle(shuffled)
+    first, second, alone = folded(rows), folded(shuffled), folded(counting(rows))
+    assert first.state_bytes() == second.state_bytes()
+    assert {a: n for a, n in first.balances().items() if n} == {a: n for a, n in alone.balances().items() if n}
+    for name, _ in rows:
+        assert first.is_applied(name) == second.is_applied(name) == alone.is_applied(name)
+    for one in (first, second):
+        assert one.imbalance() == one.total == 0
+        assert one.drawn == sum(-n for a, n in one.balances().items() if n < 0 and a.kind is AccountKind.KEY)
+
+
+def test_what_a_rival_costs_is_its_own_accounts_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd, book_ = Crowd(seed=2), book()
+    for _ in range(3_000):
+        book_.add(*crowd.record(book_))
+    looked_at: list[Account] = []
+    means = Book._means_by_turn
+
+    def counted(self: Book, account: Account) -> Iterator[tuple[int, Trm, Trm]]:
+        looked_at.append(account)
+        return means(self, account)
+
+    monkeypatch.setattr(Book, "_means_by_turn", counted)
+    add_all(book_, (trade(101, 102, 1, 1, 0, progress) for progress in range(64)))
+    add_all(book_, [grant(FREE[101], CREDIT, 10**6)])
+    assert book_.net(key_account(FREE[102])) == 1, "the last of those that waited"
+    add_all(book_, (trade(101, 102, 1, amount, 0, 64 + amount) for amount in range(2, CREDIT + 1)))
+    assert book_.net(key_account(FREE[102])) == CREDIT
+    assert not looked_at, "whoever was paid has no less than before"
+    withdrawn = book_.withdrawn
+    add_all(book_, [trade(102, 103, 1, CREDIT, 0)])
+    add_all(book_, [trade(101, 102, 1, CREDIT + 1, 0, 1_000)])
+    assert book_.net(key_account(FREE[102])) == book_.net(key_account(FREE[103])) == 0
+    assert looked_at == [key_account(FREE[102])], "103 has taken nothing"
+    assert book_.withdrawn == withdrawn + 1
 
 
 class Crowd:
@@ -247,7 +317,7 @@ def test_a_hundred_thousand_steps_create_and_lose_nothing() -> None:
             assert sum(balances.values()) == book_.imbalance() == book_.total == 0
             assert book_.drawn == sum(-n for a, n in balances.items() if n < 0 and a.kind is AccountKind.KEY)
             assert book_.minted == book_.burned == 0
-    assert book_.refolds > 0, "some lie came late enough to matter"
+    assert book_.withdrawn > 0, "some lie came late enough to matter"
     for key in crowd.keys:
         assert book_.net(key_account(key)) >= -book_.limit(key)
     for day in range(1, crowd.days + 1):

@@ -12,6 +12,7 @@ import msgspec
 
 from tests.proto.samples import ACCEPTANCE, TRADE
 from tirami.core.clock import Clock
+from tirami.core.errors import WireError
 from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key, sha256
 from tirami.core.units import DAY_MS
 from tirami.ledger import Heads, Ledger
@@ -48,6 +49,7 @@ class Member:
     ledger: Ledger
     mesh: Mesh
     gossip: Gossip
+    watch: Watch
     logs: Logs
     alarms: dict[PublicKey, str]
 
@@ -91,11 +93,12 @@ class Grants:
         )
         return Envelope("grant", encode(grant), (sign(grant, self.issuer),), ())
 
-    def bought(self, payer: SigningKey, provider: SigningKey) -> Envelope:
-        """A trade of 9 TRM, the first of this payer: signed by both, with its acceptance."""
+    def bought(self, payer: SigningKey, provider: SigningKey, tokens: int = 9, ceiling: int = 9) -> Envelope:
+        """A trade of as many TRM as tokens, in the first session of this payer: signed by both, with its acceptance."""
         change, now = msgspec.structs.replace, self._clock.now_ms()
         parties = {"network": self.network.id, "payer": payer.public_key, "provider": provider.public_key}
-        acceptance = change(ACCEPTANCE, **parties, incarnation=0, number=1, settled=0, open=(), ceiling=9, at_ms=now)
+        numbers = {"incarnation": 0, "number": 1, "settled": 0, "open": (), "ceiling": ceiling}
+        acceptance = change(ACCEPTANCE, **parties, **numbers, at_ms=now)
         accepted = encode(acceptance)
         trade = change(
             TRADE,
@@ -104,8 +107,8 @@ class Grants:
             acceptance_hash=sha256(Acceptance.TAG, accepted),
             price_in=0,
             price_out=1_000_000,
-            completion_tokens=9,
-            amount=amount_due(0, 1_000_000, TRADE.prompt_tokens, 9),
+            completion_tokens=tokens,
+            amount=amount_due(0, 1_000_000, TRADE.prompt_tokens, tokens),
             at_ms=now,
         )
         signatures = sign(trade, payer), sign(trade, provider)
@@ -133,28 +136,31 @@ async def member(
     await ledger.start(os.urandom)
     heads = Heads(ledger, key)
     memory = Memory(ledger)
-    mesh = Mesh(endpoint, Identity(network, "test"), clock, seen=memory.of, refuse=lambda key: logs.objection(key))
+    identity, random = Identity(network, "test"), Random(seed)
+    mesh = Mesh(endpoint, identity, clock, seen=memory.of, refuse=lambda key: logs.objection(key), random=random)
     mesh.add(memory)
     watch = Watch(ledger, mesh)
     alarms: dict[PublicKey, str] = {}
     logs = Logs(heads, memory, watch, clock, alarms.__setitem__)
     mesh.add(logs)
-    gossip = Gossip(ledger, heads, mesh, clock, Random(seed), watch, logs.heard)
+    gossip = Gossip(ledger, heads, mesh, clock, watch, logs.heard)
 
     async def asked(peer: Peer, stream: Stream) -> None:
         first = await FrameReader(stream, OPENINGS).read()
+        if not peer.may_ask(first):
+            raise WireError("too many streams of this kind")
         if isinstance(first, ConsistencyWanted):
             await logs.answer(peer, stream, first)
         else:
             assert isinstance(first, Reconcile)
-            await gossip.answer(peer, stream, first)
+            await gossip.reconciler.answer(peer, stream, first)
 
     mesh.on_stream(asked)
     try:
         async with mesh.running():
             running = [asyncio.create_task(work) for work in (gossip.run(), watch.run(), logs.run())]
             try:
-                yield Member(key, ledger, mesh, gossip, logs, alarms)
+                yield Member(key, ledger, mesh, gossip, watch, logs, alarms)
             finally:
                 for task in running:
                     task.cancel()

@@ -1,5 +1,7 @@
 """What one peer may ask: paced, not believed; and records nothing covers have a bounded place."""
 
+import asyncio
+
 import pytest
 
 from tests.net.conftest import Net
@@ -12,7 +14,7 @@ from tirami.net.budget import Bucket, Budget
 from tirami.net.hello import Identity, Remembered
 from tirami.net.mesh import Mesh
 from tirami.net.unfunded import Unfunded
-from tirami.proto import NetworkFile, Ping
+from tirami.proto import Ask, NetworkFile, Ping, Reconcile, SignalSeen
 from tirami.testing import VirtualClock, run_virtually
 
 
@@ -44,6 +46,25 @@ def test_who_talks_too_fast_is_read_no_faster() -> None:
     run_virtually(main())
 
 
+def test_others_have_their_turn_between_any_two_messages() -> None:
+    async def main() -> None:
+        limits, turns = Budget(VirtualClock()), 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(other())
+        for _ in range(100):
+            await limits.pace(SignalSeen.TYPE, 5)
+        beside.cancel()
+        assert turns >= 100, "a burst that is allowed holds nobody up"
+
+    run_virtually(main())
+
+
 def test_streams_are_few_and_who_insists_is_no_peer() -> None:
     async def main() -> None:
         limits = Budget(VirtualClock())
@@ -53,6 +74,18 @@ def test_streams_are_few_and_who_insists_is_no_peer() -> None:
             limits.enter()
         limits.leave()
         assert limits.enter()
+
+    run_virtually(main())
+
+
+def test_streams_of_a_kind_are_paced() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        limits = Budget(clock)
+        assert [limits.opens(Reconcile.TYPE) for _ in range(17)] == [True] * 16 + [False]
+        assert limits.opens(Ask.TYPE), "each kind has its own"
+        await asyncio.sleep(2)
+        assert [limits.opens(Reconcile.TYPE) for _ in range(3)] == [True, True, False]
 
     run_virtually(main())
 
@@ -86,6 +119,8 @@ def test_unfunded_records_are_bounded_for_payer_peer_and_all(monkeypatch: pytest
     assert [take(b"a", b"p"), take(b"a", b"p"), take(b"a", b"q")] == [True, True, False]
     assert [take(b"b", b"p"), take(b"c", b"p"), take(b"c", b"q")] == [True, False, True]
     assert [take(b"d", b"r"), take(b"e", b"s")] == [True, False]
+    assert len(records) == 5
+    assert records.take(b"\0", b"a", b"p", 0), "it has its place"
     assert len(records) == 5
     settled.add(b"\0")
     assert not take(b"f", b"s", 0.5), "it is not gone through all the time"

@@ -139,6 +139,16 @@ async def test_a_stream_counts_until_who_was_asked_has_ended_it_too(net: Net) ->
         await (await dialled.open()).write(b"?")
 
 
+async def test_the_first_stream_is_taken_first_and_of_many_none_is_lost(net: Net) -> None:
+    dialled, answered = await net.pair()
+    opened = [await dialled.open() for _ in range(40)]
+    for number in reversed(range(40)):
+        await opened[number].write(bytes([number]))
+    taken = [await answered.accept() for _ in range(40)]
+    assert await taken[0].read(1) == b"\0"
+    assert {await stream.read(1) for stream in taken[1:]} == {bytes([number]) for number in range(1, 40)}
+
+
 async def test_one_direction_ends_and_the_other_goes_on(net: Net) -> None:
     mine, theirs = await streams(net)
     await mine.write(b"question")

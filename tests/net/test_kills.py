@@ -128,6 +128,24 @@ def test_a_forged_order_ends_the_connection_and_a_flood_is_not_passed_on(tmp_pat
     meshed(tmp_path, 3, Link(delay_s=0.02), play)
 
 
+def test_coming_again_gives_no_new_orders(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        flooder, other = nodes
+        kills = obeying(nodes, other.key.public_key)
+        await connected(nodes)
+        for round_ in range(3):
+            peer = flooder.mesh.peers[other.key.public_key]
+            for number in range(1, PER_MINUTE + 1):
+                peer.send(order(flooder, round_ * PER_MINUTE + number))
+            await asyncio.sleep(1)
+            peer.close("again")
+            await peer.gone.wait()
+            await connected(nodes)
+        assert kills[1]._newest[flooder.key.public_key][0] == PER_MINUTE
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
 def test_only_the_operators_own_node_gives_orders(tmp_path: Path) -> None:
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
         kills = obeying(nodes, nodes[0].key.public_key)

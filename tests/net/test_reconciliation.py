@@ -14,11 +14,8 @@ from tirami.core.errors import InvalidReconciliation
 from tirami.ledger.columns import RecordIds
 from tirami.net import reconciliation
 from tirami.net.idset import BUCKET, NOTHING, IdSet
-from tirami.net.reconciliation import Reconciliation
-from tirami.proto.reconciliation import (
-    Fingerprint,
-    decode_message,
-)
+from tirami.net.reconciliation import EFFORT, Reconciliation
+from tirami.proto.reconciliation import Fingerprint, ReconciliationMessage, decode_message, encode_message
 
 CLOSE = st.binary(max_size=2).map(lambda tail: tail.ljust(2, b"\0").rjust(32, b"\7"))
 """Ids that share 30 bytes: bounds are long."""
@@ -152,6 +149,26 @@ def test_the_work_of_a_hostile_side_stays_bounded(monkeypatch: pytest.MonkeyPatc
             assert step.reply is not None
             assert len(step.reply) <= 64 * 1024
             assert len(side._work) <= 2_000
+
+
+def test_a_message_makes_little_work_whatever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up fingerprints cost their sender nothing, and an empty message asks for the next answers."""
+    side, made = Reconciliation(idset(map(name, range(20_000)))), 0
+    below = IdSet._below
+
+    def counted(self: IdSet, bound: bytes, *, end: bool = False) -> int:
+        nonlocal made
+        made += 1
+        return below(self, bound, end=end)
+
+    monkeypatch.setattr(IdSet, "_below", counted)
+    bounds = [b"", *(bytes([i]) for i in range(1, 256)), b""]
+    said = message(*(Fingerprint(a, b, b"\xee" * 16) for a, b in pairwise(bounds)))
+    for _ in range(50):
+        made = 0
+        assert side.step(said).reply is not None
+        assert made <= 3 * EFFORT
+        said = encode_message(ReconciliationMessage((), more=True))
 
 
 def test_the_empty_fingerprint() -> None:

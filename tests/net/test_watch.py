@@ -1,5 +1,6 @@
 """A double spender is proven guilty wherever its two promises meet, and by everybody soon after."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from tests.net.mesh import Grants, Member, in_a_line
 from tests.net.test_gossip import meshed
 from tests.waiting import until
 from tirami.core.keys import SigningKey
-from tirami.proto import Envelope, Transfer, encode, sign
+from tirami.net import watch
+from tirami.proto import Envelope, FraudFound, Transfer, encode, sign
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
 
@@ -47,6 +49,26 @@ def test_two_promises_that_contradict_each_other_convict(tmp_path: Path, numbers
             assert node.ledger.gate.means(cheat.public_key).disabled
 
     meshed(tmp_path, 4, Link(delay_s=0.02), play)
+
+
+def test_a_proof_that_says_nothing_new_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        in_a_line(nodes)
+        cheat = SigningKey.generate()
+        await until(lambda: all(node.mesh.peers for node in nodes), 30)
+        for node in nodes:
+            await node.ledger.book_record(gift(grants.network.id, cheat, 5))[1]
+        await until(lambda: all(cheat.public_key in node.ledger.state.settings.convicted for node in nodes), 60)
+        proof = nodes[0].watch._known[cheat.public_key].proof
+        checked: list[bytes] = []
+        monkeypatch.setattr(watch, "verify_fraud", checked.append)
+        for _ in range(10):
+            nodes[0].mesh.peers[nodes[1].key.public_key].send(FraudFound(proof))
+        await asyncio.sleep(5)
+        assert not checked
+        assert nodes[0].mesh.peers
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
 
 
 def test_an_honest_key_is_convicted_by_nobody(tmp_path: Path) -> None:

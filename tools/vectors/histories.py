@@ -167,7 +167,8 @@ def folded(rows: Sequence[tuple[bytes, Demand]], orders: list[list[int]], allowa
     states = []
     for order in orders:
         book = Book(allowance)
-        book.add_all(rows[index] for index in order)
+        for index in order:
+            book.add(*rows[index])
         states.append(plain(_state(book, [identity for identity, _ in rows])))
     assert all(state == states[0] for state in states)
     return cast(Case, states[0])

@@ -1,6 +1,6 @@
 """The book: journal, log, accounts, holds, prices and the one gate before money is promised."""
 
-from tirami.ledger.accounts import BURN, ISSUANCE, LINES, Account, AccountKind, Posting, key_account, local_account
+from tirami.ledger.accounts import BURN, ISSUANCE, LINES, Account, AccountKind, key_account, local_account
 from tirami.ledger.admission import LOCAL, NETWORK, Admitted, admit, allowance_rule
 from tirami.ledger.answers import Asked
 from tirami.ledger.approvals import Approval, Approvals, Verdict
@@ -131,7 +131,6 @@ __all__ = [
     "PayerBooks",
     "Policy",
     "PolicySet",
-    "Posting",
     "Price",
     "PriceObserved",
     "SellingPaused",

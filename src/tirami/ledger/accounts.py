@@ -1,4 +1,4 @@
-"""Accounts and postings: double entry over integer TRM (spec 08 §5.2).
+"""Accounts: double entry over integer TRM (spec 08 §5.2).
 
 Each account has exactly one key that may take from it (PROTOCOL B1). A key's account holds one *net position*:
 its positive side is spendable, its negative side is the drawn credit line. Local accounts belong to the node's own
@@ -7,8 +7,6 @@ use and fund nothing else (B14). A quota is an issuer's allowance for one calend
 
 from enum import StrEnum
 from typing import NamedTuple
-
-from tirami.core.units import Trm
 
 
 class AccountKind(StrEnum):
@@ -27,11 +25,6 @@ class Account(NamedTuple):
     kind: AccountKind
     owner: bytes
     period: int = 0
-
-
-class Posting(NamedTuple):
-    account: Account
-    amount: Trm
 
 
 ISSUANCE = Account(AccountKind.ISSUANCE, b"")

@@ -5,6 +5,7 @@ records of the book; :class:`Demands` keeps what each of them asks, packed.
 """
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tirami.core.units import Trm
@@ -14,8 +15,7 @@ from tirami.ledger.columns import LARGEST, U32, U64, Column, RecordIds, Table
 Order = tuple[int, int, bytes]
 """(incarnation, number, tie-break): debits of one account are ranked by it."""
 
-_ON_CREDIT, _TIED, _APPLIED = 1, 2, 4
-_UNAPPLIED = bytes(flags & ~_APPLIED for flags in range(256))
+_ON_CREDIT, _TIED = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Demand:
 
 
 class Demands:
-    """Every demand the book has seen, by place, in columns: about 90 bytes each, their ids included."""
+    """Every demand the book has seen, by place, in columns: about 100 bytes each, their ids included."""
 
     def __init__(self) -> None:
         self.ids = RecordIds()
@@ -63,6 +63,8 @@ class Demands:
         self._progress = Column(U64)
         self._payee = Column(U32)
         self._flags = bytearray()
+        self._turn = Table(U64)
+        self._turns = 0
         self._beyond: dict[int, tuple[int, int]] = {}
         """Amount and declared total where either does not fit into a column."""
         self._limits: dict[int, bytes] = {}
@@ -81,6 +83,7 @@ class Demands:
         self._progress.append(debit.progress)
         self._payee.append(self._account(debit.payee))
         self._flags.append((_ON_CREDIT if debit.on_credit else 0) | (_TIED if tie else 0))
+        self._turn.append(0)
         if debit.limit_of:
             self._limits[place] = debit.limit_of
         return place
@@ -106,13 +109,20 @@ class Demands:
         return bool(self._flags[place] & _ON_CREDIT)
 
     def applied(self, place: int) -> bool:
-        return bool(self._flags[place] & _APPLIED)
+        return self._turn[place] != 0
 
-    def apply(self, place: int) -> None:
-        self._flags[place] |= _APPLIED
+    def turn(self, place: int) -> int:
+        """When it applied: it rests on what has a lower turn, and on nothing else. 0 while it waits."""
+        return self._turn[place]
 
-    def unapply_all(self) -> None:
-        self._flags = self._flags.translate(_UNAPPLIED)
+    def apply(self, place: int, turn: int = 0) -> None:
+        """In the next turn, or in one that has become free."""
+        if not turn:
+            turn = self._turns = self._turns + 1
+        self._turn[place] = turn
+
+    def unapply(self, place: int) -> None:
+        self._turn[place] = 0
 
     def supersedes(self, new: Debit, place: int) -> bool:
         """Of several trades of one session the one with the most tokens counts; ties go to the smaller record id."""
@@ -150,26 +160,39 @@ class Debits:
         return place if self._demands.order(place) == order else None
 
     def add(self, place: int) -> bool:
-        """Insert, or replace the debit of the same order; returns whether it stands last (the cheap case)."""
-        order, amount = self._demands.order(place), self._demands.amount(place)
+        """Insert a debit of a new order; returns whether it stands last (the cheap case)."""
+        order = self._demands.order(place)
         last = self._is_last(order)
         if last:
             self._orders.append(place)
             self.waiting.append(place)
-        elif (previous := self.at(order)) is not None:
-            self._orders[self._rank(order)] = place
-            amount = Trm(amount - self._demands.amount(previous))
         else:
             self._orders.insert(self._rank(order), place)
-            self.waiting.insert(bisect_left(self.waiting, order, key=self._demands.order), place)
-        self.known = Trm(self.known + amount)
+            self.wait(place)
+        self.known = Trm(self.known + self._demands.amount(place))
         return last
+
+    def replace(self, previous: int, place: int) -> None:
+        """Put a debit where another of its order waits."""
+        order, amount = self._demands.order(place), self._demands.amount
+        self._orders[self._rank(order)] = place
+        self.waiting[self._waits_at(order)] = place
+        self.known = Trm(self.known + amount(place) - amount(previous))
+
+    def wait(self, place: int) -> None:
+        """It waits, again or for the first time."""
+        self.waiting.insert(self._waits_at(self._demands.order(place)), place)
+
+    def apply(self, place: int, turn: int) -> None:
+        """A waiting one in a turn that has become free."""
+        del self.waiting[self._waits_at(self._demands.order(place))]
+        self._demands.apply(place, turn)
 
     def take_funded(self, income: Trm, credit: Trm) -> list[int]:
         """Mark every waiting debit that is covered now as applied and return them in order. O(1) for one, else O(n)."""
         if len(self.waiting) == 1:
             place = self.waiting[0]
-            funded = [place] if self._covers(place, self._below(place), income, credit) else []
+            funded = [place] if self.covers(place, income, credit) else []
         else:
             funded = self._funded_of_many(income, credit)
         for place in funded:
@@ -191,14 +214,36 @@ class Debits:
             total += demands.amount(later)
         return False
 
-    def wait_all(self) -> None:
-        """As if nothing had applied yet."""
-        self.waiting = list(self._orders)
+    def covers(self, place: int, income: Trm, credit: Trm) -> bool:
+        """Whether these means cover it (B2)."""
+        return self._means(place, income, credit) >= self._need(place, self._below(place))
 
-    def _covers(self, place: int, below: int, income: Trm, credit: Trm) -> bool:
-        demands = self._demands
-        means = income + credit if demands.on_credit(place) else income
-        return means >= max(demands.declared(place), below) + demands.amount(place)
+    def uncovered(self, means: Iterator[tuple[int, Trm, Trm]]) -> list[int]:
+        """Applied debits that what applied before them does not cover. O(n log n).
+
+        Args:
+            means: income and credit as they became, and after which turn; ascending.
+        """
+        demands, below, applied = self._demands, 0, []
+        for place in self._orders:
+            if turn := demands.turn(place):
+                applied.append((turn, self._need(place, below), place))
+            below += demands.amount(place)
+        found: list[int] = []
+        income, credit, coming = Trm(0), Trm(0), next(means, None)
+        for turn, need, place in sorted(applied):
+            while coming is not None and coming[0] < turn:
+                _, income, credit = coming
+                coming = next(means, None)
+            if self._means(place, income, credit) < need:
+                found.append(place)
+        return found
+
+    def _means(self, place: int, income: Trm, credit: Trm) -> int:
+        return income + credit if self._demands.on_credit(place) else income
+
+    def _need(self, place: int, below: int) -> int:
+        return max(self._demands.declared(place), below) + self._demands.amount(place)
 
     def _below(self, place: int) -> int:
         """Σ of known amounts ranked before that debit. O(k) for k debits ranked after it."""
@@ -208,10 +253,13 @@ class Debits:
     def _funded_of_many(self, income: Trm, credit: Trm) -> list[int]:
         funded, below, waiting = [], 0, set(self.waiting)
         for place in self._orders:
-            if place in waiting and self._covers(place, below, income, credit):
+            if place in waiting and self._means(place, income, credit) >= self._need(place, below):
                 funded.append(place)
             below += self._demands.amount(place)
         return funded
+
+    def _waits_at(self, order: Order) -> int:
+        return bisect_left(self.waiting, order, key=self._demands.order)
 
     def _is_last(self, order: Order) -> bool:
         return not self._orders or order > self._demands.order(self._orders[-1])

@@ -205,6 +205,16 @@ class Ledger:
             return False
         return True
 
+    async def kept(self) -> None:
+        """Wait until everything applied so far is on disk.
+
+        Raises ``StorageUnavailable`` when it is not: something was taken back, or cannot be, because the way back to
+        what is durable failed.
+        """
+        await self._journal.barrier()
+        if not self._journal.accepting:
+            raise StorageUnavailable("the journal is not what is known here", retry_after=5)
+
     def _write(self, fact: Fact) -> None:
         self.append([fact])
 

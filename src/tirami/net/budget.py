@@ -13,12 +13,15 @@ from typing import Final
 from tirami.core.clock import Clock
 from tirami.core.errors import WireError
 from tirami.proto import (
+    Ask,
+    BlockWanted,
     FraudFound,
     HeadSeen,
     KillOrdered,
     ObservationSeen,
     Ping,
     Pong,
+    Reconcile,
     Records,
     RotationSeen,
     SignalSeen,
@@ -42,6 +45,14 @@ OTHERS: Final = (20.0, 100.0)
 """Of every other type, those included that nobody here knows."""
 STREAMS: Final = 10
 """Streams of one peer at a time; each may leave 1.25 MB unread here."""
+OPENINGS: Final[Mapping[int, tuple[float, float]]] = {
+    Ask.TYPE: (100, 400),
+    Reconcile.TYPE: (1, 16),
+    BlockWanted.TYPE: (1, 64),
+}
+"""Streams a second and at once, by the type of the first message on them."""
+OTHER_OPENINGS: Final = (1.0, 16.0)
+"""Of every other type each."""
 REFUSED: Final = (1.0, 10.0)
 """Streams beyond that, a second and at once, after which the peer is one no more."""
 
@@ -80,18 +91,17 @@ class Budget:
         self._kinds: dict[int, Bucket] = {}
         self._bytes = Bucket(*BYTES, clock.monotonic())
         self._refused = Bucket(*REFUSED, clock.monotonic())
+        self._openings: dict[int, Bucket] = {}
         self._open = 0
 
     async def pace(self, kind: int, size: int) -> None:
-        """Wait until a message of this type and length may be read."""
+        """Wait until a message of this type and length may be read; others have their turn in any case."""
         now = self._clock.monotonic()
         known = kind if kind in RATES else 0  # all others share one
         bucket = self._kinds.get(known)
         if bucket is None:
             bucket = self._kinds[known] = Bucket(*RATES.get(known, OTHERS), now)
-        wait = max(bucket.take(1, now), self._bytes.take(size, now))
-        if wait:
-            await asyncio.sleep(wait)
+        await asyncio.sleep(max(bucket.take(1, now), self._bytes.take(size, now)))
 
     def enter(self) -> bool:
         """Whether one more stream may be open. Raises ``WireError`` for who keeps trying."""
@@ -101,6 +111,14 @@ class Budget:
         if not self._refused.allows(1, self._clock.monotonic()):
             raise WireError("the peer opens streams without end")
         return False
+
+    def opens(self, kind: int) -> bool:
+        """Whether one more stream may begin with a message of this type, which somebody here answers."""
+        now = self._clock.monotonic()
+        bucket = self._openings.get(kind)
+        if bucket is None:
+            bucket = self._openings[kind] = Bucket(*OPENINGS.get(kind, OTHER_OPENINGS), now)
+        return bucket.allows(1, now)
 
     def leave(self) -> None:
         """One of them has ended."""

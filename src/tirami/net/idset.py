@@ -48,6 +48,10 @@ class IdSet:
         self._tree: list[int] = []
         """Fenwick tree over ``_weights``, node i at i − 1; empty while it has to be made anew."""
 
+    def stand_in(self, ids: RecordIds) -> None:
+        """From now on read ``ids``, which have in these places what the former ones had."""
+        self._ids = ids
+
     def __len__(self) -> int:
         return self._below(b"", end=True) >> _COUNT_SHIFT
 
@@ -101,6 +105,14 @@ class IdSet:
         size = self.count(lower, upper)
         inner = (self._bound(first + size * part // parts) for part in range(1, parts))
         return pairwise((lower, *inner, upper))
+
+    def parts(self, lower: bytes, upper: bytes, parts: int) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """As :meth:`cut`, each part with its fingerprint."""
+        before = self._below(lower)
+        for first, last in self.cut(lower, upper, parts):
+            after = self._below(last, end=not last)
+            yield first, last, _fingerprint(after - before)
+            before = after
 
     def _bound(self, rank: int) -> bytes:
         """The shortest prefix between the ids of rank ``rank`` − 1 and ``rank`` (≥ 1)."""

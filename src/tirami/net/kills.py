@@ -23,6 +23,8 @@ LIFETIME_MS: Final = 600_000
 """How long an order is carried out and passed on."""
 OPERATORS: Final = 256
 """Operators whose newest order is kept: keys cost nothing."""
+PEERS: Final = 4_096
+"""Peers whose orders are counted."""
 PER_MINUTE: Final = 16
 """Strangers' orders one peer may bring in a minute."""
 
@@ -43,7 +45,7 @@ class Kills:
         self._clock = clock
         self._newest: OrderedDict[bytes, tuple[int, KillOrdered]] = OrderedDict()
         """Number and order by operator."""
-        self._brought: dict[PublicKey, deque[float]] = {}
+        self._brought: OrderedDict[PublicKey, deque[float]] = OrderedDict()
         mesh.on_message(KillOrdered, self._heard)
         mesh.add(self)
 
@@ -78,7 +80,7 @@ class Kills:
                 peer.send(message)
 
     def lost(self, peer: Peer) -> None:
-        self._brought.pop(peer.key, None)
+        """What it brought stays counted."""
 
     async def _heard(self, peer: Peer, message: Message) -> None:
         assert isinstance(message, KillOrdered)
@@ -102,6 +104,9 @@ class Kills:
 
     def _affords(self, peer: Peer) -> bool:
         now, brought = self._clock.monotonic(), self._brought.setdefault(peer.key, deque(maxlen=PER_MINUTE))
+        self._brought.move_to_end(peer.key)
+        while len(self._brought) > PEERS:
+            self._brought.popitem(last=False)
         if len(brought) == PER_MINUTE and now - brought[0] < 60:
             return False
         brought.append(now)
@@ -112,6 +117,4 @@ class Kills:
         self._newest.move_to_end(order.operator)
         while len(self._newest) > OPERATORS:
             self._newest.popitem(last=False)
-        for peer in self._mesh.peers.values():
-            if peer is not source:
-                peer.send(message)
+        self._mesh.pass_on(message, but=() if source is None else (source.key,))

@@ -5,17 +5,24 @@ stays, so that both sides keep the same. A known address is dialled until it ans
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context
-from random import Random
+from random import Random, SystemRandom
 from types import MappingProxyType
 from typing import Final, Protocol
 
 import structlog
 
 from tirami.core.clock import Clock
-from tirami.core.errors import MeshError, PeerUnreachable, VerificationError, WireError
+from tirami.core.errors import (
+    JournalCorrupt,
+    MeshError,
+    PeerUnreachable,
+    StorageUnavailable,
+    VerificationError,
+    WireError,
+)
 from tirami.core.keys import PublicKey
 from tirami.net.address import PeerAddress
 from tirami.net.hello import Identity, Remembered
@@ -38,6 +45,8 @@ LAST_WORDS_S: Final = 0.3
 """Seconds between the end of the last conversation and the word that this node leaves, which would overtake it."""
 FAREWELL_S: Final = 1.0
 """Seconds that a peer has to hear it."""
+FAN_OUT: Final = 6
+"""So many peers hear of something from one node, where all hear of it in the end."""
 
 
 class Part(Protocol):
@@ -56,6 +65,7 @@ class Mesh:
     Args:
         seen: what is known under a key, for the hello (B9).
         refuse: why a key is not welcome, or ``None``.
+        random: whom to tell, where not all are told; a seeded one makes a simulation repeatable.
     """
 
     def __init__(
@@ -66,14 +76,14 @@ class Mesh:
         *,
         seen: Callable[[PublicKey], Remembered] = lambda _: Remembered(),
         refuse: Callable[[PublicKey], str | None] = lambda _: None,
+        random: Random | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._identity = identity
         self._clock = clock
         self._seen = seen
         self._refuse = refuse
-        self._random = Random(bytes(endpoint.key))
-        """Spreads calls, so that not all call at once who lost the same peer; nothing secret."""
+        self._random = random or SystemRandom()
         self._peers: dict[PublicKey, Peer] = {}
         self._origins = Origins(MAX_PEERS)
         self._on_message: dict[type[Message], Callable[[Peer, Message], Awaitable[None]]] = {}
@@ -119,6 +129,18 @@ class Mesh:
 
     def add(self, part: Part) -> None:
         self._parts.append(part)
+
+    # --- who is told -------------------------------------------------------------------------------------------
+
+    def some(self, most: int, but: Collection[bytes] = ()) -> list[Peer]:
+        """At most so many peers at random, none of the keys in ``but``."""
+        others = [peer for key, peer in self._peers.items() if key not in but]
+        return self._random.sample(others, min(most, len(others)))
+
+    def pass_on(self, message: Message, but: Collection[bytes] = (), most: int = MAX_PEERS) -> None:
+        """Queue a message for all peers, or for some, but never for the keys in ``but``: whoever has it already."""
+        for peer in self.some(most, but):
+            peer.send(message)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -251,6 +273,8 @@ class Mesh:
             await heard(peer, message)
         except VerificationError as error:
             raise WireError(f"a {type(message).__name__} that holds none: {error.message}") from error
+        except (StorageUnavailable, JournalCorrupt) as error:  # this node's trouble, not the peer's
+            _log.warning("message_dropped", peer=peer.key.hex(), message=type(message).__name__, reason=error.message)
 
     async def _asked(self, peer: Peer, stream: Stream) -> None:
         if self._on_stream is None:

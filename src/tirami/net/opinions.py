@@ -3,18 +3,16 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from random import Random
 from typing import Final
 
 from tirami.core.errors import WireError
 from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import UnixMs
 from tirami.market import Reputation
-from tirami.net.mesh import Mesh
+from tirami.net.mesh import FAN_OUT, Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Message, Observation, ObservationSeen, SignedBody, decode, encode, sign
 
-FAN_OUT: Final = 6
 TELL_S: Final = 5.0
 """What was experienced meanwhile is told at once; the trade it weighs by has gone ahead."""
 AT_MEETING: Final = 256
@@ -39,7 +37,6 @@ class Opinions:
         network: str,
         latency_ms: Callable[[bytes], int],
         now: Callable[[], UnixMs],
-        random: Random,
     ) -> None:
         self._mesh = mesh
         self._reputation = reputation
@@ -47,7 +44,6 @@ class Opinions:
         self._network = network
         self._latency_ms = latency_ms
         self._now = now
-        self._random = random
         self._due: dict[bytes, None] = {}
         self._known: OrderedDict[tuple[bytes, bytes], ObservationSeen] = OrderedDict()
         mesh.on_message(ObservationSeen, self._heard)
@@ -74,8 +70,7 @@ class Opinions:
                 observation = self._own(provider)
                 message = ObservationSeen(SignedBody(encode(observation), sign(observation, self._node)))
                 self._keep(observation, message)
-                for peer in self._mesh.peers.values():
-                    peer.send(message)
+                self._mesh.pass_on(message)
 
     def _own(self, provider: bytes) -> Observation:
         score, sessions = self._reputation.own_view(provider)
@@ -100,9 +95,7 @@ class Opinions:
         if not self._reputation.take(observation, self._now()):
             return
         self._keep(observation, message)
-        others = [other for other in self._mesh.peers.values() if other.key not in (peer.key, observation.observer)]
-        for other in self._random.sample(others, min(FAN_OUT, len(others))):
-            other.send(message)
+        self._mesh.pass_on(message, but=(peer.key, observation.observer), most=FAN_OUT)
 
     def _keep(self, observation: Observation, message: ObservationSeen) -> None:
         pair = (observation.observer, observation.subject)

@@ -72,6 +72,8 @@ class Peer:
         """Bytes in the queue."""
         self._queued = asyncio.Event()
         self._heard_s = clock.monotonic()
+        self._handling = False
+        """A message of it is being handled: whatever it says meanwhile is not read, so it is not silent."""
         self._pinged: dict[int, float] = {}
         self.dropped = 0
         """Messages it was too slow for."""
@@ -97,6 +99,10 @@ class Peer:
         self._waiting += len(frame)
         self._queued.set()
         return True
+
+    def may_ask(self, first: Message) -> bool:
+        """Whether a stream it opened with this message is to be answered, or it opens too many of that kind."""
+        return self._budget.opens(first.TYPE)
 
     def close(self, reason: str) -> None:
         self.connection.close(reason)
@@ -147,7 +153,11 @@ class Peer:
                 case Hello() | Refused():
                     raise WireError(f"a {type(message).__name__} is out of place here")
                 case _:
-                    await heard(self, message)
+                    self._handling = True
+                    try:
+                        await heard(self, message)
+                    finally:
+                        self._handling, self._heard_s = False, self._clock.monotonic()
 
     async def _speak(self) -> None:
         while True:
@@ -169,7 +179,7 @@ class Peer:
             self._pinged = {nonce: self._clock.monotonic()}
             self.send(Ping(nonce))
             await asyncio.sleep(PING_S)
-            if self._clock.monotonic() - self._heard_s > SILENCE_S:
+            if not self._handling and self._clock.monotonic() - self._heard_s > SILENCE_S:
                 raise ConnectionLost(f"no word for {SILENCE_S:g} s")
 
     def _measure(self, nonce: int) -> None:
@@ -181,12 +191,10 @@ class Peer:
     async def _accept(self, asked: Asked) -> None:
         while True:
             stream = await self.connection.accept()
-            if self._budget.enter():
-                task = asyncio.create_task(self._answered(stream, asked), name="asked")
-                self._answering.add(task)
-                task.add_done_callback(self._answering.discard)
-            else:
-                await stream.reset()
+            work = self._answered(stream, asked) if self._budget.enter() else stream.reset()
+            task = asyncio.create_task(work, name="asked")
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
     async def _answered(self, stream: Stream, asked: Asked) -> None:
         """One stream's trouble is its own."""

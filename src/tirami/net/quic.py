@@ -27,6 +27,9 @@ T = TypeVar("T")
 READ_CHUNK = 64 * 1024
 WRITE_CHUNK = 256 * 1024
 """Bytes of one foreign call; each is copied once on either side of it."""
+ACCEPTING = 8
+"""Streams taken over at a time, once the first is there: each takes several turns of a loop that may be busy, and what
+is sent on a stream nobody has taken yet, or refused yet, fills memory all the while."""
 _RESET = 1
 _CLOSED_BY_PEER = re.compile(r"closed by peer: (.*) \(code \d+\)\Z", re.DOTALL)
 
@@ -134,7 +137,8 @@ class IrohConnection:
         self._own_reason: str | None = None
         self.unfinished: set[IrohStream] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._accepting: asyncio.Task[iroh.BiStream] | None = None
+        self._accepted = False
+        self._accepting: list[asyncio.Task[iroh.BiStream]] = []
         self.end = asyncio.create_task(self._until_closed(), name=f"mesh connection {self._peer.hex()[:8]}")
 
     @property
@@ -160,10 +164,12 @@ class IrohConnection:
             raise self.lost(error) from error
 
     async def accept(self) -> IrohStream:
-        if self._accepting is None:
-            self._accepting = self.task(self._connection.accept_bi())
-        await asyncio.wait({self._accepting})
-        finished, self._accepting = self._accepting, None
+        while len(self._accepting) < (ACCEPTING if self._accepted else 1):
+            self._accepting.append(self.task(self._connection.accept_bi()))
+        while (finished := next((task for task in self._accepting if task.done()), None)) is None:
+            await asyncio.wait(self._accepting, return_when=asyncio.FIRST_COMPLETED)
+        self._accepting.remove(finished)
+        self._accepted = True
         try:
             return IrohStream(self, finished.result())
         except iroh.IrohError as error:

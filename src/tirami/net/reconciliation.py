@@ -37,6 +37,8 @@ MAX_MESSAGES = 4096
 MAX_WORK = 32 * MAX_RANGES
 """Most ranges that wait for an answer. A stack is as deep as sets are cut, and has a message's worth at each depth:
 two honest sets of 2³² ids stay below half of it."""
+EFFORT = 32 * PARTS
+"""Most fingerprints made for one message: some twenty milliseconds. What is left waits for the next, on either side."""
 _ID, _RANGE = 34, 24
 """Bytes of an id and of a range without bounds and ids, as MessagePack has them, at most."""
 _LONGEST_RANGE = _RANGE + 2 * 32
@@ -51,12 +53,14 @@ class Step:
         lacking: ids the other side has and this one lacks.
         surplus: ids this side has and the other lacks.
         finished: neither side will say more after the reply.
+        effort: fingerprints made for it, at most about :data:`EFFORT`.
     """
 
     reply: bytes | None
     lacking: tuple[bytes, ...]
     surplus: tuple[bytes, ...]
     finished: bool
+    effort: int
 
 
 @dataclass(slots=True)
@@ -66,6 +70,8 @@ class _Turn:
     ranges: list[Range] = field(default_factory=list)
     lacking: list[bytes] = field(default_factory=list)
     surplus: list[bytes] = field(default_factory=list)
+    effort: int = 0
+    """Fingerprints made for it."""
     _ids: int = 0
     _bytes: int = 16
     """Never less than the message is long."""
@@ -134,7 +140,7 @@ class Reconciliation:
             raise InvalidReconciliation("it asks for more than can be answered", param="ranges")
         reply = encode_message(ReconciliationMessage(ranges, more)) if ranges or more or message.more else None
         open_ = more or message.more or any(not isinstance(part, Difference) for part in ranges)
-        return Step(reply, tuple(turn.lacking), tuple(turn.surplus), not open_)
+        return Step(reply, tuple(turn.lacking), tuple(turn.surplus), not open_, turn.effort)
 
     def _learn(self, part: Difference, turn: _Turn) -> None:
         if not all(wanted in self._ids for wanted in part.wanted):
@@ -144,20 +150,24 @@ class Reconciliation:
 
     def _answer(self, turn: _Turn) -> bool:
         """Answer the range on top of the stack; ``False``, and nothing changed, when that does not fit any more."""
+        if turn.effort >= EFFORT:
+            return False
         part = self._work[-1]
         lower, upper = part.lower, part.upper
         if isinstance(part, Listing):
             return self._compare(part, turn)
         if part.fingerprint == NOTHING:
             return self._compare(Listing(lower, upper, ()), turn)
+        turn.effort += 1
         if part.fingerprint == self._ids.fingerprint(lower, upper):
             self._work.pop()
             return True
+        turn.effort += 1
         if self._ids.count(lower, upper) <= FEW:
             fits = turn.take(Listing(lower, upper, tuple(self._ids.between(lower, upper))))
         else:
-            parts = self._ids.cut(lower, upper, PARTS)
-            fits = turn.take(*(Fingerprint(first, last, self._ids.fingerprint(first, last)) for first, last in parts))
+            turn.effort += PARTS
+            fits = turn.take(*(Fingerprint(*part) for part in self._ids.parts(lower, upper, PARTS)))
         if fits:
             self._work.pop()
         return fits
@@ -168,6 +178,7 @@ class Reconciliation:
         if not room:
             return False
         self._work.pop()
+        turn.effort += len(listing.ids) // PARTS  # looking up that many costs about as much
         theirs, upper = set(listing.ids), listing.upper
         mine = tuple(islice(self._ids.between(listing.lower, upper), room + len(theirs) + 1))
         wanted = [one for one in listing.ids if one not in self._ids]

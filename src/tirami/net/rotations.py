@@ -74,12 +74,9 @@ class Rotations:
 
     async def _take(self, made: Rotation, order: SignedBody, source: Peer | None) -> None:
         _log.warning("key_ended", key=made.key.hex(), successor=made.successor.hex())
-        written = self._ledger.append([KeyRotated(order.body, order.signature)])
+        await self._ledger.append([KeyRotated(order.body, order.signature)])
         self._ended(made)
-        for peer in self._mesh.peers.values():
-            if peer is not source:
-                peer.send(RotationSeen(order))
-        await written
+        self._mesh.pass_on(RotationSeen(order), but=() if source is None else (source.key,))
 
     def _affords(self, peer: Peer) -> bool:
         brought = self._brought.pop(peer.key, 0)

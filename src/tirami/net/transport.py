@@ -65,7 +65,10 @@ class Connection(Protocol):
         """A new stream; waits while too many are open. Raises ``ConnectionLost``."""
 
     async def accept(self) -> Stream:
-        """The next stream the peer opened. Raises ``ConnectionLost`` when the connection is closed."""
+        """A stream the peer opened: its first one first, the others in any order.
+
+        Raises ``ConnectionLost`` when the connection is closed.
+        """
 
     def close(self, reason: str) -> None:
         """End it at once; the peer is told ``reason``. Does nothing the second time."""

@@ -29,7 +29,12 @@ class Unfunded:
         return len(self._records)
 
     def take(self, record_id: bytes, payer: bytes, peer: bytes | None, now_s: float) -> bool:
-        """A place for a record of this payer, charged to the peer that brought it; ``False`` when there is none."""
+        """A place for a record of this payer, charged to the peer that brought it; ``False`` when there is none.
+
+        One that has a place keeps it.
+        """
+        if record_id in self._records:
+            return True
         if not self._room(payer, peer):
             if now_s - self._swept_s < SWEEP_S:
                 return False

@@ -18,6 +18,7 @@ from tirami.net.budget import Bucket
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Cited, Envelope, FraudFound, Message, cited_in
+from tirami.proto.fraud import accused
 from tirami.verify import Verdict, verify_fraud
 
 _log = structlog.get_logger()
@@ -91,6 +92,8 @@ class Watch:
 
     async def _told(self, peer: Peer, message: Message) -> None:
         assert isinstance(message, FraudFound)
+        if accused(message.proof) in self._known:
+            return  # before it is checked: what says nothing new costs nothing
         brought = self._brought.get(peer.key, 0)
         if brought >= MOST_OF_PEER:
             return
@@ -115,5 +118,4 @@ class Watch:
             with suppress(StorageUnavailable):
                 await self._ledger.record_facts(FraudProven(verdict.guilty, proof))
         if message.proof:
-            for peer in self._mesh.peers.values():
-                peer.send(message)
+            self._mesh.pass_on(message)

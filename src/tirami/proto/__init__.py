@@ -47,7 +47,6 @@ from tirami.proto.messages import (
     ObservationSeen,
     Reconcile,
     Records,
-    RecordsWanted,
     RotationSeen,
     SignalSeen,
 )
@@ -127,7 +126,6 @@ __all__ = [
     "Reconcile",
     "Record",
     "Records",
-    "RecordsWanted",
     "Refused",
     "Rotation",
     "RotationSeen",

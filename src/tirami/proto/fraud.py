@@ -113,6 +113,18 @@ def parse_fraud(data: bytes) -> FraudProof:
     return proof
 
 
+class _Accusation(msgspec.Struct):
+    guilty: str = ""
+
+
+def accused(data: bytes) -> bytes:
+    """The key a file accuses, be it a proof or not: nothing of it is checked. Empty for none."""
+    try:
+        return bytes.fromhex(msgspec.json.decode(data, type=_Accusation).guilty)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return b""
+
+
 class _Format(msgspec.Struct):
     format: str = ""
 

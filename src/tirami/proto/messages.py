@@ -31,21 +31,12 @@ MAX_BLOCK = 64 * KIB * KIB
 
 
 class Records(Message, frozen=True):
-    """Records, new ones or those asked for."""
+    """Records the receiver may not have."""
 
     TYPE: ClassVar[int] = 0x0010
     LIMIT: ClassVar[int] = 512 * KIB
 
     envelopes: Annotated[tuple[Envelope, ...], msgspec.Meta(max_length=64)]
-
-
-class RecordsWanted(Message, frozen=True):
-    """Send me these. Those the receiver does not have it leaves out."""
-
-    TYPE: ClassVar[int] = 0x0011
-    LIMIT: ClassVar[int] = 36 * KIB
-
-    ids: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=1024)]
 
 
 class HeadSeen(Message, frozen=True):
@@ -169,7 +160,7 @@ class BlockPart(Message, frozen=True):
 
 MESSAGES: tuple[type[Message], ...] = (
     Hello, Refused, Ping, Pong, Leaving,
-    Records, RecordsWanted, HeadSeen, ConsistencyWanted, ConsistencyProof, FraudFound, Reconcile,
+    Records, HeadSeen, ConsistencyWanted, ConsistencyProof, FraudFound, Reconcile,
     SignalSeen, ObservationSeen, KillOrdered, RotationSeen,
     Ask, Offer, Accept, Piece, Payment, Finish, Settled, Cancel, Working,
     BlockWanted, BlockFollows, BlockPart,

@@ -4,11 +4,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+from tirami.core.errors import WireError
 from tirami.net import FrameReader, Stream, registry
 from tirami.net.blocks import Bringer
-from tirami.net.gossip import Gossip
 from tirami.net.logs import Logs
 from tirami.net.peer import Peer
+from tirami.net.reconciler import Reconciler
 from tirami.net.session import Provider
 from tirami.node.mesh.finding import FINDING, Finding
 from tirami.proto import Ask, BlockWanted, ConsistencyWanted, Reconcile
@@ -24,7 +25,7 @@ class Reception:
 
     provider: Provider
     bringer: Bringer
-    gossip: Gossip
+    reconciler: Reconciler
     logs: Logs
     finding: Finding
 
@@ -32,13 +33,15 @@ class Reception:
         """One stream to its end. Raises ``MeshError``, ``TimeoutError``."""
         async with asyncio.timeout(FIRST_S):
             first = await FrameReader(stream, OPENINGS).read()
+        if not peer.may_ask(first):
+            raise WireError(f"too many streams that begin with a {type(first).__name__}")
         match first:
             case Ask():
                 await self.provider.serve(peer.key, stream, first)
             case BlockWanted():
                 await self.bringer.bring(peer.key, stream, first)
             case Reconcile():
-                await self.gossip.answer(peer, stream, first)
+                await self.reconciler.answer(peer, stream, first)
             case ConsistencyWanted():
                 await self.logs.answer(peer, stream, first)
             case _:

@@ -132,7 +132,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     logs = Logs(parts.heads, memory, watch, parts.clock, partial(_contradicted, parts))
     mesh.add(logs)
     onlookers = Onlookers(watch, ledger, reputation)
-    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, SystemRandom(), onlookers, logs.heard)
+    gossip = Gossip(ledger, parts.heads, mesh, parts.clock, onlookers, logs.heard)
     pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
     desk = _desk(parts, pace)
     provider = Provider(ledger, parts.heads, key, desk, os.urandom, _booked, watch.see_all, parts.meter.sold)
@@ -143,13 +143,13 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     handover = Handover(ledger, Rotations(ledger, mesh, partial(_ended, parts)), key)
     finding = Finding(parts, mesh, sources, call)
     latency = partial(_latency_ms, peers)
-    opinions = Opinions(mesh, reputation, key, ledger.network.id, latency, ledger.now, SystemRandom())
+    opinions = Opinions(mesh, reputation, key, ledger.network.id, latency, ledger.now)
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     prompters = Prompters(blocks)
     goods = Goods(parts.engines.loader.pins)
     shop = Shop(config, ledger, mesh, peers, prompters, opinions, parts.payers.node, goods)
     bringer = Bringer(Blocks(parts.engines, blocks).get)
-    mesh.on_stream(Reception(provider, bringer, gossip, logs, finding).take)
+    mesh.on_stream(Reception(provider, bringer, gossip.reconciler, logs, finding).take)
     return MeshService(
         mesh=mesh,
         peers=peers,
