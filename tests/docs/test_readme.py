@@ -31,10 +31,12 @@ def blocks() -> list[tuple[str, str]]:
 
 
 def commands(kind: str, content: str) -> list[str]:
-    """The commands of a block: every line of ``sh``, lines behind ``$`` of ``console``."""
+    """The commands of a block: every line of ``sh``, lines behind ``$`` of ``console``, none of another."""
     lines = [line for line in content.splitlines() if line.strip()]
     if kind == "console":
         return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    if kind != "sh":
+        return []
     return [" ".join(shlex.split(line, comments=True)) for line in lines]
 
 
@@ -49,8 +51,8 @@ def test_the_first_block_is_the_two_commands_and_nothing_else() -> None:
     assert commands(kind, content) == MAKE
 
 
-def test_only_shells_are_quoted() -> None:
-    assert {kind for kind, _ in blocks()} == {"sh", "console"}
+def test_only_shells_and_a_program_are_quoted() -> None:
+    assert {kind for kind, _ in blocks()} == {"sh", "console", "python"}
     assert all(
         line.startswith("$ ") for kind, content in blocks() if kind == "console" for line in content.splitlines()
     )
@@ -116,6 +118,13 @@ class Reader:
         reply = httpx2.post(f"http://{url}", content=body.encode())
         return (0 if reply.status_code == 200 else 22), reply.text
 
+    def run_program(self, program: str) -> tuple[int, str]:
+        """Exit code and output of a Python program that speaks to the node at its usual place."""
+        environment = {**self.environment, "TIRAMI_URL": f"http://localhost:{self.port}"}
+        command = [sys.executable, "-c", program]
+        ended = subprocess.run(command, env=environment, cwd=self.home, capture_output=True, text=True, timeout=60)
+        return ended.returncode, ended.stdout + ended.stderr
+
     def fetch_receipt(self, answer: str) -> None:
         trade = json.loads(answer)["x_tirami"]["trade_id"]
         receipt = httpx2.get(f"http://localhost:{self.port}/v1/tirami/trades/{trade}/receipt")
@@ -145,6 +154,19 @@ def test_every_command_of_the_readme_works(reader: Reader) -> None:
         node.send_signal(signal.SIGTERM)
         assert node.wait(20) == 0
     assert {"curl", "tirami"} == {command.split()[0] for command in typed}
+
+
+def test_the_program_of_the_readme_prints_an_answer_and_its_cost(reader: Reader) -> None:
+    program = next(content for kind, content in blocks() if kind == "python")
+    node = reader.start(next(command for command in everything() if command.startswith("tirami start")))
+    try:
+        code, output = reader.run_program(program)
+        assert code == 0, output
+        answer, cost = output.strip().rsplit(" ", 1)
+        assert answer and int(cost) > 0
+    finally:
+        node.send_signal(signal.SIGTERM)
+        assert node.wait(20) == 0
 
 
 def test_a_request_without_curl_is_the_same_request(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
