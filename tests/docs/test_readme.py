@@ -13,9 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import httpx2
 import pytest
+import typer
 
+from tirami.cli.app import app
 from tirami.cli.target import running_node
 from tirami.testing import start_engine
 
@@ -56,6 +59,15 @@ def test_only_shells_and_a_program_are_quoted() -> None:
     assert all(
         line.startswith("$ ") for kind, content in blocks() if kind == "console" for line in content.splitlines()
     )
+
+
+def test_every_command_but_completion_takes_json() -> None:
+    def without(command: click.Command, path: str) -> list[str]:
+        if isinstance(below := getattr(command, "commands", None), dict):
+            return [name for word, inner in below.items() for name in without(inner, f"{path} {word}")]
+        return [] if any("--json" in option.opts for option in command.params) else [path.strip()]
+
+    assert without(typer.main.get_command(app), "") == ["completion"]
 
 
 class Reader:
