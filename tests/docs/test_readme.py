@@ -24,22 +24,25 @@ from tirami.testing import start_engine
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = "python"
 NEW_HOME = {"PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH"}
 MAKE = ["make demo", "make test"]
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Language and content of every fenced block, in order."""
-    return [(found[1], found[2]) for found in BLOCK.finditer(README.read_text())]
+    """Language and content of every fenced block of commands, in order."""
+    return [(found[1], found[2]) for found in BLOCK.finditer(README.read_text()) if found[1] != PYTHON]
+
+
+def programs() -> list[str]:
+    return [found[2] for found in BLOCK.finditer(README.read_text()) if found[1] == PYTHON]
 
 
 def commands(kind: str, content: str) -> list[str]:
-    """The commands of a block: every line of ``sh``, lines behind ``$`` of ``console``, none of another."""
+    """The commands of a block: every line of ``sh``, lines behind ``$`` of ``console``."""
     lines = [line for line in content.splitlines() if line.strip()]
     if kind == "console":
         return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-    if kind != "sh":
-        return []
     return [" ".join(shlex.split(line, comments=True)) for line in lines]
 
 
@@ -55,7 +58,8 @@ def test_the_first_block_is_the_two_commands_and_nothing_else() -> None:
 
 
 def test_only_shells_and_a_program_are_quoted() -> None:
-    assert {kind for kind, _ in blocks()} == {"sh", "console", "python"}
+    assert {kind for kind, _ in blocks()} == {"sh", "console"}
+    assert len(programs()) == 1
     assert all(
         line.startswith("$ ") for kind, content in blocks() if kind == "console" for line in content.splitlines()
     )
@@ -125,17 +129,17 @@ class Reader:
         )
         return ended.returncode, ended.stdout
 
-    def _request(self, command: str) -> tuple[int, str]:
-        _, _, url, _, body = shlex.split(self.own(command))
-        reply = httpx2.post(f"http://{url}", content=body.encode())
-        return (0 if reply.status_code == 200 else 22), reply.text
-
     def run_program(self, program: str) -> tuple[int, str]:
         """Exit code and output of a Python program that speaks to the node at its usual place."""
         environment = {**self.environment, "TIRAMI_URL": f"http://localhost:{self.port}"}
         command = [sys.executable, "-c", program]
         ended = subprocess.run(command, env=environment, cwd=self.home, capture_output=True, text=True, timeout=60)
         return ended.returncode, ended.stdout + ended.stderr
+
+    def _request(self, command: str) -> tuple[int, str]:
+        _, _, url, _, body = shlex.split(self.own(command))
+        reply = httpx2.post(f"http://{url}", content=body.encode())
+        return (0 if reply.status_code == 200 else 22), reply.text
 
     def fetch_receipt(self, answer: str) -> None:
         trade = json.loads(answer)["x_tirami"]["trade_id"]
@@ -169,7 +173,7 @@ def test_every_command_of_the_readme_works(reader: Reader) -> None:
 
 
 def test_the_program_of_the_readme_prints_an_answer_and_its_cost(reader: Reader) -> None:
-    program = next(content for kind, content in blocks() if kind == "python")
+    (program,) = programs()
     node = reader.start(next(command for command in everything() if command.startswith("tirami start")))
     try:
         code, output = reader.run_program(program)
