@@ -172,19 +172,6 @@ def test_every_command_of_the_readme_works(reader: Reader) -> None:
     assert {"curl", "tirami"} == {command.split()[0] for command in typed}
 
 
-def test_the_program_of_the_readme_prints_an_answer_and_its_cost(reader: Reader) -> None:
-    (program,) = programs()
-    node = reader.start(next(command for command in everything() if command.startswith("tirami start")))
-    try:
-        code, output = reader.run_program(program)
-        assert code == 0, output
-        answer, cost = output.strip().rsplit(" ", 1)
-        assert answer and int(cost) > 0
-    finally:
-        node.send_signal(signal.SIGTERM)
-        assert node.wait(20) == 0
-
-
 def test_a_request_without_curl_is_the_same_request(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     typed = everything()
@@ -194,6 +181,19 @@ def test_a_request_without_curl_is_the_same_request(reader: Reader, monkeypatch:
             code, output = reader.type(command)
             assert code == 0, output
             assert json.loads(output)["x_tirami"]["trm_cost"] > 0
+    finally:
+        node.send_signal(signal.SIGTERM)
+        assert node.wait(20) == 0
+
+
+def test_the_program_of_the_readme_prints_an_answer_and_its_cost(reader: Reader) -> None:
+    (program,) = programs()
+    node = reader.start(next(command for command in everything() if command.startswith("tirami start")))
+    try:
+        code, output = reader.run_program(program)
+        assert code == 0, output
+        answer, cost = output.strip().rsplit(" ", 1)
+        assert answer and int(cost) > 0
     finally:
         node.send_signal(signal.SIGTERM)
         assert node.wait(20) == 0
