@@ -1,8 +1,11 @@
 """``tirami agent`` against a running node."""
 
+import re
+
 import pytest
 
 from tests.cli.running import Shell
+from tirami.ledger.safety import Policy
 
 
 def created(shell: Shell, *options: str) -> dict[str, object]:
@@ -17,6 +20,7 @@ def test_a_new_agent_can_spend_its_welcome_line_with_its_own_token(shell: Shell)
     assert made["label"] == "crawler"
     assert made["effective_balance"] == 1000
     assert made["disabled"] is False
+    assert int(str(made["line_until_ms"])) - int(str(made["created_ms"])) == pytest.approx(72 * 3_600_000, abs=60_000)
     assert int(str(made["token_expires_at_ms"])) > int(str(made["created_ms"])) + 6 * 86_400_000
     shown = shell.run("safety", "show", "--token", str(made["token"]), "--json").json
     assert shown["node_id"] == made["account"]
@@ -30,7 +34,7 @@ def test_what_a_person_sees(shell: Shell) -> None:
     for title in ("Account:", "Label:", "Balance:", "Token:"):
         assert title in ended.out
     assert "seen by a person" in ended.out
-    assert "1000 TRM" in ended.out
+    assert re.search(r"1000 TRM, until \d{4}-\d\d-\d\d \d\d:\d\d\n", ended.out)
     assert "(shown once)" in ended.out
 
 
@@ -114,3 +118,11 @@ def test_an_id_that_names_nobody_changes_nothing(shell: Shell, command: tuple[st
     ended = shell.run(*command, start, *amount, "--json")
     assert (ended.code, ended.json["error"]["code"]) == (1, "account_not_found")
     assert shell.run("agent", "list", "--json").json == before
+
+
+def test_the_help_tells_the_limits_that_hold_unless_set(shell: Shell) -> None:
+    told = " ".join(shell.run("agent", "create", "--help", COLUMNS="200").out.split())
+    limits = Policy()
+    for limit in (limits.per_request, limits.per_hour, limits.lifetime):
+        assert f"[default {limit}]" in told
+    assert f"above {limits.approval_above} TRM" in told and f"{limits.per_minute} spends a minute" in told

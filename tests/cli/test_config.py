@@ -95,6 +95,9 @@ def test_path_says_where_everything_lies(nowhere: Shell) -> None:
     assert facts["config_file"] == str(home / "config.toml")
     assert facts["config_file_exists"] is False
     assert (facts["journal"], facts["node_key"]) == (str(home / "journal.db"), str(home / "node.key"))
+    assert Path(facts["models_dir"]).parts[-2:] == ("tirami", "models")
+    elsewhere = nowhere.run("config", "path", "--json", TIRAMI_INFER_MODELS_DIR="/mnt/models").json
+    assert elsewhere["models_dir"] == "/mnt/models"
     settled(nowhere, '[journal]\nfile = "/mnt/books.db"\n')
     facts = nowhere.run("config", "path", "--json").json
     assert (facts["config_file_exists"], facts["journal"]) == (True, "/mnt/books.db")

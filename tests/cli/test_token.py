@@ -88,3 +88,9 @@ def test_a_rotated_token_has_the_same_rights_and_the_old_one_ends_with_its_grace
 def test_a_token_nobody_knows_cannot_be_rotated(shell: Shell, start: str) -> None:
     ended = shell.run("token", "rotate", start, "--json")
     assert (ended.code, ended.json["error"]["code"]) == (1, "token_not_found")
+
+
+def test_the_help_says_whose_money_a_token_without_an_account_spends(shell: Shell) -> None:
+    told = " ".join(shell.run("token", "issue", "--help", COLUMNS="200").out.split())
+    assert "Without --account the token acts as the node's owner" in told
+    assert "purchases on the mesh at the node's cost" in told

@@ -13,21 +13,29 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import httpx2
 import pytest
+import typer
 
+from tirami.cli.app import app
 from tirami.cli.target import running_node
 from tirami.testing import start_engine
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = "python"
 NEW_HOME = {"PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH"}
 MAKE = ["make demo", "make test"]
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Language and content of every fenced block, in order."""
-    return [(found[1], found[2]) for found in BLOCK.finditer(README.read_text())]
+    """Language and content of every fenced block of commands, in order."""
+    return [(found[1], found[2]) for found in BLOCK.finditer(README.read_text()) if found[1] != PYTHON]
+
+
+def programs() -> list[str]:
+    return [found[2] for found in BLOCK.finditer(README.read_text()) if found[1] == PYTHON]
 
 
 def commands(kind: str, content: str) -> list[str]:
@@ -49,11 +57,21 @@ def test_the_first_block_is_the_two_commands_and_nothing_else() -> None:
     assert commands(kind, content) == MAKE
 
 
-def test_only_shells_are_quoted() -> None:
+def test_only_shells_and_a_program_are_quoted() -> None:
     assert {kind for kind, _ in blocks()} == {"sh", "console"}
+    assert len(programs()) == 1
     assert all(
         line.startswith("$ ") for kind, content in blocks() if kind == "console" for line in content.splitlines()
     )
+
+
+def test_every_command_but_completion_takes_json() -> None:
+    def without(command: click.Command, path: str) -> list[str]:
+        if isinstance(below := getattr(command, "commands", None), dict):
+            return [name for word, inner in below.items() for name in without(inner, f"{path} {word}")]
+        return [] if any("--json" in option.opts for option in command.params) else [path.strip()]
+
+    assert without(typer.main.get_command(app), "") == ["completion"]
 
 
 class Reader:
@@ -111,6 +129,13 @@ class Reader:
         )
         return ended.returncode, ended.stdout
 
+    def run_program(self, program: str) -> tuple[int, str]:
+        """Exit code and output of a Python program that speaks to the node at its usual place."""
+        environment = {**self.environment, "TIRAMI_URL": f"http://localhost:{self.port}"}
+        command = [sys.executable, "-c", program]
+        ended = subprocess.run(command, env=environment, cwd=self.home, capture_output=True, text=True, timeout=60)
+        return ended.returncode, ended.stdout + ended.stderr
+
     def _request(self, command: str) -> tuple[int, str]:
         _, _, url, _, body = shlex.split(self.own(command))
         reply = httpx2.post(f"http://{url}", content=body.encode())
@@ -156,6 +181,19 @@ def test_a_request_without_curl_is_the_same_request(reader: Reader, monkeypatch:
             code, output = reader.type(command)
             assert code == 0, output
             assert json.loads(output)["x_tirami"]["trm_cost"] > 0
+    finally:
+        node.send_signal(signal.SIGTERM)
+        assert node.wait(20) == 0
+
+
+def test_the_program_of_the_readme_prints_an_answer_and_its_cost(reader: Reader) -> None:
+    (program,) = programs()
+    node = reader.start(next(command for command in everything() if command.startswith("tirami start")))
+    try:
+        code, output = reader.run_program(program)
+        assert code == 0, output
+        answer, cost = output.strip().rsplit(" ", 1)
+        assert answer and int(cost) > 0
     finally:
         node.send_signal(signal.SIGTERM)
         assert node.wait(20) == 0

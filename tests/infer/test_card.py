@@ -73,8 +73,11 @@ def test_the_context_is_what_was_asked_but_not_more_than_the_model_knows(path: P
     write_gguf(path, numbers={"context_length": 64})
     assert read_card(path, "m", 32).context_length == 32
     assert read_card(path, "m", 4096).context_length == 64
+    assert read_card(path, "m", 32).context_limit == "this node allows 32 a request (infer.context)"
+    assert read_card(path, "m", 4096).context_limit == "the model's context is 64"
     write_gguf(path, numbers={"context_length": 0})
     assert read_card(path, "m", 4096).context_length == 4096
+    assert read_card(path, "m", 4096).context_limit == "the model's context is 4096"
 
 
 @pytest.mark.parametrize(("kind", "name"), [(3, "Q4_1"), (15, "Q4_K_M"), (32, "BF16"), (999, "unknown")])

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from tests.market.conftest import House
-from tirami.core.errors import BudgetExceeded, Conflict, EngineFailed, InsufficientFunds, KillSwitchActive
+from tirami.core.errors import (
+    BudgetExceeded,
+    Conflict,
+    ContextLengthExceeded,
+    EngineFailed,
+    InsufficientFunds,
+    KillSwitchActive,
+)
 from tirami.infer import FinishReason, Sampling
 from tirami.ledger import Payer
 from tirami.market import Order, Settlement
@@ -182,3 +189,15 @@ async def test_cancellation_anywhere_leaves_no_hold(house: House, after: int) ->
     assert nothing_is_held(house)
     assert house.engine.running == 0
     assert -house.ledger.balance(house.agent.key).net == after
+
+
+async def test_a_context_that_is_too_small_is_told_by_whose_limit_it_is(house: House) -> None:
+    asked = await order(house, max_tokens=5)
+    card = replace(house.engine.card, context_length=asked.prompt.count, trained_context=8192)
+    house.engine.card = card
+    with pytest.raises(ContextLengthExceeded, match=r"allows 3 a request \(infer.context\)"):
+        await house.market.begin_inference(asked)
+    house.engine.card = replace(card, context_length=7, trained_context=7)
+    with pytest.raises(ContextLengthExceeded, match="the model's context is 7") as caught:
+        await house.market.begin_inference(asked)
+    assert caught.value.param == "max_tokens"

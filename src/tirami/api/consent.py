@@ -2,6 +2,8 @@
 
 from tirami.core.config import MeshConfig
 
+DAILY_LIMIT = 1_000
+"""U, TRM, where a network file says nothing else."""
 WHOSE = {"trusted": "the providers you trust", "any": "any provider of the network"}
 
 
@@ -27,12 +29,18 @@ def statements(mesh: MeshConfig, daily_limit: int | None = None) -> list[str]:
     if mesh.relay == "off":
         said.append("No relay is used: peers that cannot be reached directly are not reached.")
     else:
-        whose = "The public relays of number 0 see" if mesh.relay == "n0" else f"The relay {mesh.relay} sees"
+        n0 = "The public relays run by n0 (mesh.relay = n0) see"
+        whose = n0 if mesh.relay == "n0" else f"The relay {mesh.relay} sees"
         said.append(f"{whose} who talks to whom, from which address, when and how much; never what.")
     if mesh.sell:
-        limit = "the network file's limit, U," if daily_limit is None else f"{daily_limit} TRM"
         said.append(
             "A payer that lies about its totals can take back everything it ever paid out of the disputed balance; "
-            f"what you accept from one payer is limited to {limit} a day."
+            f"what you accept from one payer is limited to {_daily(daily_limit)}."
         )
     return said
+
+
+def _daily(limit: int | None) -> str:
+    if limit is None:
+        return f"{DAILY_LIMIT} TRM a day unless the network file says otherwise (unwitnessed_daily_limit)"
+    return f"{limit} TRM a day"

@@ -1,5 +1,6 @@
 """``tirami agent``: accounts this node keeps for agents."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -18,22 +19,28 @@ from tirami.sdk import Tirami
 commands = typer.Typer(no_args_is_help=True, help="Accounts this node keeps for agents.")
 Label = Annotated[str, typer.Argument(help="A name for people.")]
 Account = Annotated[str, typer.Argument(help="Account id, or the start of one.")]
-Budget = typer.Option(help="TRM; 0 allows nothing.", min=0)
+PerRequest = Annotated[int | None, typer.Option(min=0, help="TRM a request; 0 allows nothing.  [default 4000]")]
+PerHour = Annotated[int | None, typer.Option(min=0, help="TRM an hour; 0 allows nothing.  [default 10000]")]
+Lifetime = Annotated[int | None, typer.Option(min=0, help="TRM in all; 0 allows nothing.  [default 1000000]")]
 
 
 @commands.command()
 def create(
     label: Label,
-    budget_request: Annotated[int | None, Budget] = None,
-    budget_hourly: Annotated[int | None, Budget] = None,
-    budget_lifetime: Annotated[int | None, Budget] = None,
+    budget_request: PerRequest = None,
+    budget_hourly: PerHour = None,
+    budget_lifetime: Lifetime = None,
     ttl_days: Annotated[int, typer.Option(min=0, help="Lifetime of the token; 0 is for ever.")] = 7,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
-    """Make an account with a welcome line and a token that may spend for it. The token is shown once."""
+    """Make an account with a welcome line and a token that may spend for it. The token is shown once.
+
+    A spend above 500 TRM waits for your approval, and 30 spends a minute are allowed, until `tirami safety policy` says
+    otherwise. The line is granted once and ends; fund the account (`tirami agent fund`) before it does.
+    """
     budgets = {
         "max_cu_per_request": budget_request,
         "max_cu_per_hour": budget_hourly,
@@ -51,7 +58,7 @@ def create(
     shown = {
         "Account": account.account,
         "Label": account.label,
-        "Balance": f"{account.effective_balance} TRM",
+        "Balance": f"{account.effective_balance} TRM{_until(account)}",
         "Token": f"{issued.token}  (shown once)",
     }
     Terminal(json_output).show(facts, lambda console: fields(console, "", shown))
@@ -99,6 +106,13 @@ def disable(
 def full_id(start: str, client: Tirami) -> str:
     """The one account that begins with ``start``. Raises ``AccountNotFound``."""
     return whole(start, (entry.account for entry in client.accounts().accounts), AccountNotFound)
+
+
+def _until(account: AccountEntry) -> str:
+    """When the welcome line ends, which is all that a new account has."""
+    if account.line_until_ms is None:
+        return ""
+    return f", until {datetime.fromtimestamp(account.line_until_ms / 1000):%Y-%m-%d %H:%M}"
 
 
 def _table(console: Console, accounts: list[AccountEntry]) -> None:

@@ -13,7 +13,7 @@ from tirami.api.schemas import ChatCompletionRequest
 from tirami.cli.conversation import Bill, Question, Speaker
 from tirami.cli.download import DownloadBar
 from tirami.cli.interrupts import interrupts
-from tirami.cli.options import DEFAULT_MODEL, DataDir, Json, Offline, Token, Url
+from tirami.cli.options import DataDir, Json, Offline, Token, Url
 from tirami.cli.settings import settings
 from tirami.cli.target import connect, data_directory, running_node
 from tirami.cli.terminal import Terminal
@@ -21,7 +21,9 @@ from tirami.core.errors import EngineFailed, TiramiError
 from tirami.sdk import Tirami
 
 Prompt = Annotated[str | None, typer.Argument(help="A question; a conversation if absent.")]
-ModelName = Annotated[str | None, typer.Option("--model", "-m", help=f"Model.  [{DEFAULT_MODEL}]")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", "-m", help="Model.  [what the node serves; without a node, infer.model]")
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Most tokens of an answer.")]
 Temperature = Annotated[float, typer.Option("--temperature", "-t", min=0.0, max=2.0)]
 System = Annotated[str | None, typer.Option("--system", help="Instruction before the conversation.")]

@@ -12,7 +12,7 @@ from rich.table import Table
 from tirami.cli.options import DataDir, Json
 from tirami.cli.settings import ConfigFile, settings, settings_file
 from tirami.cli.terminal import ExitCode, Terminal, fields
-from tirami.core.config import KEYS, Config, environment_variable, is_secret, problems
+from tirami.core.config import KEYS, Config, default_models_dir, environment_variable, is_secret, problems
 
 commands = typer.Typer(no_args_is_help=True, help="Settings and where they come from.")
 MASK = "(set, not shown)"
@@ -45,6 +45,7 @@ def path(config_file: ConfigFile = None, data_dir: DataDir = None, json_output: 
         "node_key": str(config.data_dir / "node.key"),
         "admin_token": str(config.data_dir / "admin.token"),
         "journal": config.journal.file or str(config.data_dir / "journal.db"),
+        "models_dir": config.infer.models_dir or str(default_models_dir()),
         "log": config.log.file or None,
     }
     shown = {
@@ -53,6 +54,7 @@ def path(config_file: ConfigFile = None, data_dir: DataDir = None, json_output: 
         "Node key": facts["node_key"],
         "Admin token": facts["admin_token"],
         "Journal": facts["journal"],
+        "Models": facts["models_dir"],
         "Log": facts["log"] or "standard error; node.log in the data directory from a terminal",
     }
     Terminal(json_output).show(facts, lambda console: fields(console, "", shown))

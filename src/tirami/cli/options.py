@@ -15,5 +15,3 @@ Url = Annotated[
 ]
 Token = Annotated[str | None, typer.Option("--token", help="Bearer token; TIRAMI_API_TOKEN if absent.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
-
-DEFAULT_MODEL = "qwen2.5:0.5b"

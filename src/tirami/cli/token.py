@@ -35,7 +35,11 @@ def issue(
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
-    """Make a token; it is shown once."""
+    """Make a token; it is shown once.
+
+    Without --account the token acts as the node's owner: unlimited local use, the whole book to read, and purchases on
+    the mesh at the node's cost. For an agent use `tirami agent create`.
+    """
     with connect(url, token, data_dir, admin=True) as client:
         payer = full_id(account, client) if account is not None else None
         issued = client.issue_token(

@@ -5,6 +5,7 @@ nobody knows is refused, so that a misspelt limit is never silently the default.
 value came from, never the value: it may be a secret.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ class ApiConfig:
     bind: str = "127.0.0.1"
     """Address to listen on; another than loopback needs tokens."""
     port: int = _count(3000, 0, 65_535)
-    """0 takes a free one."""
+    """Port to listen on; 0 takes a free one."""
     body_limit: int = _count(65_536, 1_024, 1 << 30)
     """Bytes of a request body on our own routes."""
     openai_body_limit: int = _count(4_194_304, 1_024, 1 << 30)
@@ -94,11 +95,13 @@ class InferConfig:
     context: int = _count(2_048, 64, 1 << 24)
     """Tokens of one slot, prompt and answer together, of models on this machine."""
     threads: int = _count(0, 0, 1_024)
-    """0 lets the engine choose."""
+    """Threads of the engine; 0 lets it choose."""
     upstream_url: str = ""
     """An OpenAI-compatible server to use instead of the own child; empty for none."""
     upstream_model: str = ""
+    """Model to ask the upstream for; empty for the first it lists."""
     upstream_api_key: str = _secret()
+    """Bearer token the upstream wants; empty for none."""
     upstream_parameters: int = _count(0, 0, 1 << 50)
     """Weights of the upstream model, for price and FLOP; 0 takes what it tells."""
     upstream_active_parameters: int = _count(0, 0, 1 << 50)
@@ -170,7 +173,7 @@ class MeshConfig:
     trusted: str = ""
     """Keys of providers to buy from with ``consume = trusted``, with commas between."""
     denied: str = ""
-    """Keys nothing is bought from."""
+    """Keys nothing is bought from, with commas between."""
     max_trm: int = _count(0, 0, 2**53 - 1)
     """Most TRM one bought answer may cost; 0 for no bound but the account's policy."""
     operator: str = ""
@@ -182,9 +185,11 @@ class LogConfig:
     """What the node writes about itself."""
 
     level: str = _choice("info", "debug", "info", "warning", "error")
+    """Least level that is written."""
     format: str = _choice("json", "json", "text")
+    """One JSON object a line, or text for people."""
     file: str = _path("")
-    """Empty for standard error."""
+    """File to append to; empty for standard error, or ``node.log`` of the data directory from a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +209,7 @@ class KeystoreConfig:
     """Keys of hosted accounts."""
 
     passphrase: str = _secret()
-    """Empty when the node key alone seals them."""
+    """Seals hosted keys, together with the node's key; empty when that alone seals them."""
 
 
 _SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
@@ -227,7 +232,7 @@ class Config:
     """All settings of one node; see :func:`load_config`."""
 
     data_dir: Path = field(default_factory=lambda: _default_data_dir())
-    """Keys, journal and models live here."""
+    """Keys, tokens and the journal lie here."""
     api: ApiConfig = ApiConfig()
     auth: AuthConfig = AuthConfig()
     infer: InferConfig = InferConfig()
@@ -261,6 +266,12 @@ class Config:
 
 def _default_data_dir() -> Path:
     return _expanded("data_dir", Path("~/.tirami"), "the default")
+
+
+def default_models_dir() -> Path:
+    """``tirami/models`` in the user's cache directory."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "tirami" / "models"
 
 
 def _keys() -> Mapping[str, "Field[Any] | None"]:

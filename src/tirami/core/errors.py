@@ -119,6 +119,8 @@ class TiramiError(Exception):
 
 
 class RequestError(TiramiError):
+    """The caller asked wrongly."""
+
     code = "invalid_request"
     status = 400
     type = "invalid_request_error"
@@ -129,23 +131,33 @@ class InvalidRequest(RequestError):
 
 
 class MalformedJson(RequestError):
+    """The body is not JSON."""
+
     code = "malformed_json"
 
 
 class UnsupportedParameter(RequestError):
+    """A parameter that this node does not serve; ``param`` names it."""
+
     code = "unsupported_parameter"
 
 
 class ContextLengthExceeded(RequestError):
+    """Prompt and answer do not fit the context: the model's own, or ``infer.context``."""
+
     code = "context_length_exceeded"
 
 
 class RouteNotFound(RequestError):
+    """There is no such path."""
+
     code = "not_found"
     status = 404
 
 
 class MethodNotAllowed(RequestError):
+    """The path is there, but not for this method."""
+
     code = "method_not_allowed"
     status = 405
 
@@ -158,21 +170,29 @@ class RequestTimeout(RequestError):
 
 
 class BodyTooLarge(RequestError):
+    """The body is longer than ``api.body_limit`` or ``api.openai_body_limit`` allows."""
+
     code = "body_too_large"
     status = 413
 
 
 class HeadTooLarge(RequestError):
+    """The request's first line and headers are too long."""
+
     code = "headers_too_large"
     status = 431
 
 
 class UnsupportedMediaType(RequestError):
+    """The body says that it is no JSON."""
+
     code = "unsupported_media_type"
     status = 415
 
 
 class InvalidField(RequestError):
+    """A field is missing or holds what it may not; ``param`` names it."""
+
     code = "invalid_field"
     status = 422
 
@@ -192,54 +212,76 @@ class CancelledByClient(RequestError):
 
 
 class AccessError(TiramiError):
+    """The caller may not."""
+
     code = "access_denied"
     status = 403
     type = "permission_error"
 
 
 class MissingToken(AccessError):
+    """This operation needs a token."""
+
     code = "missing_token"
     status = 401
     type = "authentication_error"
 
 
 class InvalidToken(AccessError):
+    """The token is unknown, expired or revoked."""
+
     code = "invalid_token"
     status = 401
     type = "authentication_error"
 
 
 class InsufficientScope(AccessError):
+    """The token's scope does not reach this operation; ``needed`` names the one that does."""
+
     code = "insufficient_scope"
 
 
 class ForeignPayer(AccessError):
+    """The caller may not spend for the account it named."""
+
     code = "foreign_payer"
 
 
 class NotFound(TiramiError):
+    """What was named is not here."""
+
     code = "not_found"
     status = 404
     type = "invalid_request_error"
 
 
 class ModelNotFound(NotFound):
+    """No model of this name can be served."""
+
     code = "model_not_found"
 
 
 class AccountNotFound(NotFound):
+    """No such account is hosted here."""
+
     code = "account_not_found"
 
 
 class TradeNotFound(NotFound):
+    """No such trade stands in this node's book."""
+
     code = "trade_not_found"
 
 
 class ApprovalNotFound(NotFound):
+    """No such approval waits here."""
+
     code = "approval_not_found"
 
 
 class TokenNotFound(NotFound):
+    """No such token is good here."""
+
     code = "token_not_found"
 
 
@@ -248,6 +290,8 @@ class FraudNotFound(NotFound):
 
 
 class InviteNotFound(NotFound):
+    """No such invitation is open here."""
+
     code = "invite_not_found"
 
 
@@ -266,12 +310,16 @@ class SpendDenied(TiramiError):
 
 
 class InsufficientFunds(SpendDenied):
+    """The account cannot cover the most that this may cost: ``needed`` and ``available`` say how much."""
+
     code = "insufficient_funds"
     status = 402
     type = "insufficient_funds"
 
 
 class BudgetExceeded(SpendDenied):
+    """More than the account's budget a request, an hour or for life; ``window`` says which."""
+
     code = "budget_exceeded"
 
 
@@ -282,6 +330,8 @@ class VelocityExceeded(SpendDenied):
 
 
 class CircuitBreakerOpen(SpendDenied):
+    """Too many errors in a row, or too many spends in a minute; spending goes on after ``retry_after``."""
+
     code = "circuit_breaker_open"
 
 
@@ -292,10 +342,14 @@ class ApprovalRequired(SpendDenied):
 
 
 class ApprovalDenied(SpendDenied):
+    """A person has denied this spend."""
+
     code = "approval_denied"
 
 
 class AccountDisabled(SpendDenied):
+    """The account is switched off, its key has ended, or a fraud is proven against it."""
+
     code = "account_disabled"
 
 
@@ -312,11 +366,15 @@ class SafetyUnknown(SpendDenied):
 
 
 class KillSwitchActive(SpendDenied):
+    """All spending of this node is frozen until somebody releases it."""
+
     code = "kill_switch_active"
     status = 423
 
 
 class LimitError(TiramiError):
+    """Too much at once; later, perhaps."""
+
     code = "rate_limited"
     status = 429
     type = "rate_limit_error"
@@ -324,36 +382,46 @@ class LimitError(TiramiError):
 
 
 class RateLimited(LimitError):
-    pass
+    """More requests than ``api.rate_per_second`` lets this caller make."""
 
 
 class UnwitnessedLimit(LimitError):
-    """One payer and one provider trade at most U a day without witnesses (PROTOCOL B6)."""
+    """One payer and one provider trade at most ``limit`` TRM a day without witnesses (PROTOCOL B6)."""
 
     code = "unwitnessed_limit"
 
 
 class QueueFull(LimitError):
+    """No place to wait is left, or a quota of today is used up."""
+
     code = "queue_full"
 
 
 class Conflict(TiramiError):
+    """It contradicts what is there now."""
+
     code = "conflict"
     status = 409
     type = "invalid_request_error"
 
 
 class EngineError(TiramiError):
+    """Inference failed."""
+
     code = "engine_error"
     status = 503
 
 
 class NoModel(EngineError):
+    """No model is loaded."""
+
     code = "no_model"
     default_retry_after = 30
 
 
 class EngineFailed(EngineError):
+    """The engine has stopped, is starting again or broke off."""
+
     code = "engine_failed"
     default_retry_after = 5
 
@@ -365,10 +433,14 @@ class ProviderStalled(EngineFailed):
 
 
 class ModelLoadError(EngineError):
+    """The model cannot be fetched or loaded."""
+
     code = "model_load_failed"
 
 
 class ModelDigestMismatch(EngineError):
+    """The file is not the one its digest says."""
+
     code = "model_digest_mismatch"
 
 
@@ -382,11 +454,15 @@ class TokenizerError(EngineError):
 
 
 class StorageError(TiramiError):
+    """The journal failed."""
+
     code = "storage_error"
     status = 503
 
 
 class StorageUnavailable(StorageError):
+    """The journal cannot be read or written now."""
+
     code = "storage_unavailable"
 
 
@@ -451,42 +527,56 @@ class StartError(TiramiError):
 
 
 class KeyFileError(StartError):
+    """A key or token file cannot be read, or others may read it."""
+
     code = "key_file"
 
 
 class KeystoreError(StartError):
+    """A hosted key cannot be opened."""
+
     code = "keystore"
 
 
 class ConfigError(StartError):
-    """``param`` is the dotted key."""
+    """A setting is wrong; ``param`` is its dotted key."""
 
     code = "config"
 
 
 class DataDirLocked(StartError):
+    """Another node runs in this data directory."""
+
     code = "data_dir_locked"
 
 
 class PortTaken(StartError):
+    """Somebody else listens on this port."""
+
     code = "port_taken"
 
 
 class PublicBindRefused(StartError):
+    """Another address than loopback needs a token first."""
+
     code = "public_bind_refused"
 
 
 class JournalCorrupt(StartError):
-    """``entry`` in the data names the journal entry."""
+    """The journal is damaged; ``entry`` in the data names the journal entry."""
 
     code = "journal_corrupt"
 
 
 class JournalRollback(StartError):
+    """The journal is older than what this node remembers, or gone."""
+
     code = "journal_rollback"
 
 
 class JournalTooNew(StartError):
+    """A newer version of the program wrote this journal."""
+
     code = "journal_too_new"
 
 
@@ -509,28 +599,40 @@ class RestoreRefused(StartError):
 
 
 class NetworkFileError(StartError):
+    """The network file cannot be read or is none; ``param`` names the setting."""
+
     code = "network_file"
 
 
 class VerificationError(TiramiError):
+    """What was shown does not prove what it should."""
+
     code = "verification_failed"
     status = 400
     type = "invalid_request_error"
 
 
 class InvalidSignature(VerificationError):
+    """A signature is not the one of its key."""
+
     code = "invalid_signature"
 
 
 class InvalidProof(VerificationError):
+    """A proof or a record does not hold."""
+
     code = "invalid_proof"
 
 
 class InvalidReceipt(VerificationError):
+    """The file is no receipt, or one that does not hold."""
+
     code = "invalid_receipt"
 
 
 class InvalidStatement(VerificationError):
+    """The file is no settlement statement, or one that does not add up."""
+
     code = "invalid_statement"
 
 
@@ -541,4 +643,6 @@ class InvalidReconciliation(VerificationError):
 
 
 class NonCanonical(VerificationError):
+    """Bytes are not in the one form that they may have."""
+
     code = "non_canonical"

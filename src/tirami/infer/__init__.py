@@ -1,5 +1,6 @@
 """Engines, model catalogue and downloads, GGUF metadata, FLOP metering (room L0)."""
 
+from tirami.core.config import default_models_dir
 from tirami.infer.calls import CallDelta, CallReader, TextDelta
 from tirami.infer.card import read_card
 from tirami.infer.catalogue import CATALOGUE
@@ -26,16 +27,7 @@ from tirami.infer.flop import flop
 from tirami.infer.gguf import Header
 from tirami.infer.memory import memory_bytes
 from tirami.infer.metadata_block import MAX_BLOCK_BYTES, BlockCache, MetadataBlock
-from tirami.infer.models import (
-    LocalModel,
-    available,
-    default_models_dir,
-    installed,
-    known_digests,
-    pinned,
-    remove,
-    resolve,
-)
+from tirami.infer.models import LocalModel, available, installed, known_digests, pinned, remove, resolve
 from tirami.infer.prompter import Prompter, Prompters
 from tirami.infer.shaping import ANY_OBJECT, Shaping
 from tirami.infer.size import ModelSize

@@ -71,6 +71,7 @@ def read_card(
         else "unknown",
         size_bytes=path.stat().st_size,
         counted_by=CountedBy.ENGINE,
+        trained_context=header.number("context_length"),
     )
 
 

@@ -200,7 +200,7 @@ class ChildEngine:
         room = self.card.context_length - prompt.count
         if room < 1:
             raise ContextLengthExceeded(
-                f"the prompt has {prompt.count} tokens and leaves no room in a context of {self.card.context_length}",
+                f"the prompt has {prompt.count} tokens and leaves no room; {self.card.context_limit}",
                 param="messages",
                 prompt_tokens=prompt.count,
                 context_length=self.card.context_length,
@@ -229,7 +229,7 @@ class ChildEngine:
         for prompt in inputs:
             if prompt.count > self.card.context_length:
                 raise ContextLengthExceeded(
-                    f"an input has {prompt.count} tokens; the model's context is {self.card.context_length}",
+                    f"an input has {prompt.count} tokens; {self.card.context_limit}",
                     param="input",
                 )
         vectors = windowed([prompt.tokens for prompt in inputs], self._live().client.embed)

@@ -59,6 +59,7 @@ class ModelCard:
         quantization: for example ``Q4_1``; ``unknown`` where it cannot be read.
         size_bytes: size of the file on disk, 0 for an upstream.
         counted_by: who will count the tokens of answers.
+        trained_context: tokens the model itself could take, 0 where it does not say.
     """
 
     name: str
@@ -72,6 +73,14 @@ class ModelCard:
     quantization: str
     size_bytes: int
     counted_by: CountedBy
+    trained_context: int = 0
+
+    @property
+    def context_limit(self) -> str:
+        """Whose limit ``context_length`` is, in the words of an error."""
+        if self.context_length < self.trained_context:
+            return f"this node allows {self.context_length} a request (infer.context)"
+        return f"the model's context is {self.context_length}"
 
 
 @dataclass(frozen=True, slots=True)

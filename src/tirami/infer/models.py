@@ -1,9 +1,9 @@
 """From a model's name to a file on this machine: cache, hub, package index, in the order of the catalogue."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tirami.core.config import default_models_dir
 from tirami.core.errors import ModelLoadError, ModelNotFound
 from tirami.core.keys import Digest
 from tirami.infer.catalogue import CATALOGUE
@@ -28,12 +28,6 @@ class LocalModel:
     name: str
     digest: Digest
     kind: SourceKind
-
-
-def default_models_dir() -> Path:
-    """``tirami/models`` in the user's cache directory."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "tirami" / "models"
 
 
 def resolve(

@@ -290,7 +290,7 @@ class InferenceMarket:
         room = context - prompt.count if prompt.exact else context
         if room < 1:
             raise ContextLengthExceeded(
-                f"the prompt has {prompt.count} tokens; the model's context is {context}", param="messages"
+                f"the prompt has {prompt.count} tokens; {order.card.context_limit}", param="messages"
             )
         if order.max_tokens is None:
             return self._default_tokens(order, price, min(DEFAULT_MAX_TOKENS, room), among, reserved)
@@ -298,7 +298,8 @@ class InferenceMarket:
             raise InvalidRequest("max_tokens must be at least 1", param="max_tokens")
         if order.max_tokens > room:
             raise ContextLengthExceeded(
-                f"{prompt.count} prompt tokens and {order.max_tokens} of the answer exceed the context of {context}",
+                f"{prompt.count} prompt tokens and {order.max_tokens} of the answer are too many;"
+                f" {order.card.context_limit}",
                 param="max_tokens",
             )
         return order.max_tokens

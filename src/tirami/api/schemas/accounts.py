@@ -26,6 +26,8 @@ class AccountEntry(Reply):
     effective_balance: int
     net_balance: int
     reserved: int
+    line_until_ms: int | None = None
+    """When its welcome line ends; ``None`` where it never had one."""
 
 
 class AccountList(Reply):

@@ -57,4 +57,5 @@ def _entry(call: Call, hosted: HostedAccount) -> AccountEntry:
         effective_balance=has.effective,
         net_balance=has.net,
         reserved=has.reserved,
+        line_until_ms=call.parts.ledger.state.line_due.get(hosted.account),
     )
