@@ -31,7 +31,7 @@ def test_a_new_agent_can_spend_its_welcome_line_with_its_own_token(shell: Shell)
 def test_what_a_person_sees(shell: Shell) -> None:
     ended = shell.run("agent", "create", "seen by a person")
     assert ended.code == 0
-    for title in ("Account:", "Label:", "Balance:", "Token:"):
+    for title in ("Account:", "Label:", "Balance:", "Token:", "Token expires:"):
         assert title in ended.out
     assert "seen by a person" in ended.out
     assert re.search(r"1000 TRM, until \d{4}-\d\d-\d\d \d\d:\d\d\n", ended.out)
@@ -103,11 +103,22 @@ def test_what_the_node_earned_can_be_given(shell: Shell) -> None:
 
 def test_a_disabled_agent_spends_nothing_more(shell: Shell) -> None:
     made = created(shell)
-    ended = shell.run("agent", "disable", str(made["account"])[:20], "--json")
+    unsure = shell.run("agent", "disable", str(made["account"])[:20], "--json")
+    assert (unsure.code, unsure.json["error"]["param"]) == (1, "yes")
+    ended = shell.run("agent", "disable", str(made["account"])[:20], "--yes", "--json")
     assert (ended.code, ended.json["disabled"]) == (0, True)
     refused = shell.run("chat", "hi", "--token", str(made["token"]), "--json")
     assert (refused.code, refused.json["error"]["code"]) == (1, "account_disabled")
-    assert "disabled" in shell.run("agent", "disable", str(made["account"])).out
+    assert "disabled" in shell.run("agent", "disable", str(made["account"]), "--yes").out
+
+
+def test_an_agent_is_disabled_by_a_label_that_only_it_has(shell: Shell) -> None:
+    made = shell.run("agent", "create", "only one", "--json").json
+    assert shell.run("agent", "disable", "only one", "--yes", "--json").json["account"] == made["account"]
+    for _ in range(2):
+        shell.run("agent", "create", "two of them")
+    ended = shell.run("agent", "disable", "two of them", "--yes", "--json")
+    assert (ended.code, ended.json["error"]["code"]) == (1, "account_not_found")
 
 
 @pytest.mark.parametrize("start", ["", " ", "zz", "../kill", "ab?cd", "%2e%2e"])

@@ -37,6 +37,9 @@ NEED_A_NODE = [
     ("pause",),
     ("resume",),
     ("earnings",),
+    ("wallet", "balance"),
+    ("trades",),
+    ("receipt",),
     ("models", "unload", "smollm2:135m"),
 ]
 WRONG_USAGE = [
@@ -65,6 +68,9 @@ WRONG_USAGE = [
     ("worker", "--seed"),
     ("seed", "--nonsense"),
     ("peers", "-n", "0"),
+    ("network",),
+    ("network", "init"),
+    ("trades", "-n", "0"),
     ("mesh",),
     ("earnings", "--by", "week"),
     ("verify",),
@@ -138,6 +144,7 @@ def test_help_is_for_everybody(nowhere: Shell, command: str) -> None:
 
 def test_version(nowhere: Shell) -> None:
     assert nowhere.run("version").out.startswith("tirami 0.")
+    assert nowhere.run("--version").out == nowhere.run("version").out
     ended = nowhere.run("version", "--json")
     assert (ended.code, set(ended.json), ended.err) == (0, {"version"}, "")
 

@@ -148,3 +148,14 @@ def test_a_private_node_without_a_model_says_so(nowhere: Shell) -> None:
 def test_bytes_that_are_no_text_are_refused(shell: Shell) -> None:
     ended = shell.run("chat", "\udcff", "--json")
     assert (ended.code, ended.json["error"]["code"]) == (1, "invalid_field")
+
+
+def test_a_private_node_keeps_off_the_mesh(nowhere: Shell, engine: RunningEngine) -> None:
+    home = nowhere.home / ".tirami"
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text(f'[mesh]\nenabled = true\n[infer]\nmodel = ""\nupstream_url = "{engine.url}"\n')
+    ended = nowhere.process("chat", "hi", "-n", "2", "--json")
+    assert ended.code == 0, ended.err
+    log = (home / "node.log").read_text()
+    assert "node_started" in log and "mesh_joined" not in log
+    assert not (home / "mesh.port").exists()

@@ -116,4 +116,9 @@ def test_check_names_every_problem_and_starts_nothing(nowhere: Shell) -> None:
     assert (ended.code, ended.json["ok"]) == (1, False)
     assert [problem["key"] for problem in ended.json["problems"]] == ["api.prot", "api.port", "log.level"]
     assert nowhere.run("config", "check", str(nowhere.home / "none.toml")).code == 1
+    nonsense = '[api]\nbind = "not-an-address"\ntls_cert = "/x"\n[mesh]\nslots = 0\nbind = "nonsense"\n'
+    nonsense += 'bootstrap = "not a key"\nrelay = "nope"\n'
+    ended = nowhere.run("config", "check", str(settled(nowhere, nonsense, "nonsense.toml")), "--json")
+    keys = ["mesh.slots", "api.bind", "mesh.bind", "mesh.relay", "mesh.bootstrap", "api.tls_key"]
+    assert [problem["key"] for problem in ended.json["problems"]] == keys, "of the wrong type, then what cannot work"
     json.dumps(ended.json)

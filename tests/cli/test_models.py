@@ -142,3 +142,21 @@ def test_the_model_of_an_upstream_is_in_the_list(shell: Shell) -> None:
     for word in ("rm", "unload"):
         assert shell.run("models", word, first["model"]).code == 1
     assert shell.run("models", "--json").json["models"][0] == first
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_the_settings_of_the_data_directory_count(alone: Shell, hub: Hub, data: bytes, by_variable: bool) -> None:
+    shelf = alone.home / "shelf"
+    file = alone.home / ("settings.toml" if by_variable else ".tirami/config.toml")
+    file.parent.mkdir(exist_ok=True, mode=0o700)
+    file.write_text(f'[mesh]\nenabled = true\n[infer]\nmodels_dir = "{shelf}"\n')
+    named = {"TIRAMI_CONFIG": str(file)} if by_variable else {}
+    pulled = alone.run("models", "pull", NAME, **named)
+    assert pulled.code == 0, pulled.err
+    assert [path.stat().st_size for path in shelf.rglob("*.gguf")] == [len(data)]
+
+
+def test_a_node_that_is_named_is_asked(alone: Shell) -> None:
+    for variable in ("TIRAMI_URL", "FORGE_URL"):
+        ended = alone.run("models", "--json", **{variable: "http://127.0.0.1:1"})
+        assert (ended.code, ended.json["error"]["code"]) == (1, "no_node")

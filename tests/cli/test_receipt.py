@@ -187,7 +187,7 @@ def test_no_file_is_wrong_usage(nowhere: Shell, tmp_path: Path, name: str) -> No
 
 
 def test_a_time_beyond_any_calendar_is_shown_as_a_number() -> None:
-    from tirami.cli.receipt import when
+    from tirami.cli.times import when
 
     assert when(0) == "1970-01-01 00:00:00+00:00"
     assert when(2**53 - 1) == "9007199254740991 ms after 1970, beyond any calendar"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.running import Shell
+from tests.cli.running import Foreground, Shell
 from tests.processes import NodeProcess
 
 
@@ -77,3 +77,23 @@ def test_a_budget_beyond_what_json_carries_is_refused(shell: Shell) -> None:
     ended = shell.run("safety", "policy", "ab" * 32, "--per-hour", str(2**53))
     assert (ended.code, ended.out) == (1, "")
     assert "(invalid_field)" in ended.err
+
+
+def test_times_have_a_date_and_a_zone(shell: Shell) -> None:
+    made = shell.run("agent", "create", "x", "--budget-request", "0", "--json").json
+    assert shell.run("chat", "hi", "--token", made["token"]).code == 1
+    shown = shell.run("safety", "show", "--account", made["account"], COLUMNS="200").out
+    assert "budget_exceeded" in shown and "+00:00" in shown
+
+
+def test_on_the_mesh_the_nodes_key_is_shown_for_it_pays(nowhere: Shell) -> None:
+    quiet = {"TIRAMI_MESH_ENABLED": "true", "TIRAMI_MESH_LAN": "false", "TIRAMI_MESH_BIND": "127.0.0.1:0"}
+    with Foreground(nowhere, "start", "--no-model", "--port", "0", **quiet) as started:
+        started.until("Press Ctrl-C")
+        node = nowhere.run("wallet", "identity", "--json").json["node_id"]
+        state = nowhere.run("safety", "show", "--json").json
+        assert state["node_id"] == node and state["policy"]["max_cu_per_hour"] > 0
+        assert "(the node's key, which pays on the mesh)" in nowhere.run("safety", "show", COLUMNS="200").out
+        agent = nowhere.run("agent", "create", "x", "--json").json
+        assert nowhere.run("safety", "show", "--token", agent["token"], "--json").json["node_id"] == agent["account"]
+        assert started.end() == 0

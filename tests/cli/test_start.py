@@ -3,12 +3,15 @@
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.cli.running import Foreground, Shell
+from tirami.api.schemas import TokenRequest
+from tirami.sdk import Tirami
 from tirami.testing import RunningEngine
 
 
@@ -208,7 +211,7 @@ def test_a_taken_port_is_named(nowhere: Shell) -> None:
         other.listen()
         port = other.getsockname()[1]
         message = refused(nowhere, "--port", str(port), code="port_taken")
-    assert f"127.0.0.1:{port}" in message
+    assert f"127.0.0.1:{port}" in message and "--port" in message
     assert not (nowhere.home / ".tirami" / "node.json").exists()
 
 
@@ -223,7 +226,27 @@ def test_a_locked_directory_is_refused_naming_the_process(nowhere: Shell) -> Non
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "203.0.113.10"])
 def test_an_open_door_needs_a_token_first(nowhere: Shell, bind: str) -> None:
-    assert "token" in refused(nowhere, "--bind", bind, code="public_bind_refused")
+    message = refused(nowhere, "--bind", bind, code="public_bind_refused")
+    assert "Start once without --bind" in message and "--ttl-days 0" in message and f"--bind {bind}" in message
+
+
+def test_tokens_that_have_expired_do_not_keep_a_node_from_starting(nowhere: Shell) -> None:
+    home, options = nowhere.home / ".tirami", ("start", "--no-model", "--port", "0")
+    with Foreground(nowhere, *options) as started:
+        url = started.until_announced(home)
+        with Tirami(url, token=(home / "admin.token").read_text().strip()) as admin:
+            issued = admin.issue_token(TokenRequest(scope="inference", ttl_secs=1))
+        assert started.end() == 0
+    time.sleep(max(0.0, issued.expires_at_ms / 1000 - time.time()))
+    with Foreground(nowhere, *options, "--bind", "0.0.0.0") as started:
+        started.until_announced(home)
+        assert started.end() == 0
+    assert "tokens_expired" in started.err
+
+
+def test_a_setting_that_cannot_work_is_named(nowhere: Shell) -> None:
+    ended = nowhere.process("start", "--p2p-bind", "nonsense", "--no-model")
+    assert ended.code == 1 and ended.err.startswith("Error: mesh.bind: ")
 
 
 def test_unknown_settings_are_refused_by_name(nowhere: Shell) -> None:

@@ -64,7 +64,7 @@ EVERYTHING_ADMINISTRATIVE = [
     ("agent", "create", "x"),
     ("agent", "list"),
     ("agent", "fund", "ab" * 32, "5"),
-    ("agent", "disable", "ab" * 32),
+    ("agent", "disable", "ab" * 32, "--yes"),
     ("token", "issue"),
     ("token", "list"),
     ("token", "revoke", "ab" * 32),

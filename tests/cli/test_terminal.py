@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tirami.cli.download import DownloadBar
 from tirami.cli.terminal import ExitCode, Terminal, fields
-from tirami.core.errors import BudgetExceeded, InvalidReceipt
+from tirami.core.errors import BudgetExceeded, InvalidField, InvalidReceipt
 
 
 def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +41,12 @@ def test_errors_have_a_code_and_their_facts(capsys: pytest.CaptureFixture[str]) 
         "limit": 5,
         "window": "hour",
     }
+    Terminal(True).fail(InvalidField("no such thing", param="mesh.bind"))
+    seen = capsys.readouterr()
+    assert seen.err == "Error: mesh.bind: no such thing (invalid_field)\n"
+    assert json.loads(seen.out)["error"]["param"] == "mesh.bind"
+    Terminal(False).fail(InvalidField("mesh.bind is none", param="mesh.bind"))
+    assert capsys.readouterr().err == "Error: mesh.bind is none (invalid_field)\n", "it is named once"
     assert Terminal(False).fail(InvalidReceipt("no")) is ExitCode.NOT_VERIFIED
     assert capsys.readouterr().out == ""
 

@@ -36,10 +36,13 @@ def test_what_a_person_sees(shell: Shell) -> None:
     assert (ended.code, ended.err) == (0, "")
     digest = ended.out.split("Hash:")[1].strip()
     assert "(shown once)" in ended.out
-    for title in ("Token:", "Scope:", "Hash:"):
+    for title in ("Token:", "Scope:", "Expires:", "Hash:"):
         assert title in ended.out
-    listed = shell.run("token", "list")
+    listed = shell.run("token", "list", COLUMNS="160")
     assert "for people" in listed.out
+    ends = ended.out.split("Expires:")[1].splitlines()[0].strip()
+    assert ends.endswith("+00:00") and ends in listed.out
+    assert "never" in shell.run("token", "issue", "--ttl-days", "0").out
     assert "inference" in listed.out
     assert f"{digest[:16]} " in listed.out
 
@@ -65,17 +68,19 @@ def test_a_revoked_token_is_void_at_once(shell: Shell) -> None:
     assert (ended.code, ended.json["revoked"]) == (0, True)
     assert not works(shell, made["token"])
     again = shell.run("token", "revoke", made["token_hash_hex"])
-    assert (again.code, again.out.strip()) == (0, "there was no such token")
+    assert (again.code, again.out) == (1, "")
+    assert "(token_not_found)" in again.err
     gone = shell.run("token", "revoke", start, "--json")
     assert (gone.code, gone.json["error"]["code"]) == (1, "token_not_found")
     assert shell.run("token", "revoke", issued(shell)["token_hash_hex"]).out.strip() == "revoked"
 
 
 def test_a_rotated_token_has_the_same_rights_and_the_old_one_ends_with_its_grace(shell: Shell) -> None:
-    old = issued(shell, "--scope", "read_only")
+    old = issued(shell, "--scope", "read_only", "--label", "laptop", "--ttl-days", "30")
     ended = shell.run("token", "rotate", old["token_hash_hex"][:16], "--grace-secs", "0", "--json")
     assert (ended.code, ended.json["scope"]) == (0, "read_only")
-    assert ended.json["label"] == f"rotated-from-{old['token_hash_hex']}"
+    assert ended.json["label"] == "laptop"
+    assert ended.json["expires_at_ms"] - ended.json["created_at_ms"] == 30 * 86_400_000
     assert works(shell, ended.json["token"])
     assert not works(shell, old["token"])
     with_grace = shell.run("token", "rotate", ended.json["token_hash_hex"])

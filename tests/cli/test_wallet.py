@@ -54,3 +54,17 @@ def test_a_key_open_to_others_is_refused(nowhere: Shell, mode: int) -> None:
     ended = nowhere.run("wallet", "identity", "--json")
     assert (ended.code, ended.json["error"]["code"]) == (1, "key_file")
     assert f"{key} is open to others (mode {mode:04o})" in ended.err
+
+
+def test_the_balance_of_the_node_and_of_an_account(shell: Shell) -> None:
+    node = shell.run("wallet", "identity", "--json").json["node_id"]
+    before = shell.run("wallet", "balance", "--json").json
+    assert before["node_id"] == node
+    agent = shell.run("agent", "create", "payer", "--json").json
+    cost = shell.run("chat", "hi", "-n", "4", "--token", agent["token"], "--json").json["trm_cost"]
+    after = shell.run("wallet", "balance", "--json").json
+    assert after["contributed"] == before["contributed"] + cost
+    shown = shell.run("wallet", "balance").out
+    assert "(the node's key)" in shown and "Can spend:" in shown and "Own use here:" in shown
+    own = shell.run("wallet", "balance", "--account", agent["account"][:20], "--json").json
+    assert (own["node_id"], own["consumed"]) == (agent["account"], cost)

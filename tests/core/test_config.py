@@ -290,3 +290,12 @@ def test_values_secrets_and_variables_by_key() -> None:
     assert {key for key in KEYS if is_secret(key)} == secrets
     assert environment_variable("api.tls_cert") == "TIRAMI_API_TLS_CERT"
     assert environment_variable("data_dir") == "TIRAMI_DATA_DIR"
+
+
+def test_what_else_is_wrong_is_told_of_what_has_the_right_type(tmp_path: Path) -> None:
+    file = toml(tmp_path, "[api]\nport = 'x'\nbind = '::'\n")
+
+    def further(config: Config) -> list[ConfigError]:
+        return [ConfigError(f"bound to {config.api.bind}", param="api.bind")]
+
+    assert [problem.param for problem in problems(file, further)] == ["api.port", "api.bind"]

@@ -20,6 +20,7 @@ import typer
 
 from tirami.cli.app import app
 from tirami.cli.target import running_node
+from tirami.infer.models import default_models_dir
 from tirami.testing import start_engine
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -47,7 +48,16 @@ def commands(kind: str, content: str) -> list[str]:
 
 
 def everything() -> list[str]:
-    return [command for kind, content in blocks() for command in commands(kind, content)]
+    """On one machine; see :func:`machines` for the others."""
+    apart = machines()
+    typed = [commands(kind, content) for kind, content in blocks()]
+    return [command for block in typed if block not in apart for command in block]
+
+
+def machines() -> list[list[str]]:
+    """What is typed on the first and the second machine of a mesh."""
+    typed = [commands(kind, content) for kind, content in blocks()]
+    return [block for block in typed if block[0].startswith(("tirami seed", "tirami worker"))]
 
 
 @pytest.mark.row("DEMO-08", part="the README")
@@ -77,7 +87,7 @@ def test_every_command_but_completion_takes_json() -> None:
 class Reader:
     """Somebody who types the README into a shell, with the testing engine for a model and a port of their own."""
 
-    def __init__(self, home: Path, engine: str) -> None:
+    def __init__(self, home: Path, engine: str = "") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -141,11 +151,6 @@ class Reader:
         reply = httpx2.post(f"http://{url}", content=body.encode())
         return (0 if reply.status_code == 200 else 22), reply.text
 
-    def fetch_receipt(self, answer: str) -> None:
-        trade = json.loads(answer)["x_tirami"]["trade_id"]
-        receipt = httpx2.get(f"http://localhost:{self.port}/v1/tirami/trades/{trade}/receipt")
-        (self.home / "receipt.json").write_bytes(receipt.raise_for_status().content)
-
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
@@ -164,12 +169,53 @@ def test_every_command_of_the_readme_works(reader: Reader) -> None:
         for command in typed[1:]:
             code, output = reader.type(command)
             assert code == 0, f"{command}\n{output}"
-            if command.startswith("curl ") and "/chat/completions" in command:
-                reader.fetch_receipt(output)
     finally:
         node.send_signal(signal.SIGTERM)
         assert node.wait(20) == 0
     assert {"curl", "tirami"} == {command.split()[0] for command in typed}
+
+
+@pytest.mark.model
+def test_two_machines_trade_as_the_readme_says(tmp_path: Path) -> None:
+    """The second has no model, no network file and no money before it comes."""
+    (seed, invite), (join,) = machines()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one, two = Reader(tmp_path / "one"), Reader(tmp_path / "two")
+    for reader in (one, two):
+        reader.environment |= {"TIRAMI_MESH_LAN": "false", "TIRAMI_MESH_BIND": "127.0.0.1:0"}
+    one.environment["TIRAMI_INFER_MODELS_DIR"] = str(default_models_dir())
+    seller = one.start(seed)
+    try:
+        code, token = one.type(f"{invite} 2> said")
+        assert code == 0, token
+        assert "TOKEN" in join and token.strip().startswith("tirami1.")
+        bought = subprocess.run(
+            shlex.split(join.replace("TOKEN", token.strip())),
+            env=two.environment,
+            cwd=two.home,
+            input="Say hello.\nquit\n",
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert bought.returncode == 0, bought.stderr
+        assert "tokens in" in bought.stderr and "Error" not in bought.stderr, bought.stderr
+        later = subprocess.run(
+            ["tirami", "worker"],
+            env=two.environment,
+            cwd=two.home,
+            input="Again.\nquit\n",
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert "tokens in" in later.stderr and "Error" not in later.stderr, later.stderr
+        code, earned = one.type("tirami wallet balance --json")
+        assert code == 0 and json.loads(earned)["contributed"] > 0
+    finally:
+        seller.send_signal(signal.SIGTERM)
+        assert seller.wait(20) == 0
 
 
 def test_a_request_without_curl_is_the_same_request(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,13 +43,13 @@ async def test_the_port_is_the_one_asked_for_and_can_be_taken() -> None:
 async def test_a_bind_address_that_is_none(bind: str) -> None:
     with pytest.raises(ConfigError, match="IP:PORT") as refused:
         await IrohEndpoint.bind(SigningKey.generate(), bind)
-    assert refused.value.param == "net.bind"
+    assert refused.value.param == "mesh.bind"
 
 
 async def test_relay_modes() -> None:
     with pytest.raises(ConfigError, match="off, n0 or the URL") as refused:
         await IrohEndpoint.bind(SigningKey.generate(), relay="nonsense")
-    assert refused.value.param == "net.relay"
+    assert refused.value.param == "mesh.relay"
     off = await IrohEndpoint.bind(SigningKey.generate())
     own = await IrohEndpoint.bind(SigningKey.generate(), relay="http://127.0.0.1:9/")
     assert off.address().relay is None

@@ -1,6 +1,7 @@
 """Two nodes over a network in memory: one has an engine, the other buys from it through its own HTTP door."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ import pytest
 from tests.market.scripted import CARD, ScriptedEngine
 from tests.node.nodes import CHAT, HELLO, Node, count_in_numbers, network_file, node
 from tests.waiting import until
+from tirami.api.schemas import PeersQuery
 from tirami.ledger import SellingPaused
+from tirami.node.mesh.shop import OTHER_FILE
 from tirami.testing import MemoryNetwork
 
 
@@ -114,3 +117,22 @@ async def test_who_goes_away_pays_for_what_came(tmp_path: Path, monkeypatch: pyt
         await asyncio.sleep(0.1)
         assert mesh.seller.net == -mesh.buyer.net < 900
         assert not mesh.buyer.parts.ledger.state.holds.open
+
+
+async def test_a_peer_with_another_network_file_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alike in name: they connect, but the seller's file funds nobody here, so it would refuse every purchase."""
+    file, _ = network_file(tmp_path, ("seller", "buyer"))
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(json.loads(file.read_text()) | {"seeds": ["nowhere"]}))
+    count_in_numbers(monkeypatch)
+    memory = MemoryNetwork(seed=1)
+    async with node(tmp_path / "seller", file, memory) as seller:
+        seller.parts.engines.serve(ScriptedEngine(20))
+        flags = {"mesh.consume": "any", "mesh.bootstrap": str(seller.mesh.mesh.address())}
+        async with node(tmp_path / "buyer", other, memory, **flags) as buyer:
+            await until(lambda: bool(buyer.mesh.peers.providers("scripted", buyer.parts.ledger.now())))
+            view, key = buyer.parts.membership.view, seller.parts.key.public_key
+            assert view is not None and view.why_not(key) == OTHER_FILE
+            assert not view.sellers(None) and not list(buyer.mesh.shop.providers("scripted", 20))
+            (entry,) = view.peers(PeersQuery(), addresses=True).peers
+            assert (entry.why_not, entry.same_network_file) == (OTHER_FILE, False)

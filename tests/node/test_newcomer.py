@@ -9,7 +9,7 @@ from tirami.core.errors import InvalidField
 from tirami.core.keys import SigningKey
 from tirami.net import PeerAddress
 from tirami.net.invites import Invitation, number
-from tirami.node.newcomer import settle_in
+from tirami.node.newcomer import inviter, settle_in
 from tirami.node.parts import network_of
 from tirami.proto import NetworkFile
 
@@ -29,6 +29,16 @@ def test_an_empty_directory_takes_over_the_network_and_stays_on_its_mesh(tmp_pat
     later = load_config(home / "config.toml", {}, {"data_dir": str(home)})
     assert later.mesh.enabled and network_of(later, OWN) == FILE
     assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_the_newcomer_chose_is_noted_for_later_starts(tmp_path: Path) -> None:
+    address = inviter(TOKEN)
+    assert address == f"{INVITER.hex()}@127.0.0.1:4433"
+    chosen = {"sell": False, "consume": "trusted", "trusted": INVITER.hex(), "bootstrap": address}
+    settle_in(TOKEN, settings(tmp_path), chosen)
+    mesh = load_config(tmp_path / "config.toml", {}, {}).mesh
+    assert (mesh.enabled, mesh.sell, mesh.consume) == (True, False, "trusted")
+    assert (mesh.trusted, mesh.bootstrap) == (INVITER.hex(), address)
 
 
 def test_what_is_there_is_left_alone_and_who_has_to_act_is_told(tmp_path: Path) -> None:

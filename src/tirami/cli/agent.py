@@ -13,7 +13,8 @@ from tirami.cli.ids import whole
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
-from tirami.core.errors import AccountNotFound
+from tirami.cli.times import when
+from tirami.core.errors import AccountNotFound, InvalidField
 from tirami.sdk import Tirami
 
 commands = typer.Typer(no_args_is_help=True, help="Accounts this node keeps for agents.")
@@ -60,6 +61,7 @@ def create(
         "Label": account.label,
         "Balance": f"{account.effective_balance} TRM{_until(account)}",
         "Token": f"{issued.token}  (shown once)",
+        "Token expires": when(issued.expires_at_ms) if issued.expires_at_ms else "never",
     }
     Terminal(json_output).show(facts, lambda console: fields(console, "", shown))
 
@@ -95,12 +97,31 @@ def fund(
 
 @commands.command()
 def disable(
-    account: Account, url: Url = None, token: Token = None, data_dir: DataDir = None, json_output: Json = False
+    account: Annotated[str, typer.Argument(help="Account id, the start of one, or a label that only one has.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
 ) -> None:
-    """Stop an account from spending. Its history and income stay."""
+    """Stop an account from spending, for good: nothing enables it again. Its history and income stay."""
+    terminal = Terminal(json_output)
     with connect(url, token, data_dir, admin=True) as client:
-        entry = client.disable_account(full_id(account, client))
-    Terminal(json_output).show(entry.model_dump(), lambda console: _table(console, [entry]))
+        chosen = _by_label(account, client) or full_id(account, client)
+        if not yes and not terminal.err.is_terminal:
+            raise InvalidField("nobody is here to be asked, and it cannot be undone: add --yes", param="yes")
+        if not yes:
+            typer.confirm(f"Account {chosen[:16]} will never spend again. Disable it?", abort=True, err=True)
+        entry = client.disable_account(chosen)
+    terminal.show(entry.model_dump(), lambda console: _table(console, [entry]))
+
+
+def _by_label(label: str, client: Tirami) -> str | None:
+    """The one account with this label. Raises ``AccountNotFound`` where several have it."""
+    found = [entry.account for entry in client.accounts().accounts if label and entry.label == label]
+    if len(found) > 1:
+        raise AccountNotFound(f"{len(found)} accounts are labelled {label!r}: name one by the start of its id")
+    return found[0] if found else None
 
 
 def full_id(start: str, client: Tirami) -> str:

@@ -11,7 +11,7 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, approvals, config, invite, key, log, mesh, models, safety, su, token, wallet
+from tirami.cli import agent, approvals, config, invite, key, log, mesh, models, network, safety, su, token, wallet
 from tirami.cli.backup import backup, restore
 from tirami.cli.chat import chat
 from tirami.cli.completion import completion
@@ -29,6 +29,7 @@ from tirami.cli.status import status
 from tirami.cli.target import NoNode
 from tirami.cli.terminal import Terminal
 from tirami.cli.top import top
+from tirami.cli.trades import receipt, trades
 from tirami.cli.worker import worker
 from tirami.core.errors import InvalidField, TiramiError
 
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 for command in (
     start, node, seed, worker, chat, status, peers, mesh.pause, mesh.resume, invite.join, earnings, top, metrics,
-    verify, settle, legal, backup, restore, completion, demo,
+    trades, receipt, verify, settle, legal, backup, restore, completion, demo,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(agent.commands, name="agent")
@@ -56,6 +57,13 @@ app.add_typer(config.commands, name="config")
 app.add_typer(models.commands, name="models")
 app.add_typer(mesh.commands, name="mesh")
 app.add_typer(invite.commands, name="invite")
+app.add_typer(network.commands, name="network")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tirami {installed_version('tirami')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -64,6 +72,9 @@ def everywhere(
         Path | None,
         typer.Option("--ca", envvar="SSL_CERT_FILE", metavar="FILE", help="PEM file of the certificates to trust."),
     ] = None,
+    number: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Distributed LLM inference where compute is money."""
     if ca is not None:

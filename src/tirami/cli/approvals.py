@@ -1,7 +1,6 @@
 """``tirami approvals``: spends that wait for a person."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.safety import Operator
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal
+from tirami.cli.times import when
 from tirami.core.errors import ApprovalNotFound
 from tirami.sdk import Tirami
 
@@ -73,7 +73,7 @@ def _decided(
 def _table(console: Console, approvals: list[ApprovalEntry]) -> None:
     table = Table("Id", "Account", "Label", "Up to TRM", "State", "Good until", "Decided by")
     for entry in approvals:
-        until = datetime.fromtimestamp(entry.expires_ms / 1000).strftime("%H:%M:%S")
+        until = when(entry.expires_ms)
         row = (entry.id[:16], entry.node_id[:16], entry.label, entry.ceiling, entry.status, until, entry.operator)
         table.add_row(*(escape(str(cell)) for cell in row))
     console.print(table if approvals else "Nothing waits for an approval.")

@@ -1,6 +1,5 @@
 """``tirami chat``: ask the running node, or a private one that starts for the occasion."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from tirami.cli.download import DownloadBar
 from tirami.cli.interrupts import interrupts
 from tirami.cli.options import DataDir, Json, Offline, Token, Url
 from tirami.cli.settings import settings
-from tirami.cli.target import connect, data_directory, running_node
+from tirami.cli.target import connect, data_directory, names_a_node
 from tirami.cli.terminal import Terminal
 from tirami.core.errors import EngineFailed, TiramiError
 from tirami.sdk import Tirami
@@ -98,14 +97,19 @@ def _speaker(
 ) -> Iterator[Speaker]:
     """The named or running node; else a private one on the same data directory, with no port."""
     directory = data_directory(data_dir)
-    if url or os.environ.get("TIRAMI_URL") or os.environ.get("FORGE_URL") or running_node(directory):
+    if names_a_node(url, directory):
         with connect(url, token, data_dir) as client:
             yield RemoteNode(client, model)
         return
     from tirami.cli.host import PrivateNode  # a whole node: only who runs one imports it
 
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    flags = {"infer.model": model, "infer.offline": offline or None, "log.file": str(directory / "node.log")}
+    flags = {
+        "infer.model": model,
+        "infer.offline": offline or None,
+        "log.file": str(directory / "node.log"),
+        "mesh.enabled": False,  # nobody here asked to meet, or to serve, other nodes
+    }
     config = settings(None, directory, flags)
     with DownloadBar(terminal.err, config.infer.model) as bar, PrivateNode.open(config, bar) as private:
         if private.model is None:

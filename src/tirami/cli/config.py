@@ -65,7 +65,9 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML settings.")], json_output: Json = False
 ) -> None:
     """Judge a file of settings without starting anything; every problem is named, exit code 1 for any."""
-    found = problems(file)
+    from tirami.cli.host import unsound  # parses addresses as a node does: only who judges a file imports it
+
+    found = problems(file, unsound)
     facts = {"file": str(file), "ok": not found, "problems": [{"key": e.param, "message": e.message} for e in found]}
     said = "".join(f"{error.message}\n" for error in found) or f"{file} is right\n"
     Terminal(json_output).show(facts, lambda console: console.print(said, markup=False, end=""))

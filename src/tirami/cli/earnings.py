@@ -13,6 +13,8 @@ from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal
 
+SUMMED = ("requests", "prompt_tokens", "completion_tokens", "trm")
+
 
 class By(StrEnum):
     """What a line of the table is about."""
@@ -33,7 +35,21 @@ def earnings(
     """What strangers and hosted accounts paid this node; own use earns nothing."""
     with connect(url, token, data_dir, admin=True) as client:
         reply = client.earnings(EarningsQuery(days=days))
-    Terminal(json_output).show(reply.model_dump(), lambda console: _show(console, reply, by))
+    facts = reply.model_dump()
+    if by is not None:
+        facts["rows"] = _rows(reply, by)
+    Terminal(json_output).show(facts, lambda console: _show(console, reply, by))
+
+
+def _rows(reply: EarningsReply, by: By) -> list[dict[str, object]]:
+    """One a day, payer or model, its sums under the names that a row of the reply has."""
+    kept = {By.DAY: ("day",), By.PEER: ("payer", "hosted"), By.MODEL: ("model", "model_digest")}[by]
+    sums: dict[tuple[object, ...], dict[str, int]] = {}
+    for row in reply.rows:
+        total = sums.setdefault(tuple(getattr(row, name) for name in kept), dict.fromkeys(SUMMED, 0))
+        for name in SUMMED:
+            total[name] += getattr(row, name)
+    return [dict(zip(kept, names, strict=True)) | total for names, total in sums.items()]
 
 
 def _show(console: Console, reply: EarningsReply, by: By | None) -> None:

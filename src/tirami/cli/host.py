@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,6 +24,7 @@ from tirami.node.archive import is_sealed
 from tirami.node.backup import Restored, back_up, offline_copy, prove, restore
 from tirami.node.chat import ChatCall
 from tirami.node.models import list_models, pull_model, remove_model
+from tirami.node.soundness import unsound as unsound
 
 LOOK_S = 0.05
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -45,9 +46,14 @@ def serve(config: Config, *, progress: Progress | None, ready: Callable[[Running
         runner.run(_serve(config, progress, ready))
 
 
-def settle_in(invitation: str, config: Config) -> Path | None:
+def settle_in(invitation: str, config: Config, chosen: Mapping[str, bool | str]) -> Path | None:
     """See :func:`tirami.node.newcomer.settle_in`."""
-    return newcomer.settle_in(invitation, config)
+    return newcomer.settle_in(invitation, config, chosen)
+
+
+def inviter(invitation: str) -> str:
+    """See :func:`tirami.node.newcomer.inviter`."""
+    return newcomer.inviter(invitation)
 
 
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -140,13 +146,14 @@ class PrivateNode:
         return _facts(self._node)
 
     def provider_within(self, seconds: float) -> bool:
-        """Wait for a peer this node would buy from; whether there is one."""
+        """Wait for a peer this node would buy from, and for funds to do so; whether there are both."""
         return self._portal.call(self._provider_within, seconds)
 
     async def _provider_within(self, seconds: float) -> bool:
+        parts = self._node.parts
         for _ in range(round(seconds / LOOK_S)):
-            view = self._node.parts.membership.view
-            if view is not None and view.sellers(None):
+            view = parts.membership.view
+            if view is not None and view.sellers(None) and parts.ledger.balance(parts.key.public_key).effective > 0:
                 return True
             await asyncio.sleep(LOOK_S)
         return False

@@ -13,9 +13,10 @@ from tirami.api.schemas import InviteEntry, InviteRequest, InviteRevocation, Joi
 from tirami.cli.ids import whole
 from tirami.cli.options import DataDir, Json, Offline, Token, Url
 from tirami.cli.settings import ConfigFile, settings
-from tirami.cli.start import ModelChoice, Network, NoModel, Port, start
-from tirami.cli.target import connect, data_directory, running_node
+from tirami.cli.start import Consume, MeshBind, ModelChoice, Network, NoModel, NoSell, Port, flags_of, foreground
+from tirami.cli.target import connect, data_directory, names_a_node
 from tirami.cli.terminal import Terminal, fields
+from tirami.core.config import Config
 from tirami.core.errors import InvalidField, InviteNotFound
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -88,37 +89,50 @@ def join(
     network: Network = None,
     offline: Offline = False,
     config_file: ConfigFile = None,
+    p2p_bind: MeshBind = None,
+    consume: Consume = None,
+    no_sell: NoSell = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
-    """Come to the network of who invited. Where no node runs yet, one is started, on the mesh, in the foreground.
+    """Join the network of the node that invited you. Where no node runs yet, one is started, in the foreground.
 
-    A machine that has no book yet takes over the network's file, and stays on the mesh at later starts.
+    A machine that has no book yet takes over the network's file, and stays on the mesh at later starts, with the same
+    --consume and --no-sell; trusted is then the node that invited.
     """
-    if url is None and running_node(data_directory(data_dir)) is None:
-        from tirami.cli.host import settle_in
-
-        off = settle_in(invitation, settings(config_file, data_dir, {"network.file": network and str(network)}))
-        if off is not None:
-            Terminal(json_output).note(f"To stay on the mesh at later starts, set mesh.enabled = true in {off}.")
-        start(
-            model=model,
-            no_model=no_model,
-            port=port,
-            network=network,
-            offline=offline,
-            config_file=config_file,
-            data_dir=data_dir,
-            json_output=json_output,
-            invitation=invitation,
-        )
+    if not names_a_node(url, data_directory(data_dir)):
+        flags = flags_of(**locals())
+        before = settings(config_file, data_dir, {"network.file": flags["network.file"]})
+        config = _arriving(invitation, before, before.with_flags(flags), Terminal(json_output))
+        foreground(config, json_output)
         return
     with connect(url, token, data_dir, admin=True, timeout_s=JOIN_S) as client:
         joined = client.join(JoinRequest(token=invitation))
     shown = {"Joined": joined.network, "Invited by": joined.inviter, "At": ", ".join(joined.addresses)}
     Terminal(json_output).show(joined.model_dump(), lambda console: fields(console, "", shown))
+
+
+def _arriving(invitation: str, before: Config, config: Config, terminal: Terminal) -> Config:
+    """``config`` of a node that comes by this invitation; noted for later starts, where nothing was ``before``.
+
+    Raises ``InvalidField``.
+    """
+    from tirami.cli.host import inviter, settle_in
+
+    address, mesh = inviter(invitation), config.mesh
+    chosen: dict[str, bool | str] = {"bootstrap": address}
+    if not mesh.sell:
+        chosen["sell"] = False
+    if mesh.consume != "off":
+        chosen["consume"] = mesh.consume
+    if mesh.consume == "trusted":
+        chosen["trusted"] = ",".join(filter(None, (mesh.trusted, address.partition("@")[0])))
+    off = settle_in(invitation, before, chosen)
+    if off is not None:
+        terminal.note(f"To stay on the mesh at later starts, set mesh.enabled = true in {off}.")
+    return config.with_flags({"mesh.trusted": chosen.get("trusted")})
 
 
 def _table(console: Console, invites: list[InviteEntry]) -> None:

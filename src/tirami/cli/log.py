@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from tirami.api.schemas import ConsistencyQuery, HeadEntry, TradeEntry, TradesQuery
 from tirami.cli.options import DataDir, Json, Token, Url
-from tirami.cli.receipt import when
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
+from tirami.cli.times import when
 from tirami.core.errors import InvalidProof
 from tirami.core.keys import PublicKey, parse_node_id
 from tirami.proto import Head

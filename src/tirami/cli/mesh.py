@@ -1,6 +1,5 @@
 """``tirami mesh``, ``tirami pause``, ``tirami resume``: this node's own part on the mesh."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +9,13 @@ from rich.console import Console
 from tirami.api.schemas import FraudsReply, MeshReport, ProbeEntry, SellingReport, SellingRequest
 from tirami.cli import fraud
 from tirami.cli.options import DataDir, Json, Token, Url
-from tirami.cli.receipt import when
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
+from tirami.cli.times import when
 from tirami.verify import verify_fraud
 
 commands = typer.Typer(no_args_is_help=True, help="This node on the mesh.")
-Operator = Annotated[str, typer.Option(envvar="USER", help="Who; journaled.")]
+Operator = Annotated[str, typer.Option(envvar="USER", help="Your name, recorded in the journal.")]
 
 
 @commands.callback()
@@ -95,10 +94,26 @@ def resume(
 
 def _set(paused: bool, operator: str, url: Url, token: Token, data_dir: DataDir, json_output: bool) -> None:
     with connect(url, token, data_dir, admin=True) as client:
+        before = client.mesh()
         reply = client.set_selling(SellingRequest(paused=paused, operator=operator))
+        idle = _sells_nothing(before if paused else client.mesh())
     running = f"; {reply.running} running answers go on" if paused and reply.running else ""
     text = f"→ paused: strangers are not served{running}" if paused else "→ strangers are served again"
-    Terminal(json_output).show(reply.model_dump(), lambda console: console.print(text))
+    terminal = Terminal(json_output)
+    terminal.show(reply.model_dump(), lambda console: console.print(text))
+    if idle is not None:
+        terminal.note(idle)
+
+
+def _sells_nothing(report: MeshReport) -> str | None:
+    """Why nothing is sold anyway; ``None`` where something could be, but for a pause."""
+    if not report.enabled:
+        return "Nothing is sold anyway: this node is not on the mesh. It remembers this for when it is."
+    if report.selling.paused:
+        return None
+    if not report.selling.on:
+        return "Nothing is sold anyway: mesh.sell is off, the kill switch is thrown, or this node's key has ended."
+    return None if report.selling.models else "Nothing is sold anyway: no model is loaded whose answers can be checked."
 
 
 def in_short(report: MeshReport) -> str:
@@ -111,11 +126,11 @@ def in_short(report: MeshReport) -> str:
 def _reachable(probe: ProbeEntry | None) -> str:
     if probe is None:
         return "no peer has looked yet"
-    when = f"{datetime.fromtimestamp(probe.at_ms / 1000):%H:%M:%S}"
+    at = when(probe.at_ms)
     by = f"peer {probe.by[:16]}" if probe.by else "a peer"
     if probe.rtt_ms is None:
-        return f"no: {by} called in vain at {when}; only nodes this one calls are met"
-    return f"yes: {by} called and had an answer in {probe.rtt_ms:.0f} ms at {when}"
+        return f"no: {by} called in vain at {at}; only nodes this one calls are met"
+    return f"yes: {by} called and had an answer in {probe.rtt_ms:.0f} ms at {at}"
 
 
 def _selling(selling: SellingReport) -> str:

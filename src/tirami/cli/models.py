@@ -1,6 +1,5 @@
 """``tirami models``: what is installed, and fetching, loading and deleting it."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from rich.table import Table
 from tirami.api.schemas import ModelQuery, ModelReport, ModelRequest, ModelsReply, RemovedModel
 from tirami.cli.download import DownloadBar, Progress
 from tirami.cli.options import DataDir, Json, Offline, Token, Url
-from tirami.cli.target import connect, data_directory, running_node
+from tirami.cli.settings import settings
+from tirami.cli.target import connect, data_directory, names_a_node
 from tirami.cli.terminal import Terminal
-from tirami.core.config import load_config
 from tirami.core.errors import ModelLoadError
 from tirami.sdk import Tirami
 
@@ -137,7 +136,7 @@ def unload(
 def _shelf(url: str | None, token: str | None, data_dir: Path | None, *, offline: bool) -> Iterator[Shelf]:
     """The named or running node's; else a private node's on the same data directory, with no port and no engine."""
     directory = data_directory(data_dir)
-    if url or os.environ.get("TIRAMI_URL") or running_node(directory):
+    if names_a_node(url, directory):
         with connect(url, token, data_dir, admin=True) as client:
             yield NodeShelf(client)
         return
@@ -145,14 +144,14 @@ def _shelf(url: str | None, token: str | None, data_dir: Path | None, *, offline
 
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     flags = {
-        "data_dir": directory,
         "infer.model": "",
         "infer.models": "",
         "infer.upstream_url": "",
         "infer.offline": offline or None,
         "log.file": str(directory / "node.log"),
+        "mesh.enabled": False,
     }
-    config = load_config(None, {k: v for k, v in os.environ.items() if v.strip()}, flags)
+    config = settings(None, directory, flags)
     with PrivateNode.open(config, None) as private:
         yield private
 

@@ -1,6 +1,5 @@
 """``tirami verify``: check a receipt or a fraud proof with nothing but the file: no connection, no key."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from tirami.cli import fraud
 from tirami.cli.options import Json
 from tirami.cli.terminal import Terminal, fields
+from tirami.cli.times import when
 from tirami.core.keys import parse_node_id
 from tirami.proto.fraud import MAX_FRAUD, is_fraud
 from tirami.proto.receipt import MAX_RECEIPT
@@ -66,14 +66,6 @@ def _facts(verified: VerifiedReceipt) -> dict[str, object]:
         "leaf_index": verified.leaf_index,
         "trusted_keys": "named" if verified.trusted else "receipt",
     }
-
-
-def when(at_ms: int) -> str:
-    """Unix milliseconds as UTC, to the second."""
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return f"{at_ms} ms after 1970, beyond any calendar"
 
 
 def _show(console: Console, verified: VerifiedReceipt) -> None:

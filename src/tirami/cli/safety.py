@@ -1,6 +1,5 @@
 """``tirami safety``: kill switch, limits, circuit breaker, denials."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -13,11 +12,15 @@ from tirami.cli.agent import full_id
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
+from tirami.cli.times import when
+from tirami.sdk import Tirami
 
 commands = typer.Typer(no_args_is_help=True, help="Kill switch, limits and the last denials.")
 Reason = Annotated[str, typer.Option(help="Why; journaled.")]
-Operator = Annotated[str, typer.Option(envvar="USER", help="Who; journaled.")]
-Mesh = Annotated[bool, typer.Option("--mesh", help="All nodes whose mesh.operator is this one's key.")]
+Operator = Annotated[str, typer.Option(envvar="USER", help="Your name, recorded in the journal.")]
+Mesh = Annotated[
+    bool, typer.Option("--mesh", help="Also freeze (or release) every node whose mesh.operator is this node's key.")
+]
 Budget = Annotated[str | None, typer.Option(help="TRM, or 'none' for no limit.")]
 SHOWN = 10
 """Denials in the table; JSON has all that are kept."""
@@ -26,7 +29,8 @@ SHOWN = 10
 @commands.command()
 def show(
     account: Annotated[
-        str | None, typer.Option(help="Account id, or the start of one; the caller's own if absent.")
+        str | None,
+        typer.Option(help="Account id, or its start; absent: your own, which on the mesh is the node's key."),
     ] = None,
     url: Url = None,
     token: Token = None,
@@ -36,11 +40,15 @@ def show(
     """What is frozen, what an account may spend and has spent."""
     with connect(url, token, data_dir, admin=True) as client:
         state = client.safety(SafetyQuery(node=full_id(account, client) if account else None))
+        spender = None if account else _spender(client)
+        if spender is not None:
+            state = client.safety(SafetyQuery(node=spender))
+    note = " (the node's key, which pays on the mesh)" if spender else ""
     policy = state.policy
     facts = {
         "Kill switch": f"ACTIVE: {state.kill_reason}" if state.kill_switch_active else "off",
         "Halted": state.halted or "no",
-        "Account": state.node_id,
+        "Account": f"{state.node_id}{note}",
         "Spent this hour": f"{state.hourly_spend} of {_limit(policy.max_cu_per_hour if policy else None)}",
         "Spent ever": f"{state.lifetime_spend} of {_limit(policy.max_cu_lifetime if policy else None)}",
         "Per request": _limit(policy.max_cu_per_request if policy else None),
@@ -122,6 +130,12 @@ def policy(
     Terminal(json_output).show(result.model_dump(), lambda console: fields(console, result.status, shown))
 
 
+def _spender(client: Tirami) -> str | None:
+    """The key that pays for its owner where the node is on the mesh; a caller bound to an account sees its own."""
+    mesh = client.mesh()
+    return mesh.buying.payer if mesh.enabled and mesh.address is not None else None
+
+
 def _whole(text: str) -> int | None:
     if text == "none":
         return None
@@ -141,7 +155,7 @@ def _per_minute(policy: PolicyEntry | None) -> int | None:
 def _circuit(circuit: CircuitEntry) -> str:
     if circuit.state == "closed":
         return f"closed, {circuit.errors} errors in a row"
-    until = f" until {_time(circuit.until_ms)}" if circuit.state == "open" else ", one spend may try"
+    until = f" until {when(circuit.until_ms)}" if circuit.state == "open" else ", one spend may try"
     return f"{circuit.state.replace('_', ' ')}{until} ({circuit.cause})"
 
 
@@ -149,10 +163,6 @@ def _denials(denials: list[DenialEntry]) -> Table:
     table = Table("Denied at", "Account", "TRM", "Code", "Reason")
     for denial in denials:
         amount = "" if denial.amount is None else denial.amount
-        row = (_time(denial.at_ms), denial.node_id[:16], amount, denial.code, denial.message)
+        row = (when(denial.at_ms), denial.node_id[:16], amount, denial.code, denial.message)
         table.add_row(*(escape(str(cell)) for cell in row))
     return table
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000).strftime("%H:%M:%S")

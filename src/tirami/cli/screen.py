@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tirami.api.schemas import EngineReport, MarketPrice, SafetyReply, StatusReply, TradeEntry
-from tirami.cli.receipt import when
+from tirami.cli.times import when
 
 TRADES = 10
 

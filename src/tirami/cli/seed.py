@@ -11,6 +11,7 @@ from tirami.cli.start import (
     Bind,
     Ledger,
     LogLevel,
+    MeshBind,
     ModelChoice,
     Network,
     Port,
@@ -19,9 +20,6 @@ from tirami.cli.start import (
     foreground,
 )
 
-MeshBind = Annotated[
-    str | None, typer.Option("--p2p-bind", metavar="IP:PORT", help="UDP address of the mesh.  [0.0.0.0:0]")
-]
 Relay = Annotated[str | None, typer.Option("--relay", metavar="URL", help="off, n0, or the URL of a relay.  [off]")]
 Bootstrap = Annotated[
     list[str] | None,

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from tirami.api.schemas import SettlementQuery
 from tirami.cli.options import DataDir, Json, Token, Url
-from tirami.cli.receipt import Trust, when
+from tirami.cli.receipt import Trust
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
+from tirami.cli.times import when
 from tirami.core.errors import InvalidField
 from tirami.core.keys import parse_node_id
 from tirami.proto.statement import MAX_STATEMENT

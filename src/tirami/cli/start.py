@@ -1,5 +1,6 @@
 """``tirami start`` and ``tirami node``: run a node in the foreground until a signal ends it."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from tirami.cli.banner import Announcer, Banner, JsonLine, PlainLines
 from tirami.cli.options import DataDir, Json, Offline
-from tirami.cli.settings import ConfigFile, settings
+from tirami.cli.settings import ConfigFile, misspelt, settings
 from tirami.cli.terminal import Terminal
 from tirami.core.config import Config
 from tirami.core.errors import ConfigError
@@ -16,20 +17,48 @@ ModelChoice = Annotated[
     str | None, typer.Option("--model", "-m", help="Catalogue alias or path of a GGUF file.  [qwen2.5:0.5b]")
 ]
 NoModel = Annotated[bool, typer.Option("--no-model", help="Serve everything but inference.")]
-Port = Annotated[int | None, typer.Option("--port", "-p", min=0, max=65_535, help="0 takes a free one.  [3000]")]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", "-p", min=0, max=65_535, help="Port of the HTTP API; 0 picks a free one.  [3000]"),
+]
 Bind = Annotated[str | None, typer.Option("--bind", help="Address to listen on.  [127.0.0.1]")]
-Network = Annotated[Path | None, typer.Option("--network", metavar="FILE", help="Network file; regtest if absent.")]
+Network = Annotated[
+    Path | None,
+    typer.Option(
+        "--network",
+        metavar="FILE",
+        help="Network file, the same on all nodes that trade; absent, this node is a network of its own.",
+    ),
+]
 Upstream = Annotated[str | None, typer.Option("--upstream", metavar="URL", help="OpenAI-compatible server to front.")]
 AcceptRollback = Annotated[bool, typer.Option("--accept-rollback", help="Start on an older journal than last seen.")]
 LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.  [info]")]
 Ledger = Annotated[
-    Path | None, typer.Option("--ledger", metavar="FILE", help="The journal.  [journal.db in the data directory]")
+    Path | None,
+    typer.Option(
+        "--ledger",
+        metavar="FILE",
+        help="File of the journal (setting journal.file).  [journal.db in the data directory]",
+    ),
 ]
 TlsCert = Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="PEM certificate: speak HTTPS.")]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="PEM key of the certificate.")]
 Invitation = Annotated[
     str | None, typer.Option("--invitation", metavar="TOKEN", hidden=True, help="As `tirami join TOKEN`.")
 ]
+MeshBind = Annotated[
+    str | None,
+    typer.Option("--p2p-bind", metavar="IP:PORT", help="UDP address of the mesh.  [0.0.0.0, at the port of before]"),
+]
+Consume = Annotated[
+    str | None,
+    typer.Option(
+        "--consume",
+        metavar="off|trusted|any",
+        help="Of whom to buy: nobody, the keys in mesh.trusted, or any provider. Needs the mesh.  [off]",
+    ),
+]
+NoSell = Annotated[bool, typer.Option("--no-sell", help="Sell nothing to other nodes of the mesh.")]
 CorsOrigins = Annotated[
     list[str] | None, typer.Option("--cors-origin", metavar="ORIGIN", help="Web origin whose pages may ask; repeat.")
 ]
@@ -50,12 +79,19 @@ def start(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     cors_origin: CorsOrigins = None,
+    p2p_bind: MeshBind = None,
+    consume: Consume = None,
+    no_sell: NoSell = False,
     data_dir: DataDir = None,
     json_output: Json = False,
     invitation: Invitation = None,
 ) -> None:
-    """Run a node with everything it needs, made at the first start. Ctrl-C saves and ends."""
-    foreground(settings(config_file, data_dir, flags_of(**locals())), json_output)
+    """Run a node. The first start creates its key and downloads the model. Ctrl-C stops it and loses nothing."""
+    config = settings(config_file, data_dir, flags_of(**locals()))
+    if consume not in (None, "off") and not config.mesh.enabled:
+        message = "nothing can be bought off the mesh: set mesh.enabled = true, or come by invitation (tirami join)"
+        raise ConfigError(message, param="mesh.enabled")
+    foreground(config, json_output)
 
 
 def node(
@@ -100,6 +136,8 @@ def flags_of(
     cors_origin: list[str] | None = None,
     p2p_bind: str | None = None,
     relay: str | None = None,
+    consume: str | None = None,
+    no_sell: bool = False,
     invitation: str | None = None,
     **_: object,
 ) -> dict[str, object]:
@@ -119,6 +157,8 @@ def flags_of(
         "api.cors_origins": cors_origin or None,
         "mesh.bind": p2p_bind,
         "mesh.relay": relay,
+        "mesh.consume": consume,
+        "mesh.sell": False if no_sell else None,
         "mesh.invitation": invitation,
         "mesh.enabled": True if invitation else None,
     }
@@ -138,8 +178,10 @@ def quiet(config: Config, terminal: Terminal) -> Config:
     return config
 
 
-def make_home(config: Config) -> None:
-    """Raises ``ConfigError``."""
+def prepare(config: Config) -> None:
+    """Make the data directory, and warn of settings that are none. Raises ``ConfigError``."""
+    for problem in misspelt(os.environ):
+        Terminal(False).note(f"Warning: {problem}")
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -148,7 +190,7 @@ def make_home(config: Config) -> None:
 
 def run(config: Config, announcer: Announcer) -> None:
     """Run a node until a signal ends it. Raises ``StartError``."""
-    make_home(config)
+    prepare(config)
     from tirami.cli.host import serve  # a whole node: only who runs one imports it
 
     announcer.opening()

@@ -55,6 +55,11 @@ def running_node(data_dir: Path) -> Announcement | None:
     return None
 
 
+def names_a_node(url: str | None, directory: Path) -> bool:
+    """Whether a command has a node to talk to: one that is named, or one that runs in ``directory``."""
+    return _given(url, "TIRAMI_URL", "FORGE_URL") is not None or running_node(directory) is not None
+
+
 def connect(
     url: str | None, token: str | None, data_dir: Path | None, *, admin: bool = False, timeout_s: float = TIMEOUT_S
 ) -> Tirami:

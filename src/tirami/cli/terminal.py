@@ -51,10 +51,12 @@ class Terminal:
         self.err.print(text, markup=False)
 
     def fail(self, error: TiramiError) -> ExitCode:
-        """Print ``Error: …`` with the code, the error as JSON where JSON was asked for; returns the exit code."""
-        self.err.print(f"[bold red]Error:[/] {escape(error.message)} [dim]({escape(error.code)})[/]")
+        """Print ``Error: …`` with the code and the field, as JSON where JSON was asked for; returns the exit code."""
+        where = "" if error.param is None or error.param in error.message else f"{error.param}: "
+        self.err.print(f"[bold red]Error:[/] {escape(where + error.message)} [dim]({escape(error.code)})[/]")
         if self.json_output:
-            facts = {"code": error.code, "message": error.message, **error.data}
+            named = {} if error.param is None else {"param": error.param}
+            facts = {"code": error.code, "message": error.message, **named, **error.data}
             print(json.dumps({"error": facts}, ensure_ascii=False, indent=2, default=str))
         return ExitCode.NOT_VERIFIED if isinstance(error, VerificationError) else ExitCode.ERROR
 

@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tirami.api.schemas import RevokeRequest, RotateRequest, TokenEntry, TokenRequest
+from tirami.api.schemas import IssuedToken, RevokeRequest, RotateRequest, TokenEntry, TokenRequest
 from tirami.cli.agent import full_id
 from tirami.cli.ids import whole
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
+from tirami.cli.times import when
 from tirami.core.errors import TokenNotFound
 from tirami.sdk import Tirami
 
@@ -45,8 +46,7 @@ def issue(
         issued = client.issue_token(
             TokenRequest(scope=scope, node_id=payer, ttl_secs=ttl_days * DAY_S or None, label=label)
         )
-    shown = {"Token": f"{issued.token}  (shown once)", "Scope": issued.scope, "Hash": issued.token_hash_hex}
-    Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", shown))
+    Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", _shown(issued)))
 
 
 @commands.command("list")
@@ -64,28 +64,45 @@ def revoke(
     """End a token at once."""
     with connect(url, token, data_dir, admin=True) as client:
         result = client.revoke_token(RevokeRequest(token_hash_hex=_full_hash(token_hash, client)))
-    said = "revoked" if result.revoked else "there was no such token"
-    Terminal(json_output).show(result.model_dump(), lambda console: console.print(said))
+    if not result.revoked:
+        raise TokenNotFound(f"there is no token {token_hash}", param="token_hash_hex")
+    Terminal(json_output).show(result.model_dump(), lambda console: console.print("revoked"))
 
 
 @commands.command()
 def rotate(
     token_hash: Hash,
     grace_secs: Annotated[int, typer.Option(min=0, help="How long the old one goes on.")] = 60,
-    ttl_days: Ttl = 7,
+    ttl_days: Annotated[
+        int | None, typer.Option("--ttl-days", min=0, help="Another lifetime; 0 is for ever.  [as the old one's]")
+    ] = None,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
     json_output: Json = False,
 ) -> None:
-    """Replace a token by a new one with the same rights."""
+    """Replace a token by a new one with the same rights, label and lifetime."""
+    lifetime = {} if ttl_days is None else {"ttl_secs": ttl_days * DAY_S or None}
     with connect(url, token, data_dir, admin=True) as client:
         old = _full_hash(token_hash, client)
         issued = client.rotate_token(
-            RotateRequest(token_hash_hex=old, grace_secs=grace_secs, ttl_secs=ttl_days * DAY_S or None)
+            RotateRequest.model_validate({"token_hash_hex": old, "grace_secs": grace_secs, **lifetime})
         )
-    shown = {"Token": f"{issued.token}  (shown once)", "Scope": issued.scope, "Hash": issued.token_hash_hex}
-    Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", shown))
+    Terminal(json_output).show(issued.model_dump(), lambda console: fields(console, "", _shown(issued)))
+
+
+def expiry(at_ms: int) -> str:
+    """When a token ends, in words."""
+    return when(at_ms) if at_ms else "never"
+
+
+def _shown(issued: IssuedToken) -> dict[str, object]:
+    return {
+        "Token": f"{issued.token}  (shown once)",
+        "Scope": issued.scope,
+        "Expires": expiry(issued.expires_at_ms),
+        "Hash": issued.token_hash_hex,
+    }
 
 
 def _full_hash(start: str, client: Tirami) -> str:
@@ -93,7 +110,8 @@ def _full_hash(start: str, client: Tirami) -> str:
 
 
 def _table(console: Console, tokens: list[TokenEntry]) -> None:
-    table = Table("Hash", "Scope", "Account", "Label")
+    table = Table("Hash", "Scope", "Account", "Expires", "Label")
     for entry in tokens:
-        table.add_row(entry.token_hash_hex[:16], entry.scope, (entry.node_id or "the node")[:16], escape(entry.label))
+        account, ends = (entry.node_id or "the node")[:16], expiry(entry.expires_at_ms)
+        table.add_row(entry.token_hash_hex[:16], entry.scope, account, ends, escape(entry.label))
     console.print(table if tokens else "No tokens.")

@@ -1,5 +1,6 @@
-"""``tirami worker``: a consumer, a node on the mesh without a model of its own that buys of the seeds it is given."""
+"""``tirami worker``: a consumer, a node on the mesh without a model of its own that buys of its seeds only."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -7,9 +8,9 @@ import typer
 from tirami.cli.banner import Banner
 from tirami.cli.chat import converse
 from tirami.cli.options import DataDir, Json
-from tirami.cli.seed import MeshBind, Relay
+from tirami.cli.seed import Relay
 from tirami.cli.settings import ConfigFile, settings
-from tirami.cli.start import Bind, Ledger, LogLevel, Network, Port, flags_of, foreground, make_home, quiet
+from tirami.cli.start import Bind, Ledger, LogLevel, MeshBind, Network, Port, flags_of, foreground, prepare, quiet
 from tirami.cli.terminal import Terminal
 from tirami.core.config import Config
 
@@ -17,14 +18,24 @@ MAX_TOKENS, TEMPERATURE = 256, 0.7
 """Of each answer in the conversation."""
 MEETING_S = 10.0
 Seeds = Annotated[
-    list[str],
-    typer.Option("--seed", "-s", metavar="KEY[@WAY]", help="Provider: KEY, KEY@IP:PORT or KEY@RELAY; repeat."),
+    list[str] | None,
+    typer.Option(
+        "--seed",
+        "-s",
+        metavar="KEY[@WAY]",
+        help="Provider: KEY, KEY@IP:PORT or KEY@RELAY; repeat.  [those of mesh.bootstrap]",
+    ),
+]
+Join = Annotated[
+    str | None,
+    typer.Option("--join", metavar="TOKEN", help="Come by invitation, and buy of the node that made it."),
 ]
 Daemon = Annotated[bool, typer.Option("--daemon", help="Serve the API only; no conversation here.")]
 
 
 def worker(
-    seed: Seeds,
+    seed: Seeds = None,
+    invitation: Join = None,
     daemon: Daemon = False,
     port: Port = None,
     bind: Bind = None,
@@ -38,42 +49,53 @@ def worker(
     json_output: Json = False,
 ) -> None:
     """Run a consumer: no model, prompts go to the seeds and to nobody else. A conversation, or with --daemon an API."""
-    config = _buying(settings(config_file, data_dir, flags_of(no_model=True, **locals())), seed)
+    flags = flags_of(no_model=True, **locals())
+    before = settings(config_file, data_dir, {"network.file": flags["network.file"]})
+    config = _buying(before.with_flags(flags), seed or (), invitation)
+    if invitation is not None:
+        from tirami.cli.host import settle_in
+
+        mesh = config.mesh
+        chosen = {"trusted": mesh.trusted, "bootstrap": mesh.bootstrap, "relay": mesh.relay}
+        settle_in(invitation, before, {"sell": False, "consume": "trusted", **chosen})
     if daemon or json_output:
         foreground(config, json_output)
         return
     terminal = Terminal(json_output)
     config = quiet(config, terminal)
     banner = Banner(config, terminal.out, config.log.file)
-    make_home(config)
+    prepare(config)
     from tirami.cli.host import PrivateNode  # a whole node: only who runs one imports it
 
     banner.opening()
     with PrivateNode.open(config, None, serve=True) as node:
         banner.ready(node.facts)
         if not node.provider_within(MEETING_S):
-            terminal.note("No seed has answered with an offer yet: `tirami peers` says why.")
+            terminal.note("Nothing can be bought of a seed yet: `tirami peers` says why, if it stays so.")
         converse(node, [], MAX_TOKENS, TEMPERATURE, terminal)
     banner.stopped()
 
 
-def _buying(config: Config, seeds: list[str]) -> Config:
-    """``config`` of a node that stays with these seeds and buys of them. Raises ``InvalidField``.
+def _buying(config: Config, seeds: Sequence[str], invitation: str | None) -> Config:
+    """``config`` of a node that stays with these seeds and whoever invited, and buys of them and of nobody else.
 
-    A wider consent in the settings stands; a relay among the ways is the one this node then uses itself.
+    Without any, the peers of ``mesh.bootstrap`` are the seeds. A relay among the ways is the one this node then uses
+    itself. Raises ``InvalidField``.
     """
-    from tirami.cli.host import peers_of
+    from tirami.cli.host import inviter, peers_of
 
-    peers, mesh = peers_of(seeds), config.mesh
-    trusted = [mesh.trusted, *(peer.key.hex() for peer in peers)]
+    mesh, named = config.mesh, [*seeds, *([inviter(invitation)] if invitation else ())]
+    peers = peers_of(named or mesh.bootstrap.split())
+    if not peers:
+        raise typer.BadParameter("of whom is there to buy? Name one with --seed KEY@IP:PORT, or come with --join TOKEN")
     relay = next((peer.relay for peer in peers if peer.relay), None) if mesh.relay == "off" else None
     return config.with_flags(
         {
             "mesh.enabled": True,
             "mesh.sell": False,
-            "mesh.consume": "trusted" if mesh.consume == "off" else mesh.consume,
-            "mesh.trusted": ",".join(filter(None, trusted)),
-            "mesh.bootstrap": " ".join([mesh.bootstrap, *map(str, peers)]).strip(),
+            "mesh.consume": "trusted",
+            "mesh.trusted": ",".join(peer.key.hex() for peer in peers),
+            "mesh.bootstrap": " ".join(dict.fromkeys([*mesh.bootstrap.split(), *map(str, peers)])),
             "mesh.relay": relay,
         }
     )

@@ -8,12 +8,13 @@ value came from, never the value: it may be a secret.
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
+from tirami.core.environment import is_service_link
 from tirami.core.errors import ConfigError
 
 Origin = Literal["default", "file", "environment", "flag"]
@@ -147,7 +148,7 @@ class MeshConfig:
     enabled: bool = False
     """Whether this node joins the mesh of its network."""
     bind: str = "0.0.0.0:0"
-    """UDP address to listen on."""
+    """UDP address to listen on; port 0 takes a free one at the first start, and the same again while it is free."""
     relay: str = "off"
     """``off``, ``n0`` for the public relays, or a relay's URL. It sees who talks to whom and how much, no words."""
     bootstrap: str = ""
@@ -333,18 +334,21 @@ def _merged(config: Config, values: Mapping[str, object], origin: Origin) -> dic
     return arguments
 
 
-def problems(file: Path) -> list[ConfigError]:
-    """Everything a TOML file would be refused for, in its order; empty for one that is right."""
-    found = []
+def problems(file: Path, further: Callable[[Config], Iterable[ConfigError]] = lambda _: ()) -> list[ConfigError]:
+    """Everything a TOML file would be refused for, in its order; empty for one that is right.
+
+    ``further``: what else the settings that have the right type would be refused for.
+    """
+    found, right = [], dict[str, object]()
     try:
         for key, value in _entries(file):
             try:
-                _check(key, value, str(file))
+                right[key] = _check(key, value, str(file))
             except ConfigError as error:
                 found.append(error)
     except ConfigError as error:
-        found.append(error)
-    return found
+        return [*found, error]
+    return [*found, *further(Config(**_merged(Config(), right, "file")))]
 
 
 def _from_file(path: Path) -> dict[str, object]:
@@ -369,7 +373,7 @@ def _entries(path: Path) -> Iterator[tuple[str, object]]:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
+        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS or is_service_link(variable, text):
             continue
         section, separator, name = variable.removeprefix(PREFIX).lower().partition("_")
         if variable == f"{PREFIX}DATA_DIR":

@@ -48,7 +48,7 @@ class PeerAddress:
             raise _invalid(f"a peer has at most {MAX_WAYS} direct addresses")
         object.__setattr__(self, "direct", tuple(str(HostPort.parse(text)) for text in self.direct))
         if self.relay is not None:
-            _check_relay(self.relay)
+            check_relay(self.relay)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -121,7 +121,8 @@ def _name(host: str) -> str:
     return name
 
 
-def _check_relay(url: str) -> None:
+def check_relay(url: str) -> None:
+    """Raises ``InvalidField`` for what cannot be the URL of a relay."""
     try:
         parts = urlsplit(url)
         valid = bool(_URL.match(url) and parts.hostname and (parts.port is None or parts.port > 0))

@@ -9,7 +9,7 @@ would also listen on ``[::]``. Here the other family is bound to loopback.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
 from tirami.core.errors import ConfigError, InvalidField, NoCommonVersion, PeerUnreachable, PortTaken
@@ -25,8 +25,11 @@ from tirami.net.transport import ALPN
 class IrohEndpoint:
     """This node on QUIC; see :class:`tirami.net.transport.Endpoint`. Made by :meth:`bind`."""
 
-    def __init__(self, endpoint: iroh.Endpoint, key: PublicKey, allocator: Allocator) -> None:
+    def __init__(
+        self, endpoint: iroh.Endpoint, key: PublicKey, allocator: Allocator, ip: IPv4Address | IPv6Address
+    ) -> None:
         self._endpoint = endpoint
+        self._ip = ip
         self._key = key
         self._connections: set[IrohConnection] = set()
         self._closing = False
@@ -46,18 +49,25 @@ class IrohEndpoint:
 
         Raises ``PortTaken`` when it cannot listen there, ``ConfigError`` when either value makes no sense.
         """
-        addresses = _bind_addresses(bind)
+        ip, addresses = _bind_addresses(bind)
         allocator = Allocator()  # before the library starts its threads: each would have an arena already
-        for attempt in (addresses, addresses[:1]):  # without IPv6 on the machine there is no [::1] to bind
+        for attempt in (addresses, addresses[:1]):  # without IPv6 on the machine there is no other family to bind
             try:
-                return cls(await _builder(key, attempt, relay).bind(), key.public_key, allocator)
+                return cls(await _builder(key, attempt, relay).bind(), key.public_key, allocator, ip)
             except iroh.IrohError as error:
                 cause = error
-        raise PortTaken(f"{bind} cannot be bound: {cause.message()}") from cause
+        message = f"the UDP address {bind} cannot be bound: {cause.message()}; choose another with --p2p-bind"
+        raise PortTaken(message, param="mesh.bind") from cause
 
     @property
     def key(self) -> PublicKey:
         return self._key
+
+    @property
+    def port(self) -> int:
+        """Of the UDP socket that was asked for, whatever the other family has."""
+        bound = [HostPort.parse(text) for text in self._endpoint.bound_sockets()]
+        return next(end.port for end in bound if isinstance(end.ip, type(self._ip)))
 
     def address(self) -> PeerAddress:
         found = self._endpoint.addr()
@@ -138,7 +148,7 @@ def _builder(key: SigningKey, addresses: list[str], relay: str) -> iroh.Endpoint
             mode = iroh.RelayMode.disabled() if relay == "off" else iroh.RelayMode.custom_from_urls([relay])
             builder.relay_mode(mode)
     except iroh.IrohError as error:
-        raise ConfigError(f"{relay!r} is not off, n0 or the URL of a relay", param="net.relay") from error
+        raise ConfigError(f"mesh.relay: {relay!r} is not off, n0 or the URL of a relay", param="mesh.relay") from error
     builder.secret_key(key.seed)
     builder.alpns([ALPN])
     for address in addresses:
@@ -146,16 +156,18 @@ def _builder(key: SigningKey, addresses: list[str], relay: str) -> iroh.Endpoint
     return builder
 
 
-def _bind_addresses(bind: str) -> list[str]:
+def _bind_addresses(bind: str) -> tuple[IPv4Address | IPv6Address, list[str]]:
+    """The address that is asked for, and what to bind: that, and the same, or loopback only, in the other family."""
     try:
         own = HostPort.parse(bind, lowest_port=0)
     except InvalidField as error:
-        raise ConfigError(f"a bind address is IP:PORT: {error.message}", param="net.bind") from error
+        raise ConfigError(f"mesh.bind is IP:PORT: {error.message}", param="mesh.bind") from error
     if own.ip is None:
-        raise ConfigError(f"a bind address is IP:PORT, and {own.host} is a name", param="net.bind")
+        raise ConfigError(f"mesh.bind is IP:PORT, and {own.host} is a name", param="mesh.bind")
+    everywhere, alone = ("[::]", "[::1]:0") if isinstance(own.ip, IPv4Address) else ("0.0.0.0", "127.0.0.1:0")
     if own.ip.is_unspecified:
-        return [str(own)]
-    return [str(own), "[::1]:0" if isinstance(own.ip, IPv4Address) else "127.0.0.1:0"]
+        return own.ip, [str(own), f"{everywhere}:{own.port}"]
+    return own.ip, [str(own), alone]
 
 
 async def _resolved(direct: tuple[str, ...]) -> list[str]:

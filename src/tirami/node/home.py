@@ -29,8 +29,8 @@ class Home:
     """The data directory of one node, locked for this process until :meth:`close`.
 
     Files: ``node.key`` and ``admin.token`` (secrets, 0600), ``journal.db``, ``journal.tip`` and ``journal.snapshot``,
-    ``journal.path`` (where the journal is that goes with the key), ``node.json`` (pid and URL of the running node),
-    ``lock``.
+    ``journal.path`` (where the journal is that goes with the key), ``mesh.port`` (the UDP port of the first start
+    on the mesh), ``node.json`` (pid and URL of the running node), ``lock``.
     """
 
     def __init__(self, path: Path, lock: int) -> None:

@@ -16,6 +16,7 @@ from tirami.node.alerts import alerts
 from tirami.node.engines import Progress
 from tirami.node.http import HttpServer, Tls, build_app
 from tirami.node.parts import Parts, open_parts
+from tirami.node.soundness import unsound
 from tirami.node.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Node:
         Raises:
             StartError: the reason the node does not start. A model that cannot be had is none.
         """
+        for problem in unsound(config):
+            raise problem
         async with open_parts(config, clock or SystemClock()) as parts, AsyncExitStack() as stack:
             upkeep = Upkeep(
                 parts.ledger,
@@ -124,21 +127,28 @@ async def _served(parts: Parts) -> AsyncIterator[HttpServer]:
 @asynccontextmanager
 async def _meshed(parts: Parts) -> "AsyncIterator[MeshService]":
     """On the mesh. The libraries are loaded now: a node without one does without their memory."""
-    from tirami.net.iroh import IrohEndpoint, stranger
+    from tirami.net.iroh import stranger
     from tirami.node.mesh import opened_mesh
+    from tirami.node.mesh.listening import listening
     from tirami.node.mesh.sources import sources
 
     config = parts.config.mesh
-    endpoint = await IrohEndpoint.bind(parts.key, config.bind, config.relay)
+    endpoint = await listening(parts.key, config, parts.home.path)
     async with opened_mesh(parts, endpoint, sources(parts, endpoint), stranger(config.bind)) as mesh:
         _log.info("mesh_joined", address=str(mesh.mesh.address()))
         yield mesh
 
 
 def _check_bind(parts: Parts) -> None:
+    """A node that had tokens serves again when they have expired: who issues the next one needs it running."""
     if not is_public(parts.config.api):
         return
-    now = parts.ledger.now()
-    if all(token.expired(now) for token in parts.ledger.state.settings.tokens.values()):
-        bind = parts.config.api.bind
-        raise PublicBindRefused(f"binding to {bind} needs a token first: tirami token issue --scope inference")
+    now, bind, tokens = parts.ledger.now(), parts.config.api.bind, parts.ledger.state.settings.tokens.values()
+    if not tokens:
+        raise PublicBindRefused(
+            f"binding to {bind} needs a token first. Start once without --bind, run `tirami token issue"
+            f" --scope inference --ttl-days 0`, stop, and start again with --bind {bind}",
+            param="api.bind",
+        )
+    if all(token.expired(now) for token in tokens):
+        _log.warning("tokens_expired", bind=bind, hint="tirami token issue --scope inference --ttl-days 0")

@@ -1,6 +1,7 @@
 """The network file: who honours what (PROTOCOL B5). Its hash stands beside every balance."""
 
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -76,9 +77,14 @@ class NetworkFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     @classmethod
     def regtest(cls, node: PublicKey) -> Self:
         """Built in: one node that is the only issuer and witness of its own network."""
-        parameters = Parameters(witnesses=1, quorum=1)
-        issuer = Issuer(node.hex(), parameters.issuer_daily_lines)
-        return cls("tirami/1/network", "regtest", parameters, (issuer,), (node.hex(),), ())
+        return cls.of("regtest", [node])
+
+    @classmethod
+    def of(cls, name: str, keys: Iterable[PublicKey]) -> Self:
+        """A network whose issuers and witnesses are these; not yet checked as :meth:`parse` does."""
+        parameters, named = Parameters(witnesses=1, quorum=1), [key.hex() for key in keys]
+        issuers = tuple(Issuer(key, parameters.issuer_daily_lines) for key in named)
+        return cls("tirami/1/network", name, parameters, issuers, tuple(named), ())
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

@@ -33,3 +33,15 @@ async def test_there_are_only_so_many(door: Door, monkeypatch: pytest.MonkeyPatc
     assert (status, reply["error"]["code"]) == (409, "conflict")  # type: ignore[index]
     await door.admin("POST", "/v1/tirami/tokens/revoke", {"token_hash_hex": issued["token_hash_hex"]})
     await door.admin("POST", ISSUE, {"scope": "read_only"})
+
+
+async def test_a_successor_lives_as_long_unless_another_lifetime_is_named(door: Door) -> None:
+    for named, lifetime in (({"ttl_secs": 40}, 40_000), ({"ttl_secs": None}, 0)):
+        old = await door.admin("POST", ISSUE, {"scope": "read_only", "label": "x"} | named)
+        rotate = {"token_hash_hex": old["token_hash_hex"]}
+        new: Any = await door.admin("POST", "/v1/tirami/tokens/rotate", rotate)
+        assert new["label"] == "x"
+        assert (new["expires_at_ms"] and new["expires_at_ms"] - new["created_at_ms"]) == lifetime
+        rotate = {"token_hash_hex": new["token_hash_hex"], "ttl_secs": 7}
+        other: Any = await door.admin("POST", "/v1/tirami/tokens/rotate", rotate)
+        assert other["expires_at_ms"] - other["created_at_ms"] == 7_000

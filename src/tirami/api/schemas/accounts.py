@@ -75,4 +75,7 @@ class RotateRequest(Body):
     token_hash_hex: Hex32
     grace_secs: Annotated[int, Field(ge=0, le=604_800)] = 60
     """How long the old token goes on; never longer than it would have."""
-    ttl_secs: Lifetime = 604_800
+    ttl_secs: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_SAFE // 1000)] | None,
+        Field(description="seconds; as long as the old token's life when absent, for ever when null"),
+    ] = None

@@ -109,7 +109,10 @@ class HttpServer:
             listener.bind((self._bind, self._port))
         except OSError as error:
             listener.close()
-            raise PortTaken(f"{self._bind}:{self._port} cannot be bound: {error.strerror}") from error
+            raise PortTaken(
+                f"{self._bind}:{self._port} cannot be bound: {error.strerror}; choose another with --port",
+                param="api.port",
+            ) from error
         listener.listen(2048)
         listener.setblocking(False)
         self._port = listener.getsockname()[1]

@@ -59,7 +59,10 @@ async def revoke_token(call: Call) -> RevokeReply:
 
 @handles("rotate_token")
 async def rotate_token(call: Call) -> IssuedToken:
-    """A successor with the same rights; the old token lives on for the grace period, never longer than before."""
+    """A successor with the same rights and label, and the same lifetime where no other is named.
+
+    The old token lives on for the grace period, never longer than before.
+    """
     body: RotateRequest = call.body
     hashed, ledger = bytes.fromhex(body.token_hash_hex), call.parts.ledger
     old = ledger.state.settings.tokens.get(hashed)
@@ -69,8 +72,10 @@ async def rotate_token(call: Call) -> IssuedToken:
     if old.expires_ms:
         ends = min(ends, old.expires_ms)
     expiry = TokenExpirySet(hashed, ends)
-    label = f"rotated-from-{body.token_hash_hex}"
-    return await _issue(call, old.account, Scope.parse(old.scope), body.ttl_secs, label, expiry)
+    ttl_secs = body.ttl_secs
+    if "ttl_secs" not in body.model_fields_set:
+        ttl_secs = -(-(old.expires_ms - old.created_ms) // 1000) if old.expires_ms else None
+    return await _issue(call, old.account, Scope.parse(old.scope), ttl_secs, old.label, expiry)
 
 
 async def _issue(

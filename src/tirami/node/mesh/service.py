@@ -11,7 +11,7 @@ from random import SystemRandom
 
 import structlog
 
-from tirami.core.keys import PublicKey
+from tirami.core.keys import PublicKey, parse_node_id
 from tirami.infer import BlockCache, Prompters
 from tirami.ledger import Admitted
 from tirami.market import PeerRegistry, Reputation
@@ -138,7 +138,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     provider = Provider(ledger, parts.heads, key, desk, os.urandom, _booked, watch.see_all, parts.meter.sold)
     offer = partial(desk.signal, ledger.network.id, key.public_key)
     signals = Signals(mesh, peers, key, offer, ledger.now, parts.clock, SystemRandom())
-    operator = PublicKey(bytes.fromhex(config.operator)) if config.operator else key.public_key
+    operator = parse_node_id(config.operator) if config.operator else key.public_key
     kills = Kills(ledger, mesh, key, operator, parts.clock)
     handover = Handover(ledger, Rotations(ledger, mesh, partial(_ended, parts)), key)
     finding = Finding(parts, mesh, sources, call)

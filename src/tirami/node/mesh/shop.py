@@ -23,7 +23,7 @@ from tirami.core.errors import (
     TiramiError,
     TokenizerError,
 )
-from tirami.core.keys import Digest, PublicKey
+from tirami.core.keys import Digest, PublicKey, parse_node_id
 from tirami.core.units import Trm
 from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling, unrendered
 from tirami.ledger import LOCAL, Ledger, Payer
@@ -44,6 +44,7 @@ LAST_MS = 30_000
 """How long who broke its word, or gave none, comes after all others."""
 TRIES = 3
 """Providers asked before a request is given up."""
+OTHER_FILE = "it uses another network file: join with `tirami invite`, or pass --network"
 TOKENIZERS = 6
 """Different ones that a prompt is cut with before a request is given up."""
 
@@ -135,6 +136,9 @@ class Shop:
 
     def _refusal(self, key: bytes) -> str | None:
         """The same, were it connected."""
+        peer = self._mesh.peers.get(PublicKey(key))
+        if peer is not None and peer.hello is not None and peer.hello.network_hash != self._ledger.network.hash:
+            return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
         if not self.open:
             return "no prompt leaves this machine (mesh.consume = off)"
         if key in self._denied:
@@ -367,4 +371,4 @@ def _nobody(inquiry: Inquiry) -> TiramiError:
 
 
 def _keys(text: str) -> frozenset[bytes]:
-    return frozenset(bytes.fromhex(part.strip()) for part in text.split(",") if part.strip())
+    return frozenset(parse_node_id(part.strip()) for part in text.split(",") if part.strip())

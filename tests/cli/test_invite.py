@@ -1,0 +1,46 @@
+"""``tirami join``: what a newcomer sells and of whom it buys, and which node is told."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Shell
+from tests.node.test_newcomer import INVITER, TOKEN
+from tirami.cli.invite import _arriving
+from tirami.cli.terminal import Terminal
+from tirami.core.config import Config, load_config
+
+
+def arrived(home: Path, **flags: object) -> tuple[Config, Config]:
+    """Settings of a newcomer with these, now and at its later starts."""
+    before = load_config(None, {}, {"data_dir": str(home)})
+    given = {"mesh.enabled": True, **{f"mesh.{name}": value for name, value in flags.items()}}
+    now = _arriving(TOKEN, before, before.with_flags(given), Terminal(False))
+    return now, load_config(home / "config.toml", {}, {})
+
+
+def test_it_sells_and_buys_nothing_unless_it_was_said(tmp_path: Path) -> None:
+    for config in arrived(tmp_path):
+        assert (config.mesh.enabled, config.mesh.sell, config.mesh.consume) == (True, True, "off")
+
+
+def test_what_was_said_lasts(tmp_path: Path) -> None:
+    for config in arrived(tmp_path / "trusting", consume="trusted", sell=False):
+        mesh = config.mesh
+        assert (mesh.enabled, mesh.sell, mesh.consume, mesh.trusted) == (True, False, "trusted", INVITER.hex())
+    for config in arrived(tmp_path / "buying", consume="any"):
+        assert (config.mesh.sell, config.mesh.consume, config.mesh.trusted) == (True, "any", "")
+
+
+@pytest.mark.parametrize("variable", ["TIRAMI_URL", "FORGE_URL"])
+def test_a_node_that_is_named_is_told(nowhere: Shell, variable: str) -> None:
+    ended = nowhere.run("join", TOKEN, "--json", **{variable: "http://127.0.0.1:1"})
+    assert (ended.code, ended.json["error"]["code"]) == (1, "no_node")
+    assert not (nowhere.home / ".tirami").exists(), "none was started here"
+
+
+def test_nothing_is_bought_off_the_mesh(nowhere: Shell) -> None:
+    ended = nowhere.run("start", "--consume", "any", "--json")
+    assert (ended.code, ended.json["error"]["param"]) == (1, "mesh.enabled")
+    assert not (nowhere.home / ".tirami").exists()
+    assert nowhere.run("join", TOKEN, "--consume", "some", "--json").json["error"]["param"] == "mesh.consume"
