@@ -286,6 +286,8 @@ class TokenNotFound(NotFound):
 
 
 class FraudNotFound(NotFound):
+    """No proof of such an id, or against such a key, is known here."""
+
     code = "fraud_not_found"
 
 
