@@ -57,19 +57,29 @@ class _Delta(msgspec.Struct):
 _NOTHING = _Delta()
 
 
+class _Lists(msgspec.Struct):
+    tokens: list[str] | None
+    token_logprobs: list[float | None] | None
+    top_logprobs: list[dict[str, float | None] | None] | None
+
+
 class _Logprobs(msgspec.Struct):
     """Of a chat the ``content``; of a completion, with many servers, parallel lists."""
 
     content: list[TokenLogprob] | None = None
-    tokens: list[str] | None = None
-    token_logprobs: list[float | None] | None = None
-    top_logprobs: list[dict[str, float | None] | None] | None = None
+    tokens: Any = None
+    token_logprobs: Any = None
+    top_logprobs: Any = None
 
     def told(self) -> list[TokenLogprob]:
         if self.content is not None:
             return self.content
-        tokens = self.tokens or []
-        logprobs, others = (self.token_logprobs or [])[: len(tokens)], (self.top_logprobs or [])[: len(tokens)]
+        try:
+            lists = msgspec.convert(self, _Lists, from_attributes=True)
+        except msgspec.ValidationError:  # mlx-lm tells them unasked, and of tokens only the ids
+            return []
+        tokens = lists.tokens or []
+        logprobs, others = (lists.token_logprobs or [])[: len(tokens)], (lists.top_logprobs or [])[: len(tokens)]
         return [
             TokenLogprob(token, logprob, None, [Alternative(*other) for other in (tops or {}).items()])
             for token, logprob, tops in zip_longest(tokens, logprobs, others)
