@@ -1,15 +1,23 @@
-"""A node over an upstream that comes late, goes, and comes back: it is well again by itself, without a request."""
+"""A node over an upstream: one that comes late, goes and comes back, and one that counts only at the end."""
 
+import asyncio
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from tests.node.conftest import opened_door
 from tests.processes import NodeProcess
 from tests.rows.test_l1 import wait_until
 from tests.rows.test_saf import chat
+from tests.waiting import until
+from tirami.core.clock import SystemClock
 from tirami.core.errors import TiramiError
+from tirami.infer import UpstreamEngine
+from tirami.proto import Trade
 from tirami.testing import EngineProcess
 
 ASKED = chat("hello", 4)
@@ -44,3 +52,49 @@ def test_a_node_is_ready_when_its_upstream_comes_and_again_when_it_comes_back(tm
                     client.chat_completions(ASKED)
                 assert not ready(node)
         assert node.log().count('"upstream_back"') == 1
+
+
+@pytest.fixture
+async def uncounted() -> AsyncIterator[str]:
+    """URL of a server that writes for ever and would tell its usage at the end."""
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "big"}]})
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while True:
+            await response.write(b'data: {"choices": [{"delta": {"content": "word "}}]}\n\n')
+            await asyncio.sleep(0.01)
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("words", [2, 150], ids=["early", "after vouchers"])
+async def test_a_client_that_leaves_before_the_prompt_was_counted_pays_for_it(
+    tmp_path: Path, uncounted: str, words: int
+) -> None:
+    async with opened_door(tmp_path / "home", **{"pricing.prompt_ppm": 1_000_000}) as door:
+        engine = UpstreamEngine(uncounted, parameters=10**9, clock=SystemClock())
+        await engine.start()
+        door.parts.engines.serve(engine)
+        body = {"model": "big", "messages": [{"role": "user", "content": "x" * 4_000}], "stream": True}
+        async with door.http.post(f"{door.url}/v1/chat/completions", json=body | {"max_tokens": 1_000}) as reply:
+            assert reply.status == 200
+            for _ in range(words):
+                await reply.content.readuntil(b"\n\n")
+            reply.close()
+        ledger = door.parts.ledger
+        await until(lambda: len(ledger.state.records) and not ledger.state.holds.open)
+        trade = ledger.state.records[-1].body
+        assert isinstance(trade, Trade)
+        assert (trade.prompt_tokens, trade.completion_tokens >= words - 1) == (len("user: ") // 4 + 1_000, True)
+        assert trade.amount == trade.prompt_tokens + trade.completion_tokens

@@ -131,7 +131,7 @@ async def test_route_schedule_and_models_know_the_peer(tmp_path: Path, monkeypat
         balanced = await get(mesh, f"{T}/route?model=scripted&max_tokens=100")
         assert balanced["score"] == pytest.approx(scheduled["score"], abs=1e-6)
         async with mesh.http.post(mesh.buyer.url + f"{T}/schedule", json=asked | {"reserve": True}) as reply:
-            assert reply.status == 503, "a reservation is kept here only"
+            assert reply.status == 400, "a reservation is kept here only"
         async with mesh.http.post(mesh.buyer.url + f"{T}/schedule", json=asked | {"consumer": seller}) as reply:
             assert reply.status == 404, "nobody serves itself for pay"
 
