@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from random import Random
 from typing import Final
 
 import msgspec
@@ -13,11 +12,10 @@ from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import UnixMs
 from tirami.market import PeerRegistry
 from tirami.market.registry import MAX_PEERS
-from tirami.net.mesh import Mesh
+from tirami.net.mesh import FAN_OUT, Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Message, Signal, SignalSeen, SignedBody, decode, encode, sign
 
-FAN_OUT: Final = 6
 LOOK_S: Final = 0.5
 """How often this node looks at its own prices."""
 QUIET_S: Final = 30.0
@@ -45,7 +43,6 @@ class Signals:
         own: Callable[[], Signal | None],
         now: Callable[[], UnixMs],
         clock: Clock,
-        random: Random,
     ) -> None:
         self._mesh = mesh
         self._peers = peers
@@ -53,7 +50,6 @@ class Signals:
         self._own = own
         self._now = now
         self._clock = clock
-        self._random = random
         self._last: SignalSeen | None = None
         self._told: Signal | None = None
         """What :attr:`_last` says."""
@@ -94,8 +90,7 @@ class Signals:
             if own is not None and (told is None or _is_news(told, own) or (own.models and quiet >= QUIET_S)):
                 at, self._told = self._clock.monotonic(), own
                 self._last = _signed(own, self._now(), self._node)
-                for peer in self._mesh.peers.values():
-                    peer.send(self._last)
+                self._mesh.pass_on(self._last)
             await asyncio.sleep(LOOK_S)
 
     async def _heard(self, peer: Peer, message: Message) -> None:
@@ -115,9 +110,7 @@ class Signals:
         self._seen_bytes += len(message.signal.body)
         while len(self._seen) > MAX_PEERS or self._seen_bytes > KEPT_BYTES:
             self._drop(next(iter(self._seen)))
-        others = [other for other in self._mesh.peers.values() if other.key not in (peer.key, signal.node)]
-        for other in self._random.sample(others, min(FAN_OUT, len(others))):
-            other.send(message)
+        self._mesh.pass_on(message, but=(peer.key, signal.node), most=FAN_OUT)
 
     def _drop(self, key: bytes) -> None:
         dropped = self._seen.pop(key, None)
