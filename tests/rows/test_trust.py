@@ -100,13 +100,13 @@ class Line:
         clock, memory = VirtualClock(), MemoryNetwork(seed=3)
         meshes, registries, works = [], [], []
         for number, key in enumerate(self.keys):
-            mesh = Mesh(memory.endpoint(key.public_key), Identity(NETWORK, "test"), clock)
+            mesh = Mesh(memory.endpoint(key.public_key), Identity(NETWORK, "test"), clock, random=Random(number))
             registry = PeerRegistry(lambda _: 500_000)  # type: ignore[arg-type,return-value]
 
             def own(number: int = number) -> Signal | None:
                 return self.offer if number == 0 else None
 
-            signals = Signals(mesh, registry, key, own, clock.now_ms, clock, Random(number))
+            signals = Signals(mesh, registry, key, own, clock.now_ms, clock)
             self._overhear(mesh, number)
             meshes.append(mesh)
             registries.append(registry)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from random import Random
 from typing import Final
 
 import msgspec
@@ -12,11 +11,10 @@ from tirami.core.errors import WireError
 from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import UnixMs
 from tirami.market import PeerRegistry
-from tirami.net.mesh import Mesh
+from tirami.net.mesh import FAN_OUT, Mesh
 from tirami.net.peer import Peer
 from tirami.proto import Message, Signal, SignalSeen, SignedBody, decode, encode, sign
 
-FAN_OUT: Final = 6
 LOOK_S: Final = 0.5
 """How often this node looks at its own prices."""
 QUIET_S: Final = 30.0
@@ -44,7 +42,6 @@ class Signals:
         own: Callable[[], Signal | None],
         now: Callable[[], UnixMs],
         clock: Clock,
-        random: Random,
     ) -> None:
         self._mesh = mesh
         self._peers = peers
@@ -52,7 +49,6 @@ class Signals:
         self._own = own
         self._now = now
         self._clock = clock
-        self._random = random
         self._last: SignalSeen | None = None
         self._told: Signal | None = None
         """What :attr:`_last` says."""
@@ -94,8 +90,7 @@ class Signals:
             if own is not None and (told is None or _is_news(told, own) or (own.models and quiet >= QUIET_S)):
                 at, self._told = self._clock.monotonic(), own
                 self._last = _signed(own, self._now(), self._node)
-                for peer in self._mesh.peers.values():
-                    peer.send(self._last)
+                self._mesh.pass_on(self._last)
             await asyncio.sleep(LOOK_S)
 
     async def _heard(self, peer: Peer, message: Message) -> None:
@@ -110,9 +105,7 @@ class Signals:
             raise WireError("a signal that its node did not sign")
         if not self._peers.ingest(signal, self._now(), message.signal, peer.key):
             return
-        others = [other for other in self._mesh.peers.values() if other.key not in (peer.key, signal.node)]
-        for other in self._random.sample(others, min(FAN_OUT, len(others))):
-            other.send(message)
+        self._mesh.pass_on(message, but=(peer.key, signal.node), most=FAN_OUT)
 
 
 def _is_news(told: Signal, own: Signal) -> bool:

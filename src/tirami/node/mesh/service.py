@@ -7,7 +7,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from random import SystemRandom
 
 import structlog
 
@@ -137,7 +136,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     desk = _desk(parts, pace)
     provider = Provider(ledger, parts.heads, key, desk, os.urandom, _booked, watch.see_all, parts.meter.sold)
     offer = partial(desk.signal, ledger.network.id, key.public_key)
-    signals = Signals(mesh, peers, key, offer, ledger.now, parts.clock, SystemRandom())
+    signals = Signals(mesh, peers, key, offer, ledger.now, parts.clock)
     operator = parse_node_id(config.operator) if config.operator else key.public_key
     kills = Kills(ledger, mesh, key, operator, parts.clock)
     handover = Handover(ledger, Rotations(ledger, mesh, partial(_ended, parts)), key)
