@@ -83,6 +83,19 @@ def test_the_dead_are_asked_ever_more_seldom_and_forgotten() -> None:
     assert pauses == sorted(pauses) and pauses[0] >= 30 and max(pauses) == 3600
 
 
+def test_failures_of_a_node_that_is_alone_count_only_against_who_was_never_met() -> None:
+    """It may be its own link that is down."""
+    known = book()
+    known.hear("a", [at(1)], Trust.FAR)
+    known.met(at(2), NOW)
+    for tries in range(100):
+        known.failed(KEYS[1], 10.0 * tries, alone=True)
+        known.failed(KEYS[2], 10.0 * tries, alone=True)
+    assert known.get(KEYS[1]) is None
+    assert not known.candidates(4, 990.0, (), free)
+    assert [address.key for address in known.candidates(4, 992.0, (), free)] == [KEYS[2]]
+
+
 def test_who_was_vouched_for_is_never_forgotten() -> None:
     known = book()
     known.pin(at(1), "guest")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import pytest
+
 from tirami.core.keys import SigningKey
 from tirami.net import FrameReader, FrameWriter, PeerAddress, Stream, registry
 from tirami.net.addressbook import AddressBook, Trust
@@ -105,6 +107,23 @@ def test_who_goes_is_replaced() -> None:
         await within(120, lambda: nodes[-1].outward >= 3 and not gone & set(nodes[-1].mesh.peers))
 
     play(12, 3, scene)
+
+
+@pytest.mark.parametrize("down_s", [61.3, 300.0, 7_200.0])
+def test_after_an_outage_of_its_own_link_a_node_is_back_within_5_seconds(down_s: float) -> None:
+    """Nobody is kept: those it met are called all the while, and none is forgotten."""
+
+    async def scene(nodes: list[Finder], memory: MemoryNetwork) -> None:
+        lone, others = nodes[0], nodes[1:]
+        lone.exchange.hear("lan", [other.mesh.address() for other in others], Trust.NEAR)
+        await within(60, lambda: len(lone.mesh.peers) == len(others))
+        memory.partition([[lone.mesh.key]])
+        await asyncio.sleep(down_s)
+        assert not lone.mesh.peers and len(lone.book) == len(others)
+        memory.heal()
+        assert await within(60, lambda: lone.mesh.peers) < 5
+
+    play(4, 3, scene)
 
 
 def test_a_liar_costs_a_few_calls_and_is_forgotten() -> None:

@@ -30,6 +30,8 @@ HEARD_TRIES: Final = 3
 MET_TRIES: Final = 10
 FIRST_PAUSE_S: Final = 15.0
 LONGEST_PAUSE_S: Final = 3_600.0
+ALONE_PAUSE_S: Final = 2.0
+"""Between two calls of a node that was met, while nobody is connected: it may be this node whose link is down."""
 TOLD_MS: Final = 7 * DAY_MS
 """Who was not met for longer is told to nobody."""
 
@@ -135,10 +137,17 @@ class AddressBook:
         known.address, known.source, known.pinned = _joined(address, known.address), source, True
         self.changes += 1
 
-    def failed(self, key: PublicKey, now_s: float) -> None:
-        """It was called and did not answer, or somebody else did."""
+    def failed(self, key: PublicKey, now_s: float, *, alone: bool = False) -> None:
+        """It was called and did not answer, or somebody else did.
+
+        Args:
+            alone: nobody is connected here; that says nothing against one that was met.
+        """
         known = self._known.get(key)
         if known is None:
+            return
+        if alone and known.met_ms:
+            known.due_s = now_s + ALONE_PAUSE_S
             return
         known.failures += 1
         known.due_s = now_s + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(known.failures, 16))
@@ -162,8 +171,10 @@ class AddressBook:
         """
         sources: dict[str, list[PeerAddress]] = {}
         for key, known in self._known.items():
+            if key in connected or known.due_s > now_s:
+                continue
             ways = tuple(way for way in known.address.direct if full(way) is None)
-            if key not in connected and known.due_s <= now_s and (ways or known.address.relay):
+            if ways or known.address.relay:
                 # of those met, each is its own source, and they count as one: they are many and known to be good
                 sources.setdefault("met" if known.met_ms else known.source, []).append(
                     replace(known.address, direct=ways)

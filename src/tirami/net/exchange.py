@@ -143,6 +143,7 @@ class Exchange:
     async def _dialling(self) -> None:
         while True:
             self._wake_dialling.clear()
+            look_s = LOOK_S if self._mesh.peers else PAUSE_S
             if not self.enough:
                 now = self._clock.monotonic()
                 chosen = self._book.candidates(DIALS, now, self._mesh.peers, self._mesh.full)
@@ -151,7 +152,7 @@ class Exchange:
                     await asyncio.sleep(PAUSE_S)
                     continue
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(look_s):
                     await self._wake_dialling.wait()
             except TimeoutError:
                 pass
@@ -161,7 +162,7 @@ class Exchange:
             await self._mesh.connect(address)
         except (MeshError, TimeoutError) as error:
             _log.debug("hint_in_vain", peer=address.key.hex(), reason=str(error))
-            self._book.failed(address.key, self._clock.monotonic())
+            self._book.failed(address.key, self._clock.monotonic(), alone=not self._mesh.peers)
 
 
 def address_of(peer: Peer) -> PeerAddress:
