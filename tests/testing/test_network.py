@@ -109,7 +109,8 @@ async def test_a_lost_packet_holds_its_own_stream_only() -> None:
     arrivals: dict[bytes, float] = {}
 
     async def receive(incoming: MemoryStream) -> None:
-        arrivals[await incoming.read(2)] = now()
+        data = await incoming.read(2)
+        arrivals[data] = now()
 
     began = now()
     async with asyncio.TaskGroup() as tasks:

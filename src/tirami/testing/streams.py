@@ -200,6 +200,8 @@ class MemoryConnection:
         self._other = self
         self._streams: dict[MemoryStream, None] = {}  # in order: a set of objects has another one each run
         self._offered: deque[_Opening] = deque()
+        self._opened: deque[_Opening] = deque()
+        """By this side, of which the other has not heard."""
         self._openings = 0
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
@@ -247,7 +249,9 @@ class MemoryConnection:
             await self._change()
         self._check()
         self._openings += 1
-        return _Opening(self, self._other).mine
+        opening = _Opening(self, self._other)
+        self._opened.append(opening)
+        return opening.mine
 
     async def accept(self) -> MemoryStream:
         while not self._offered:
@@ -256,6 +260,15 @@ class MemoryConnection:
         opening = self._offered.popleft()
         opening.accept()
         return opening.theirs
+
+    def offer(self, opening: "_Opening") -> None:
+        """The other side has heard of a stream, and by it of those opened before."""
+        while not opening.is_offered:
+            earlier = self._opened.popleft()
+            earlier.is_offered = True
+            if not earlier.is_over:
+                self._other._offered.append(earlier)
+        self._other._changed.set()
 
     def close(self, reason: str) -> None:
         if self._reason is None:
@@ -303,7 +316,9 @@ class _Opening:
         self._back = _Flow(acceptor._out, self._on_change)
         self.mine = MemoryStream(self._back, self._there)
         self.theirs = MemoryStream(self._there, self._back)
-        self._is_offered = self._is_accepted = self._is_over = False
+        self.is_offered = False
+        self.is_over = False
+        self._is_accepted = False
         opener._streams[self.mine] = None
         acceptor._streams[self.theirs] = None
         if acceptor._reason is not None:  # word of the end is on its way
@@ -314,13 +329,11 @@ class _Opening:
         self._on_change()
 
     def _on_change(self) -> None:
-        if self._there.has_begun and not self._is_offered and self._acceptor._reason is None:
-            self._is_offered = True
-            self._acceptor._offered.append(self)
-            self._acceptor._changed.set()
-        waits = self._is_offered and not self._is_accepted
-        if self._there.is_over and self._back.is_over and not waits and not self._is_over:
-            self._is_over = True
+        if self._there.has_begun and not self.is_offered and self._acceptor._reason is None:
+            self._opener.offer(self)
+        waits = self.is_offered and not self._is_accepted
+        if self._there.is_over and self._back.is_over and not waits and not self.is_over:
+            self.is_over = True
             self._opener._streams.pop(self.mine, None)
             self._acceptor._streams.pop(self.theirs, None)
             self._opener._openings -= 1

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from tirami.core.errors import TiramiError
-from tirami.infer import UpstreamEngine
+from tirami.infer import EngineStatus, UpstreamEngine
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
@@ -67,6 +67,7 @@ class UpstreamSupervisor:
                 await self.start()
                 _log.info("model_loaded", model=self._engine.card.name)
             elif not self._engine.status().ready:
+                self._told(self._engine.status())
                 await self._engine.check()
         except TiramiError as error:
             if self.problem != known:
@@ -76,9 +77,13 @@ class UpstreamSupervisor:
             _log.exception("upstream_check_failed")
             return False
         status = self._engine.status()
+        self._told(status)
+        return status.ready
+
+    def _told(self, status: EngineStatus) -> None:
+        """Log when it goes and when it comes back."""
         if status.ready and not self._well:
             _log.info("upstream_back")
         elif self._well and not status.ready:
             _log.warning("upstream_gone", reason=status.detail)
         self._well = status.ready
-        return status.ready
