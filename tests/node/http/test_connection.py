@@ -125,7 +125,7 @@ async def test_who_does_not_wait_for_a_reply_and_leaves_is_noticed(door: Door, b
     writer.close()
     await until(lambda: not door.engine.running)
     assert door.engine.opened == 1
-    assert not door.parts.ledger.state.holds.open
+    await until(lambda: not door.parts.ledger.state.holds.open)
 
 
 async def test_who_does_not_wait_for_a_reply_gets_that_one_and_no_other(door: Door) -> None:
