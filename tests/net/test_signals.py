@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from random import Random
 
 import msgspec
 
@@ -47,11 +46,11 @@ async def members(count: int, in_line: int | None = None) -> AsyncIterator[list[
     """So many of them connected in a line, one after the other, by default all; nobody sells."""
     clock, memory, made = VirtualClock(), MemoryNetwork(seed=3), []
     works = []
-    for number in range(count):
+    for _ in range(count):
         key = SigningKey.generate()
         mesh = Mesh(memory.endpoint(key.public_key), Identity(NETWORK, "test"), clock)
         registry = PeerRegistry(lambda _: Ppm(500_000))
-        works.append(Signals(mesh, registry, key, lambda: None, clock.now_ms, clock, Random(number)).run)
+        works.append(Signals(mesh, registry, key, lambda: None, clock.now_ms, clock).run)
         made.append(Member(key, mesh, registry))
 
     async def one(member: Member, ready: asyncio.Event) -> None:
