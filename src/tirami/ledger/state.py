@@ -78,7 +78,7 @@ class Totals:
 class State:
     """Book, holds, settings, log and indexes; changed by :meth:`apply` and nothing else.
 
-    About 200 bytes a record: bodies are read again from ``source``, the journal they came from.
+    About 215 bytes a record: bodies are read again from ``source``, the journal they came from.
     """
 
     def __init__(self, network: NetworkFile, source: EntrySource | None = None) -> None:
