@@ -40,6 +40,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     engine.stop()
 
 
+@pytest.mark.timeout(300)
 def test_every_command_of_the_guide_works_in_its_order(reader: Reader) -> None:
     typed = [command for block in blocks("console") for command in commands("console", block)]
     assert sum(command.startswith("tirami start") for command in typed) == 1

@@ -160,6 +160,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.row("DEMO-08", part="the README")
+@pytest.mark.timeout(300)
 def test_every_command_of_the_readme_works(reader: Reader) -> None:
     typed = [command for command in everything() if command not in MAKE]
     assert [command.split()[:2] for command in typed].count(["tirami", "start"]) == 1

@@ -278,13 +278,13 @@ def test_whatever_signs_or_books_a_promise_passes_the_gate() -> None:
 def test_balances_change_in_one_place() -> None:
     """Only the ledger's fold applies records; only its journal writer stores them."""
     assert {name for name in callers("add") if "book.add(" in source_of(name)} == {"ledger/state:_apply_record"}
-    assert {name for name in callers("_post") if name.startswith("ledger/")} == {"ledger/book:_wake"}
+    posts = {name for name in callers("_post") if name.startswith("ledger/")}
+    assert posts == {"ledger/book:_wake", "ledger/book:_replace"}, "both within the fold"
     appends = {name for name in callers("append") if "self._journal.append" in source_of(name)}
     assert appends == {"ledger/ledger:append"}
     envelopes = {name for name in callers("Envelope") if not name.startswith("proto/")}
     assert envelopes == {
-        "ledger/countersigner:countersigned",
-        "ledger/payables:capture",
+        "ledger/countersigner:trade_of",
         "ledger/lines:grant_line",
         "ledger/transfers:transfer",
     }

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context
+from functools import partial
 from random import Random, SystemRandom
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -179,7 +180,7 @@ class Mesh:
         if address.key == self.key or address.key in self._kept:
             return
         self._kept[address.key] = address
-        self._spawn(self._keep(address), f"dial-{address.key.hex()[:8]}")
+        self._spawn(partial(self._keep, address), f"dial-{address.key.hex()[:8]}")
 
     def full(self, way: str) -> str | None:
         """Why there is no place for one more from ``host:port``; ``None`` where there is."""
@@ -208,7 +209,7 @@ class Mesh:
             if (full := self._origins.full(connection.remote)) is not None:
                 connection.close(full)
                 continue
-            self._spawn(self._admit(connection), "mesh-admit")
+            self._spawn(partial(self._admit, connection), "mesh-admit")
 
     async def _admit(self, connection: Connection) -> None:
         try:
@@ -238,7 +239,7 @@ class Mesh:
             former.close("connected twice")
         self._peers[peer.key] = peer
         self._changed.set()
-        self._spawn(self._own(peer), f"peer-{peer.key.hex()[:8]}")
+        self._spawn(partial(self._own, peer), f"peer-{peer.key.hex()[:8]}")
         return peer
 
     def _prefers(self, peer: Peer) -> bool:
@@ -302,7 +303,7 @@ class Mesh:
             await asyncio.sleep(pause * self._random.uniform(0.75, 1.0))
             pause *= 2
 
-    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+    def _spawn(self, work: Callable[[], Coroutine[object, object, None]], name: str) -> None:
         assert self._group is not None, "the mesh is not running"
         context = Context()  # whoever asked for it, a request for instance, may end long before
         task = self._group.create_task(_guarded(work), name=name, context=context)
@@ -310,9 +311,9 @@ class Mesh:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _guarded(work: Coroutine[object, object, None]) -> None:
+async def _guarded(work: Callable[[], Coroutine[object, object, None]]) -> None:
     """A peer's owner that fails is logged; it takes nobody else with it."""
     try:
-        await work
+        await work()
     except Exception:
         _log.exception("mesh_task_failed")

@@ -7,6 +7,7 @@ import pytest
 
 from tests.net.session.conftest import opened_mesh
 from tirami.infer import ChildEngine, FinishReason, MetadataBlock, Prompter, Sampling, default_models_dir, resolve
+from tirami.infer.rendering import RenderingProcesses
 from tirami.net.session import Sale, purchase
 from tirami.net.session.terms import slack
 from tirami.node.mesh.shop import TokenizerCheck
@@ -21,7 +22,7 @@ async def test_a_bought_answer_at_a_high_temperature_is_not_hurt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = resolve("smollm2:135m").path
-    prompter = Prompter.from_block(MetadataBlock.of_file(path))
+    prompter = Prompter.from_block(MetadataBlock.of_file(path), RenderingProcesses(0))
     engine = ChildEngine(path, name="m", slots=1, context=2048, threads=1, models_dir=default_models_dir())
     await engine.start()
     sales: list[Sale] = []

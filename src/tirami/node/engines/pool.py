@@ -299,8 +299,7 @@ class Pool:
             async with asyncio.timeout(MAKE_ROOM_S):
                 await self._making_room.acquire()
                 try:
-                    while (going := self._to_unload(place, cost)) is None:
-                        await self._room_may_be_free(place)
+                    going = await self._enough_to_unload(place, cost)
                 except BaseException:
                     self._making_room.release()
                     raise
@@ -315,15 +314,16 @@ class Pool:
         finally:
             self._making_room.release()
 
-    def _to_unload(self, coming: Place, cost: int) -> tuple[str, ...] | None:
-        return to_unload(self._residents(coming), cost, self.budget, self._clock.monotonic())
-
-    async def _room_may_be_free(self, coming: Place) -> None:
-        """Wait until somebody left a model, or one has stayed long enough."""
-        self._freed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(next_leave_s(self._residents(coming), self._clock.monotonic())):
-                await self._freed.wait()
+    async def _enough_to_unload(self, coming: Place, cost: int) -> tuple[str, ...]:
+        """What may go, once it is enough: somebody has left a model, or one has stayed long enough."""
+        while True:
+            residents, now = self._residents(coming), self._clock.monotonic()  # the same moment for both rules
+            if (going := to_unload(residents, cost, self.budget, now)) is not None:
+                return going
+            self._freed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(next_leave_s(residents, now)):
+                    await self._freed.wait()
 
     def _residents(self, coming: Place) -> list[Resident]:
         return [
