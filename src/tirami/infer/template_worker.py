@@ -125,11 +125,14 @@ def confine(cpu_s: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for none in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE):
         resource.setrlimit(none, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, resource.getrlimit(resource.RLIMIT_NPROC)[1]))
 
 
 def stay() -> None:
     """Forking takes a millisecond of time a prompt."""
     resource.setrlimit(resource.RLIMIT_CPU, (STAY_CPU_S, STAY_CPU_S))
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 def alone(cpu_s: int) -> None:

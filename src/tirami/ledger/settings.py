@@ -103,7 +103,7 @@ class Settings:
     """Key → invitation it came with."""
     invites: Invites = field(default_factory=Invites)
     paused: bool = False
-    """Whether strangers are not to be served for now."""
+    """Whether the operator lets no stranger be served until further notice."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)

@@ -303,6 +303,28 @@ def test_who_waits_for_one_that_stays_is_told_for_how_long(monkeypatch: pytest.M
     run_virtually(main())
 
 
+@pytest.mark.parametrize("step_s", range(1, 12))
+def test_a_wait_that_ends_between_two_looks_at_the_clock_ends(step_s: int) -> None:
+    """Time goes on while rules are asked: whoever found too little to unload must not find nothing to wait for."""
+
+    class Rising(VirtualClock):
+        looks = 0
+
+        def monotonic(self) -> float:
+            self.looks += 1
+            return super().monotonic() + self.looks * step_s
+
+    async def main() -> None:
+        shop = SlowShop({"a": 60, "b": 60})
+        pool = Pool(slots=2, queue=3, budget=100, clock=Rising(), plan=shop.plan)
+        await touched(pool, "a")
+        await touched(pool, "b")
+        assert shop.running == ["b"]
+        await pool.close()
+
+    run_virtually(main())
+
+
 async def test_two_loads_at_once_do_not_share_the_same_memory(pool: Pool, shop: Shop) -> None:
     shop.slow |= {"b", "c"}
     await touched(pool, "a")

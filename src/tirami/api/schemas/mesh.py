@@ -69,7 +69,7 @@ class PeerEntry(Reply):
     """TRM of work it can take within the next minute."""
     free_tokens: int
     slots: int
-    """Answers it has places for now."""
+    """Answers that could begin there at this moment."""
     audit_tier: str
     models: list[str]
     offerings: list[OfferingEntry]
