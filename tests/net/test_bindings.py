@@ -76,6 +76,71 @@ def test_an_unknown_writer_or_layout_is_left_alone() -> None:
     assert repairs.repair(ModuleType("empty")) is False
 
 
+LET_GO = """
+import asyncio, faulthandler, gc
+from contextlib import suppress
+
+faulthandler.dump_traceback_later(50, exit=True)
+from tirami.core.errors import ConnectionLost
+from tirami.core.keys import SigningKey
+from tirami.net.iroh import IrohEndpoint
+
+ROUNDS = 300
+
+
+async def echo(stream):
+    with suppress(ConnectionLost):
+        while data := await stream.read(5):
+            await stream.write(data)
+    await stream.reset()
+    stream.kept = stream  # a cycle: only the garbage collector lets it go
+
+
+async def echoes(connection):
+    async with asyncio.TaskGroup() as group:
+        for _ in range(ROUNDS * 8):
+            group.create_task(echo(await connection.accept()))
+
+
+async def ask(connection):
+    stream = await connection.open()
+    stream.kept = stream
+    await stream.write(b"hello")
+    await stream.read(5)
+    await stream.reset()
+
+
+async def main():
+    caller, called = [await IrohEndpoint.bind(SigningKey.generate()) for _ in range(2)]
+    out, into = await asyncio.gather(caller.connect(called.address(), 5), called.accept())
+    answering = asyncio.create_task(echoes(into))
+    gc.set_threshold(1, 1, 1)  # at every allocation, in every thread
+    for _ in range(ROUNDS):
+        await asyncio.gather(*(ask(out) for _ in range(8)))
+    gc.set_threshold(700, 10, 10)
+    await answering
+    await caller.close()
+    await called.close()
+
+
+asyncio.run(main())
+"""
+
+
+def test_streams_the_garbage_collector_frees_lock_nothing_up() -> None:
+    """It runs in the library's own threads too, which tell of a finished call under the lock that freeing takes."""
+    ran = subprocess.run([sys.executable, "-c", LET_GO], timeout=100, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+def test_every_destructor_of_the_bindings_is_deferred_once() -> None:
+    deferred = {name: made.__del__ for name, made in vars(bindings).items() if hasattr(made, "__del__")}
+    assert {"SendStream", "RecvStream", "BiStream", "Connection", "Endpoint", "Incoming"} <= set(deferred)
+    assert {leave.__module__ for leave in deferred.values()} == {repairs.__name__}
+    repairs.free_elsewhere(bindings)
+    assert all(vars(bindings)[name].__del__ is leave for name, leave in deferred.items())
+
+
 def test_a_node_without_a_mesh_does_not_load_the_library() -> None:
     program = "import sys, tirami.net, tirami.testing, tirami.cli; sys.exit('iroh' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
