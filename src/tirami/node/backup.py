@@ -174,7 +174,8 @@ async def _begin_anew(staged: Path, manifest: Manifest, clock: Clock) -> Restore
         accept_rollback=True,
     )
     try:
-        if clock.now_ms() < max(manifest.created_ms, ledger.now()):  # two restores would begin the same incarnation
+        written = max(manifest.created_ms, ledger.now())  # read first: the clock goes on between two readings
+        if clock.now_ms() < written:  # two restores would begin the same incarnation
             raise RestoreRefused("this machine's clock stands before the time of the backup: set it first")
         entries = ledger.seq
         await ledger.start(os.urandom)
