@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from queue import SimpleQueue
 from types import ModuleType, SimpleNamespace
 
 import iroh.iroh_ffi as bindings
@@ -139,6 +140,17 @@ def test_every_destructor_of_the_bindings_is_deferred_once() -> None:
     assert {leave.__module__ for leave in deferred.values()} == {repairs.__name__}
     repairs.free_elsewhere(bindings)
     assert all(vars(bindings)[name].__del__ is leave for name, leave in deferred.items())
+
+
+def test_a_destructor_that_fails_is_not_the_last_to_run() -> None:
+    freed: SimpleQueue[int] = SimpleQueue()
+
+    def panics(_: object) -> None:
+        raise bindings.InternalError("a panic")
+
+    repairs._LET_GO.put((panics, 1))
+    repairs._LET_GO.put((lambda left: freed.put(left._handle), 2))
+    assert freed.get(timeout=10) == 2
 
 
 def test_a_node_without_a_mesh_does_not_load_the_library() -> None:

@@ -18,6 +18,7 @@ from tirami.core.config import Config, load_config
 from tirami.core.errors import BackupError, Conflict, DataDirLocked, NetworkFileError, RestoreRefused, TiramiError
 from tirami.core.keys import SigningKey
 from tirami.core.secretfile import write_secret
+from tirami.core.units import UnixMs
 from tirami.node.archive import Manifest, unpack_archive
 from tirami.node.backup import Restored, back_up, offline_copy, prove, restore
 from tirami.node.home import RESTORING, Home
@@ -43,6 +44,14 @@ def archived(home: Path, clock: ManualClock, target: Path, passphrase: str | Non
     with offline_copy(configured(home)) as copies:
         back_up(home, copies, target, passphrase, clock.now_ms(), overwrite=False)
     return target
+
+
+class Ticking(ManualClock):
+    """A millisecond goes by at every reading."""
+
+    def now_ms(self) -> UnixMs:
+        self.advance(0.001)
+        return super().now_ms()
 
 
 async def restored(archive: Path, home: Path, clock: ManualClock, *, force: bool = False) -> Restored:
@@ -393,3 +402,10 @@ async def test_one_copy_at_a_time(tmp_path: Path) -> None:
         await staging.make(house.ledger)
         staging.clear()
         assert not list(tmp_path.glob("backup-*"))
+
+
+async def test_a_clock_that_goes_on_is_not_one_that_was_set_back(tmp_path: Path) -> None:
+    clock, home = Ticking(), tmp_path / "home"
+    await a_node(home, clock, Promises())
+    done = await restored(archived(home, clock, tmp_path / "a.tirami"), tmp_path / "copy", clock)
+    assert done.entries > 0

@@ -22,7 +22,9 @@ os.environ.setdefault("RUST_LIB_BACKTRACE", "0")  # read by the library at its f
 
 import iroh as iroh
 import iroh.iroh_ffi as _generated
+import structlog
 
+_log = structlog.get_logger()
 _SHIPPED = {"_reserve", "len", "enumerate", "rbuf", "data"}
 """Every name that the byte-wise ``write`` uses (iroh 1.2)."""
 
@@ -77,7 +79,10 @@ def _leaving(free: Callable[[Any], None]) -> Callable[[Any], None]:
 def _free_what_was_let_go() -> None:
     while True:
         free, handle = _LET_GO.get()
-        free(SimpleNamespace(_handle=handle))
+        try:
+            free(SimpleNamespace(_handle=handle))
+        except Exception:  # a panic of the library; without this thread nothing would be freed any more
+            _log.exception("destructor_failed")
 
 
 repair(_generated)
