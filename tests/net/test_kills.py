@@ -11,6 +11,7 @@ from tests.net.test_gossip import meshed
 from tirami.core.errors import Conflict, KillSwitchActive
 from tirami.core.keys import PublicKey
 from tirami.net.kills import LIFETIME_MS, PER_MINUTE, Kills
+from tirami.net.rotations import Rotations
 from tirami.proto import KillOrder, KillOrdered, SignedBody, encode, sign
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
@@ -106,6 +107,29 @@ def test_nothing_old_expired_or_strange_is_carried_out(tmp_path: Path) -> None:
         assert last.ledger.state.settings.kill_order == 6
 
     meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
+def test_an_operators_key_that_ended_is_not_obeyed_any_more(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, last = nodes
+        kills = obeying(nodes, boss.key.public_key)
+        rotations = [Rotations(node.ledger, node.mesh) for node in nodes]
+        await connected(nodes)
+        await kills[0].order(True, "fire drill", "me")
+        async with asyncio.timeout(10):
+            while not frozen(last):
+                await asyncio.sleep(0.05)
+        await rotations[0].order(boss.key, None)
+        async with asyncio.timeout(60):
+            while not last.ledger.state.succession.ended(boss.key.public_key):
+                await asyncio.sleep(0.05)
+        boss.mesh.peers[last.key.public_key].send(order(boss, last.ledger.now() + 1, active=False))
+        await asyncio.sleep(1)
+        assert frozen(last), "a thief's release is not carried out"
+        with pytest.raises(Conflict):
+            await kills[0].order(False, "over", "thief")
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
 
 
 def test_a_forged_order_ends_the_connection_and_a_flood_is_not_passed_on(tmp_path: Path) -> None:

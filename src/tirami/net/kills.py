@@ -34,7 +34,7 @@ class Kills:
 
     Args:
         node: signs this node's own orders.
-        operator: whose orders this node carries out.
+        operator: whose orders this node carries out, until that key is rotated or revoked.
     """
 
     def __init__(self, ledger: Ledger, mesh: Mesh, node: Signer, operator: PublicKey, clock: Clock) -> None:
@@ -52,10 +52,12 @@ class Kills:
     async def order(self, active: bool, reason: str, note: str) -> int:
         """Freeze or release all nodes of this operator, this one first; its journal position once durable there.
 
-        Raises ``Conflict`` unless this node's key is the operator's, ``StorageUnavailable``.
+        Raises ``Conflict`` unless this node's key is the operator's and has not ended, ``StorageUnavailable``.
         """
         if self._operator != self._node.public_key:
             raise Conflict(f"orders for the mesh are signed on the operator's node {self._operator.hex()}")
+        if self._ended:
+            raise Conflict("the operator's key was rotated or revoked: no node obeys it any more")
         now = self._ledger.now()
         number = max(now, self._ledger.state.settings.kill_order + 1)
         order = KillOrder(
@@ -86,7 +88,7 @@ class Kills:
         assert isinstance(message, KillOrdered)
         order, ledger = decode(KillOrder, message.order.body), self._ledger
         number, _ = self._newest.get(order.operator, (0, None))
-        ours, now = order.operator == self._operator, ledger.now()
+        ours, now = order.operator == self._operator and not self._ended, ledger.now()
         if ours:
             number = max(number, ledger.state.settings.kill_order)
         if order.network != ledger.network.id or order.number <= number:
@@ -101,6 +103,11 @@ class Kills:
             _log.warning("kill_ordered", active=order.active, number=order.number, reason=order.reason)
             with suppress(StorageUnavailable):  # thrown in memory all the same
                 await ledger.set_kill(order.active, order.reason, f"mesh operator {order.operator.hex()}", order.number)
+
+    @property
+    def _ended(self) -> bool:
+        """Who has the operator's former key is somebody else, perhaps its thief."""
+        return self._ledger.state.succession.ended(self._operator)
 
     def _affords(self, peer: Peer) -> bool:
         now, brought = self._clock.monotonic(), self._brought.setdefault(peer.key, deque(maxlen=PER_MINUTE))
