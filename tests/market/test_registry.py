@@ -114,6 +114,18 @@ def test_nobody_takes_another_into_its_own_share_to_displace_it_there(told: Told
     assert told.registry.get(victim) is not None
 
 
+def test_who_was_let_go_stays_known_in_a_share_of_its_own_and_counts_as_connected_no_more(told: Told) -> None:
+    told.registry.connected(NEIGHBOUR)
+    told.registry.ingest(signal(NEIGHBOUR, 64), NOW, by=FLOODER)
+    told.registry.released(NEIGHBOUR)
+    told.made_up(400, 60)
+    assert told.registry.get(NEIGHBOUR) is not None, "a flood of another displaces it as little as anybody"
+    told.registry.forget(NEIGHBOUR)
+    told.registry.released(FLOODER)
+    told.registry.prune(NOW + 90_001)
+    assert told.registry._shares._size == 0 and not told.registry._shares._connected
+
+
 def test_what_is_gone_leaves_nothing_behind(told: Told) -> None:
     keys = told.made_up(20, 5)
     told.registry.connected(keys[0])

@@ -119,6 +119,10 @@ class PeerRegistry:
         self.forget(key)
         self._shares.disconnect(key)
 
+    def released(self, key: bytes) -> None:
+        """It is not connected any more, by this node's choice: what it said last stands."""
+        self._shares.release(key)
+
     def update_latency(self, key: bytes, measured_ms: float) -> None:
         """Count a measured time to the first word in; nonsense is ignored."""
         known = self._peers.get(key)

@@ -63,6 +63,15 @@ class Shares:
         self._connected.discard(key)
         self.drop(key)
 
+    def release(self, key: bytes) -> None:
+        """It is not connected any more. What is kept of it is a share of its own."""
+        self._connected.discard(key)
+        owner = self._owners.get(key)
+        if owner is not None:
+            size = self._shares[owner][key]
+            self.drop(key)
+            self.put(key, size, key)
+
     def excess(self, by: bytes) -> Iterator[bytes]:
         """Keys that have no place after ``by`` brought one; each is to be dropped before the next is asked for."""
         while self._sizes[by] > self._most_brought:

@@ -7,7 +7,7 @@ not answer is asked ever more seldom and then forgotten. Only who was met is tol
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -91,6 +91,9 @@ class AddressBook:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def __iter__(self) -> Iterator[PublicKey]:
+        return iter(self._known)
 
     def get(self, key: PublicKey) -> Known | None:
         return self._known.get(key)

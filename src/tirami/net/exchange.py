@@ -33,7 +33,7 @@ LOOK_S: Final = 5.0
 PAUSE_S: Final = 0.5
 """Between two rounds of calls."""
 AGAIN_S: Final = 300.0
-"""While there are not enough, one peer is asked anew this often."""
+"""One peer is asked anew this often: who sells may be wanted even when there are enough."""
 MOST_ASKS_S: Final = 5.0
 """A peer that asks more often than this is told nobody."""
 ANSWERS: Final = registry(Peers)
@@ -70,7 +70,8 @@ class Exchange:
 
     @property
     def enough(self) -> bool:
-        return sum(peer.connection.dialled for peer in self._mesh.peers.values()) >= self._target
+        own = (peer.connection.dialled and not peer.called_to_buy for peer in self._mesh.peers.values())
+        return sum(own) >= self._target
 
     async def met(self, peer: Peer) -> None:
         self._book.met(address_of(peer), self._now())
@@ -120,7 +121,7 @@ class Exchange:
                 async with asyncio.timeout(AGAIN_S):
                     await self._wake_asking.wait()
             except TimeoutError:
-                if self._mesh.peers and not self.enough:
+                if self._target and self._mesh.peers:
                     self._ask(self._random.choice(list(self._mesh.peers)))
 
     async def _ask_one(self, peer: Peer) -> None:

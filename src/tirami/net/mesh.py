@@ -12,6 +12,7 @@ from functools import partial
 from random import Random, SystemRandom
 from types import MappingProxyType
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -92,6 +93,8 @@ class Mesh:
         self._parts: list[Part] = []
         self._group: asyncio.TaskGroup | None = None
         self._kept: dict[PublicKey, PeerAddress] = {}
+        self._dials: WeakValueDictionary[PublicKey, asyncio.Lock] = WeakValueDictionary()
+        """One a key: of two who call the same peer, the second finds it connected."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._leaving = False
@@ -182,17 +185,24 @@ class Mesh:
         self._kept[address.key] = address
         self._spawn(partial(self._keep, address), f"dial-{address.key.hex()[:8]}")
 
-    def full(self, way: str) -> str | None:
-        """Why there is no place for one more from ``host:port``; ``None`` where there is."""
+    def full(self, way: str | None) -> str | None:
+        """Why there is no place for one more from ``host:port``, ``None`` for a relay; ``None`` where there is."""
         return self._origins.full(way)
 
     async def connect(self, address: PeerAddress) -> Peer:
-        """The peer at this address, connected now if it is not yet. Raises ``MeshError``."""
-        known = self._peers.get(address.key)
-        if known is not None:
-            return known
-        connection = await self._endpoint.connect(address, DIAL_S)
-        return await self._introduce(connection)
+        """The peer at this address, connected now if it is not yet: one call at a time. Raises ``MeshError``.
+
+        Who is kept is connected however many there are.
+        """
+        async with self._dials.setdefault(address.key, asyncio.Lock()):
+            known = self._peers.get(address.key)
+            if known is not None:
+                return known
+            connection = await self._endpoint.connect(address, DIAL_S)
+            if address.key not in self._kept and (full := self._origins.full(connection.remote)) is not None:
+                connection.close(full)
+                raise MeshError(full)
+            return await self._introduce(connection)
 
     async def wait_for(self, key: PublicKey, timeout_s: float) -> Peer:
         """Raises ``TimeoutError``."""

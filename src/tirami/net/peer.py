@@ -77,6 +77,10 @@ class Peer:
         self._pinged: dict[int, float] = {}
         self.dropped = 0
         """Messages it was too slow for."""
+        self.called_to_buy = False
+        """Whether this node called it for a purchase: no connection of its own choice (A-26), let go when idle."""
+        self.released = False
+        """Whether this node let it go, with nothing against it: what it serves it goes on to serve."""
         self.gone = asyncio.Event()
         """Set once it is no peer any more."""
 
@@ -104,8 +108,18 @@ class Peer:
         """Whether a stream it opened with this message is to be answered, or it opens too many of that kind."""
         return self._budget.opens(first.TYPE)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a session is under way, or anything it asked for."""
+        return bool(self.places.taken or self._answering)
+
     def close(self, reason: str) -> None:
         self.connection.close(reason)
+
+    def release(self) -> None:
+        """Let it go: nothing more is wanted of it now."""
+        self.released = True
+        self.close("nothing more to ask for")
 
     async def introduced(self) -> Hello:
         """Open or await the control stream and agree. Raises ``MeshError``."""

@@ -12,20 +12,30 @@ SESSIONS: Final = STREAMS - 4
 
 
 class Places:
-    """At one peer."""
+    """At one peer.
+
+    Attributes:
+        taken: how many there are now.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._free = asyncio.Semaphore(SESSIONS)
+        self.taken = 0
 
     async def open(self) -> Stream:
         """A new stream, which must be reset in the end; waits for a place. Raises ``ConnectionLost``."""
         await self._free.acquire()
+        self.taken += 1
         try:
-            return Placed(await self._connection.open(), self._free.release)
+            return Placed(await self._connection.open(), self._leave)
         except BaseException:
-            self._free.release()
+            self._leave()
             raise
+
+    def _leave(self) -> None:
+        self.taken -= 1
+        self._free.release()
 
 
 class Placed:

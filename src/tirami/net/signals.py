@@ -71,8 +71,11 @@ class Signals:
             peer.send(SignalSeen(known.signed))
 
     def lost(self, peer: Peer) -> None:
-        """Who is gone serves nobody."""
-        self._peers.disconnected(peer.key)
+        """Who is gone serves nobody; whom this node let go is there still."""
+        if peer.released:
+            self._peers.released(peer.key)
+        else:
+            self._peers.disconnected(peer.key)
 
     async def run(self) -> None:
         """Until cancelled: look at our own prices, tell when they changed or it has been quiet for long, and forget."""

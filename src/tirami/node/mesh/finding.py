@@ -13,6 +13,7 @@ from tirami.core.errors import InvalidField, KeyFileError, WireError
 from tirami.core.secretfile import read_secret, replace_secret
 from tirami.net import PeerAddress, Stream
 from tirami.net.addressbook import AddressBook, Trust
+from tirami.net.dialler import Dialler
 from tirami.net.exchange import Exchange
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
@@ -64,6 +65,7 @@ class Finding:
         random = SystemRandom()
         self.book = AddressBook(mesh.key, random)
         self.exchange = Exchange(mesh, self.book, parts.clock, parts.ledger.now, random, parts.config.mesh.peers)
+        self.dialler = Dialler(mesh, self.book, parts.clock, may=parts.config.mesh.peers > 0)
         self.probes = Probes(mesh, call, parts.clock, parts.ledger.now, random)
         self.guests = Guests(mesh, parts.ledger, parts.key, self.book, os.urandom)
         self._invitation = self.guests.invitation(parts.config.mesh.invitation)
@@ -77,6 +79,7 @@ class Finding:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.exchange.run())
+                group.create_task(self.dialler.run())
                 group.create_task(self._keep_saved())
                 group.create_task(self.probes.run())
                 if self._invitation is not None:

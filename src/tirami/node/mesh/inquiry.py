@@ -1,12 +1,15 @@
 """One request in search of a provider: whose context and price fit it, and what it is told when nobody's do."""
 
 from collections.abc import Iterator
+from typing import Final
 
-from tirami.core.errors import ContextLengthExceeded, InvalidRequest, RequestError
+from tirami.core.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NoModel, TiramiError
 from tirami.core.units import Trm
 from tirami.infer import Prompt, Sampling
 from tirami.market import Provider
 from tirami.node.chat import ChatCall
+
+RETRY_AFTER_S: Final = 5
 
 
 class Inquiry:
@@ -45,8 +48,10 @@ class Inquiry:
         """Whether prompt and answer fit its context, and the price what they may cost, as far as is known yet."""
         return self._has_room(provider) and not (self.most and self._cost(provider) > self.most)
 
-    def refusal(self) -> RequestError:
-        """What to say when none fitted: the limit that is in the way, and the best that was on offer."""
+    def refusal(self) -> TiramiError:
+        """What to say where nobody could be asked: which limit is in the way and the best on offer, or none was."""
+        if not self.misfits:
+            return self._unserved()
         roomy = [provider for provider in self.misfits if self._has_room(provider)]
         if not roomy:
             widest = max(self.misfits, key=lambda provider: provider.offering.context_length)
@@ -65,6 +70,12 @@ class Inquiry:
             cheapest_trm=cheapest,
             max_trm=self.most,
         )
+
+    def _unserved(self) -> TiramiError:
+        if self.call.model is None:
+            return NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
+        message = f"the model {self.call.model!r} is neither installed nor served by a peer"
+        return ModelNotFound(message, param="model")
 
     @property
     def _answer(self) -> int:

@@ -146,7 +146,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
     prompters = Prompters(blocks)
     goods = Goods(parts.engines.loader.pins)
-    shop = Shop(config, ledger, mesh, peers, prompters, opinions, parts.payers.node, goods)
+    shop = Shop(config, ledger, mesh, peers, finding.dialler, prompters, opinions, parts.payers.node, goods)
     bringer = Bringer(Blocks(parts.engines, blocks).get)
     mesh.on_stream(Reception(provider, bringer, gossip.reconciler, logs, finding).take)
     return MeshService(

@@ -3,9 +3,10 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from itertools import chain, islice
 
 import structlog
@@ -17,18 +18,17 @@ from tirami.core.errors import (
     ContextLengthExceeded,
     InvalidRequest,
     MeshError,
-    ModelNotFound,
-    NoModel,
     PeerRefused,
-    TiramiError,
+    PeerUnreachable,
     TokenizerError,
 )
 from tirami.core.keys import Digest, PublicKey, parse_node_id
 from tirami.core.units import Trm
 from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling, unrendered
 from tirami.ledger import LOCAL, Ledger, Payer
-from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider
+from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, schedule_score
 from tirami.net import blocks
+from tirami.net.dialler import Dialler
 from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
@@ -39,11 +39,12 @@ from tirami.node.mesh.inquiry import Inquiry
 from tirami.proto import MAX_PROMPT, Offering
 
 _log = structlog.get_logger()
-RETRY_AFTER_S = 5
 LAST_MS = 30_000
 """How long who broke its word, or gave none, comes after all others."""
 TRIES = 3
 """Providers asked before a request is given up."""
+CLEARLY = Fraction(3, 2)
+"""So many times as good is who is called although somebody connected serves the model."""
 OTHER_FILE = "it uses another network file: join with `tirami invite`, or pass --network"
 TOKENIZERS = 6
 """Different ones that a prompt is cut with before a request is given up."""
@@ -67,6 +68,7 @@ class Shop:
     """The buying side of one node.
 
     Args:
+        dialler: calls who is not connected.
         prompters: tokenizers at hand, by digest.
         opinions: told how every answer that was accepted ended.
         node: who pays for the owner: local funds do not leave the machine (B14).
@@ -79,6 +81,7 @@ class Shop:
         ledger: Ledger,
         mesh: Mesh,
         peers: PeerRegistry,
+        dialler: Dialler,
         prompters: Prompters,
         opinions: Opinions,
         node: Payer,
@@ -88,6 +91,7 @@ class Shop:
         self._ledger = ledger
         self._mesh = mesh
         self._peers = peers
+        self._dialler = dialler
         self._prompters = prompters
         self._opinions = opinions
         self._node = node
@@ -106,36 +110,46 @@ class Shop:
         return self._config.consume != "off"
 
     def providers(self, model: str | None, tokens: int) -> Iterator[Provider]:
-        """Whom to ask, the best first, each found when it is asked for; only connected ones the owner agreed to.
+        """Whom to ask, each found when it is asked for: connected ones, then who would be called, the best first.
 
-        What is not what it says is left out; who broke its word of late comes after all others.
+        Only those the owner agreed to; what is not what it says is left out; who broke its word of late comes last.
         """
-        now, connected = self._ledger.now(), self._mesh.peers
         late: list[Provider] = []
-
-        def allowed(key: bytes) -> bool:
-            return key in connected and self._refusal(key) is None
-
-        for provider in self._peers.ranked(model, tokens, now, allowed):
-            if (fault := self.fault(provider.offering)) is not None:
-                _log.info("offering_passed_over", provider=provider.peer.signal.node.hex(), reason=fault)
-            elif now - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS:
+        connected = self._mesh.peers.__contains__
+        for provider in chain(self._ranked(model, tokens, connected), self._ranked(model, tokens, self._callable)):
+            if self._is_late(provider):
                 late.append(provider)
             else:
                 yield provider
         yield from late
 
+    def _ranked(self, model: str | None, tokens: int, within: Callable[[PublicKey], bool]) -> Iterator[Provider]:
+        def allowed(key: bytes) -> bool:
+            return within(PublicKey(key)) and self._refusal(key) is None
+
+        for provider in self._peers.ranked(model, tokens, self._ledger.now(), allowed):
+            if (fault := self.fault(provider.offering)) is not None:
+                _log.info("offering_passed_over", provider=provider.peer.signal.node.hex(), reason=fault)
+            else:
+                yield provider
+
+    def _callable(self, key: PublicKey) -> bool:
+        return key not in self._mesh.peers and self._dialler.obstacle(key) is None
+
+    def _is_late(self, provider: Provider) -> bool:
+        return self._ledger.now() - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS
+
     def objection(self, key: bytes) -> str | None:
         """Why this peer is not bought from; ``None`` for no reason."""
-        missing = None if PublicKey(key) in self._mesh.peers else "it is not connected"
-        return self._refusal(key) or missing
+        node = PublicKey(key)
+        return self._refusal(key) or (None if node in self._mesh.peers else self._dialler.obstacle(node))
 
     def fault(self, offering: Offering) -> str | None:
         """Why this is bought from nobody; ``None`` for no reason. Raises ``ModelLoadError`` for unreadable pins."""
         return self._goods.fault(offering)
 
     def _refusal(self, key: bytes) -> str | None:
-        """The same, were it connected."""
+        """The same, were there a connection."""
         peer = self._mesh.peers.get(PublicKey(key))
         if peer is not None and peer.hello is not None and peer.hello.network_hash != self._ledger.network.hash:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
@@ -181,6 +195,8 @@ class Shop:
         problem: MeshError | TokenizerError | None = None
         asked, offered = 0, False
         while asked < TRIES and len(inquiry.prompts) <= TOKENIZERS and (provider := inquiry.next()) is not None:
+            if not asked:
+                self._call_better(provider, inquiry)
             try:
                 offer = await self._offer(provider, inquiry, last=asked + 1 == TRIES)
             except (MeshError, TokenizerError) as error:
@@ -194,7 +210,7 @@ class Shop:
                 yield offer
         if offered:
             return
-        raise problem or _nobody(inquiry)
+        raise problem or inquiry.refusal()
 
     async def foreseen(self, call: ChatCall, sampling: Sampling) -> tuple[Provider, Order]:
         """Who would be asked first, and for what, at the price it signed last. Asks nobody and fetches nothing.
@@ -214,7 +230,7 @@ class Shop:
                 how = self._bounded(provider, prompt, sampling, payer)
                 return provider, Order(payer, None, prompt, how, how.max_tokens, call.request_id)
             inquiry.misfits.append(provider)
-        raise _nobody(inquiry)
+        raise inquiry.refusal()
 
     def ended(self, bought: Purchase) -> None:
         """What was bought is over, however it ended. Who broke its word comes last for a while."""
@@ -228,7 +244,7 @@ class Shop:
         """It gives no quote. Who said why keeps its place; who gave no word, or a false one, comes last for a while."""
         key = provider.peer.signal.node
         _log.info("provider_passed_over", provider=key.hex(), reason=error.message)
-        if not isinstance(error, PeerRefused):
+        if not isinstance(error, PeerRefused | PeerUnreachable):  # who is not there has its turn in the address book
             self._note(key, broke=True)
 
     def _note(self, provider: bytes, *, broke: bool) -> None:
@@ -237,6 +253,20 @@ class Shop:
         if broke:
             self._broke[provider] = now
 
+    def _call_better(self, chosen: Provider, inquiry: Inquiry) -> None:
+        """Have somebody called who is clearly better than who is asked now: the next request finds it connected."""
+        tokens = inquiry.sampling.max_tokens or DEFAULT_MAX_TOKENS
+        found = self._ranked(inquiry.call.model, tokens, self._callable)
+        better = next((one for one in found if inquiry.fits(one) and not self._is_late(one)), None)
+        if better is not None and _score(better, tokens) > CLEARLY * _score(chosen, tokens):
+            self._dialler.wish(PublicKey(better.peer.signal.node))
+
+    async def _reach(self, provider: Provider, patience_s: float) -> None:
+        """Be connected to it. Raises ``PeerUnreachable``, also for what is known only then."""
+        peer = await self._dialler.reach(PublicKey(provider.peer.signal.node), patience_s)
+        if (refusal := self._refusal(peer.key)) is not None:
+            raise PeerUnreachable(f"nothing is bought from the provider: {refusal}")
+
     async def _offer(self, provider: Provider, inquiry: Inquiry, *, last: bool) -> tuple[Purchase, Order] | None:
         """``None`` when the prompt, cut by its tokenizer, does not fit. Raises ``MeshError``, ``TokenizerError``."""
 
@@ -244,6 +274,7 @@ class Shop:
             return IMPATIENT_S if not last and inquiry.has_more() else IDLE_S
 
         call, payer = inquiry.call, self._paying(inquiry.call.payer)
+        await self._reach(provider, patience_s())
         prompter = await self.prompter(provider, min(patience_s(), blocks.SILENCE_S))
         self._goods.learn(Digest(provider.offering.tokenizer_digest), prompter.size)
         if (field := prompter.size.contradicted(provider.offering)) is not None:
@@ -361,13 +392,8 @@ class Shop:
         return replace(sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, room, *within)))
 
 
-def _nobody(inquiry: Inquiry) -> TiramiError:
-    """What to say where nobody could be asked."""
-    if inquiry.misfits:
-        return inquiry.refusal()
-    if inquiry.call.model is None:
-        return NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
-    return ModelNotFound(f"the model {inquiry.call.model!r} is neither installed nor served by a peer", param="model")
+def _score(provider: Provider, tokens: int) -> Fraction:
+    return schedule_score(provider.candidate, provider.candidate.cost(0, tokens))
 
 
 def _keys(text: str) -> frozenset[bytes]:

@@ -69,13 +69,18 @@ class MeshView:
         return self._service.reputation.mean()
 
     def providers(self, model: str | None) -> list[Provider]:
-        """Offers of connected peers that could begin now; whether they would be taken is :meth:`why_not`."""
-        now = self._ledger.now()
-        known = (self._service.peers.get(key) for key in self._service.mesh.peers)
+        """Offers that could begin now, of peers connected or with an address; why not to take one: :meth:`why_not`."""
+        now, connected = self._ledger.now(), self._service.mesh.peers
+        distant = [key for key in self._service.finding.book if key not in connected]
+        known = [self._service.peers.get(key) for key in [*connected, *distant]]
         return [found for peer in known if peer for found in self._service.peers.offers(peer, model, now)]
 
     def sellers(self, model: str | None) -> list[Provider]:
-        """Those of :meth:`providers` this node would buy from."""
+        """Those of :meth:`providers` this node would buy from: only where nobody is connected, who would be called."""
+        willing = self._willing(model)
+        return [one for one in willing if not self._distant(one)] or willing
+
+    def _willing(self, model: str | None) -> list[Provider]:
         found, shop = self.providers(model), self._service.shop
         return [
             one
@@ -83,10 +88,13 @@ class MeshView:
             if self.why_not(PublicKey(one.peer.signal.node)) is None and shop.fault(one.offering) is None
         ]
 
+    def _distant(self, found: Provider) -> bool:
+        return PublicKey(found.peer.signal.node) not in self._service.mesh.peers
+
     def by_name(self, model: str | None) -> dict[str, list[Provider]]:
-        """:meth:`sellers` by the name of their model, the best first."""
+        """Whom this node would buy from by the name of their model, connected ones first, then the best."""
         names: dict[str, list[Provider]] = {}
-        for found in sorted(self.sellers(model), key=_rank):
+        for found in sorted(self._willing(model), key=lambda one: (self._distant(one), _rank(one))):
             names.setdefault(found.offering.name, []).append(found)
         return names
 
