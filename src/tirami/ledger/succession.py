@@ -35,6 +35,10 @@ class Succession:
         """What a key ordered about itself, at most ``CONTESTED`` times."""
         return list(self._orders.get(key, {}).values())
 
+    def names(self, key: bytes, successor: bytes) -> bool:
+        """Whether ``key`` ordered that ``successor`` follow it, contested or not: its owner knows who is right."""
+        return successor in self._orders.get(key, {})
+
     def heir(self, key: bytes) -> bytes | None:
         """The key that acts for this one now: itself, or the end of its chain; ``None`` when revoked or contested."""
         passed: set[bytes] = set()

@@ -141,15 +141,20 @@ class Shop:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
         if not self.open:
             return "no prompt leaves this machine (mesh.consume = off)"
-        if key in self._denied:
+        if self._listed(key, self._denied):
             return "it is on the deny list"
         if key in self._ledger.state.settings.convicted:
             return "it has signed what contradicts itself"
         if self._ledger.state.succession.ended(key):
             return "its key was rotated or revoked"
-        if self._config.consume == "trusted" and key not in self._trusted:
+        if self._config.consume == "trusted" and not self._listed(key, self._trusted):
             return "it is not on the list of trusted providers"
         return None
+
+    def _listed(self, key: bytes, keys: frozenset[bytes]) -> bool:
+        """Whether the owner named it, or a key that it follows (A-31)."""
+        heir = self._ledger.state.succession.heir
+        return key in keys or any(heir(named) == key for named in keys)
 
     @contextmanager
     def session(self) -> Iterator[None]:
