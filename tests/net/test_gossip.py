@@ -13,6 +13,7 @@ from tests.net.mesh import Grants, Member, converged, in_a_line, members
 from tests.waiting import until
 from tirami.core.keys import SigningKey
 from tirami.net import Endpoint
+from tirami.proto import Records
 from tirami.testing import Link, MemoryNetwork, Traffic, VirtualClock, run_virtually
 
 
@@ -120,5 +121,19 @@ def test_who_comes_late_gets_everything(tmp_path: Path) -> None:
         await first.ledger.durable()
         late.mesh.keep(first.mesh.address())
         assert await converged(nodes, 300, VirtualClock(), 30) < 5
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_records_that_come_while_gossip_ends_are_no_trouble(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        in_a_line(nodes)
+        await until(lambda: nodes[0].mesh.peers, 30)
+        (peer,) = nodes[0].mesh.peers.values()
+        async with asyncio.TaskGroup() as ended:
+            pass
+        nodes[0].gossip._group = ended
+        await nodes[0].gossip._records(peer, Records((grants.next(),)))
+        assert not nodes[0].gossip._taking
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)

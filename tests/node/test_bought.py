@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.market.scripted import CARD, ScriptedEngine
+from tests.node.nodes import CHAT, HELLO
 from tests.node.sellers import market
 from tests.waiting import until
 from tirami.core.keys import sha256
@@ -85,3 +86,42 @@ async def test_a_ticket_is_never_taken_to_a_peer(tmp_path: Path, monkeypatch: py
                 assert (reply.status, (await reply.json())["error"]["code"]) == (409, "conflict")
         assert found.sellers[0].engine.opened == own.opened == 0
         assert found.buyer.net == 0
+
+
+@pytest.mark.parametrize("length", [64, 65, 128])
+async def test_whatever_id_http_allows_a_peer_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        headers = {"x-request-id": "r" * length}
+        async with found.http.post(found.buyer.url + CHAT, json=HELLO, headers=headers) as reply:
+            assert reply.status == 200, await reply.text()
+            assert reply.headers["x-request-id"] == "r" * length
+        assert found.sellers[0].engine.opened == 1
+
+
+MANY: Any = {"type": "string", "enum": [f"a{number:04}" for number in range(7_500)]}
+"""60 kB as a schema, and 75 kB as text within JSON."""
+SHAPED = {"type": "json_schema", "json_schema": {"name": "many", "schema": MANY}}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"one": MANY}}}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"logit_bias": {"1": 1, "01": 2}}, "logit_bias"),
+        ({"response_format": SHAPED}, "response_format"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tools"),
+    ],
+    ids=["two biases of one token", "a schema", "tools"],
+)
+async def test_what_cannot_be_asked_of_a_peer_is_no_providers_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], field: str
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        status, reply = await found.ask(**asked)
+        error: Any = reply["error"]
+        assert (status, error["code"], error["param"]) == (400, "invalid_request", field)
+        assert not found.buyer.mesh.shop._broke
+        assert not found.buyer.parts.ledger.state.holds.open
+        assert found.sellers[0].engine.opened == 0

@@ -50,6 +50,16 @@ class Succession:
             key = next(iter(successors))
         return key
 
+    def line(self, key: bytes) -> set[bytes]:
+        """The key and all that were ever named to follow it, contested or not."""
+        found: set[bytes] = set()
+        ahead = [key]
+        while ahead:
+            if (one := ahead.pop()) not in found and one != NO_SUCCESSOR:
+                found.add(one)
+                ahead += self._orders.get(one, ())
+        return found
+
     def too_late(self, key: bytes, incarnation: int, number: int) -> bool:
         """Whether a debit of the key lies beyond the last one it named itself, by the most generous of its orders."""
         orders = self._orders.get(key)

@@ -141,20 +141,29 @@ class Shop:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
         if not self.open:
             return "no prompt leaves this machine (mesh.consume = off)"
-        if self._listed(key, self._denied):
+        if self._is_denied(key):
             return "it is on the deny list"
         if key in self._ledger.state.settings.convicted:
             return "it has signed what contradicts itself"
         if self._ledger.state.succession.ended(key):
             return "its key was rotated or revoked"
-        if self._config.consume == "trusted" and not self._listed(key, self._trusted):
+        if self._config.consume == "trusted" and not self._is_trusted(key):
             return "it is not on the list of trusted providers"
         return None
 
-    def _listed(self, key: bytes, keys: frozenset[bytes]) -> bool:
-        """Whether the owner named it, or a key that it follows (A-31)."""
-        heir = self._ledger.state.succession.heir
-        return key in keys or any(heir(named) == key for named in keys)
+    def _is_denied(self, key: bytes) -> bool:
+        """On the list, or named to follow one that is, by whomever: a new key is no way off it."""
+        line = self._ledger.state.succession.line
+        return any(key in line(old) for old in self._denied)
+
+    def _is_trusted(self, key: bytes) -> bool:
+        """On the list, or the one undisputed heir of one that is, which both of them signed (A-31).
+
+        Whose former key has signed what contradicts itself inherits nothing.
+        """
+        state = self._ledger.state
+        succession, convicted = state.succession, state.settings.convicted
+        return any(succession.heir(old) == key and succession.line(old).isdisjoint(convicted) for old in self._trusted)
 
     @contextmanager
     def session(self) -> Iterator[None]:
