@@ -249,6 +249,9 @@ class RemoteAnswer:
     def finish_reason(self) -> FinishReason | None:
         return self._reason
 
+    def end(self, _: FinishReason) -> None:
+        """Nothing to do: every reading is of what arrived, and the provider is told when the work is left."""
+
     def reading(self) -> Reading:
         """Times are the provider's word; counts are ours."""
         told = self._finish
