@@ -24,6 +24,8 @@ K_TRM = 10
 """Of the network file: how much a provider gives a stranger on credit (B11)."""
 MEANS = 600
 """TRM of each buyer's line."""
+MEETING_S = 120
+"""Until five nodes that start at once have measured their models and heard of each other."""
 
 
 @dataclass
@@ -139,7 +141,7 @@ def town(scratch: Path) -> Iterator[Town]:
     environment = clean_environment(scratch)
     shared = {"NETWORK_FILE": str(file), "PRICING_FOLLOW_LOAD": "false", "API_RATE_PER_SECOND": "9999"}
     rogue = ("tirami.testing.rogue", "honest", "means")
-    selling = {**shared, "INFER_MODEL": MODEL}
+    selling = {**shared, "INFER_MODEL": MODEL, "INFER_THREADS": "1"}  # two engines do not wait for each other
     seller = Member(scratch / "seller", selling, environment)
     false_seller = Member(scratch / "false-seller", selling, environment, program=rogue[:2])
 
@@ -168,8 +170,8 @@ def town(scratch: Path) -> Iterator[Town]:
     with ThreadPoolExecutor(len(running)) as threads:
         try:
             list(threads.map(Member.start, running))
-            eventually(lambda: _knows(made.buyer, false_seller))
-            eventually(lambda: all(_knows(rogue, seller) for rogue in (made.false_buyer, made.hider)))
+            eventually(lambda: _knows(made.buyer, false_seller), MEETING_S)
+            eventually(lambda: all(_knows(rogue, seller) for rogue in (made.false_buyer, made.hider)), MEETING_S)
             yield made
         finally:
             list(threads.map(Member.stop, running))

@@ -44,6 +44,6 @@ bent          gives the second signature that the same mathematics allow
 ceiling       accepts with a ceiling above the quote
 means         accepts as it is, whatever it has left
 totals        says that it has spent nothing yet
-hidden        uses a number below those it has shown
+hidden        uses number 0, below all those it has shown
 ============  ====================================================================================
 """
