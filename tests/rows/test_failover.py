@@ -43,18 +43,21 @@ class Heard:
     bill: dict[str, Any] = field(default_factory=dict)
 
     def listen(self, node: NodeProcess, prompt: str, most: int) -> "Heard":
+        with node.client() as client:
+            return self.hear(client, prompt, most)
+
+    def hear(self, client: Tirami, prompt: str, most: int) -> "Heard":
         body = chat(prompt, most).model_dump(exclude_unset=True)
         body |= {"model": MODEL, "temperature": 0, "stream_options": {"include_usage": True}}
-        with node.client() as client:
-            for chunk in client.stream_chat(ChatCompletionRequest.model_validate(body)):
-                for choice in chunk["choices"]:
-                    self.reason = choice["finish_reason"] or self.reason
-                    if piece := choice["delta"].get("content"):
-                        self.first = self.first or time.monotonic()
-                        self.pieces += 1
-                        self.text += piece
-                if chunk.get("usage"):
-                    self.bill = {**chunk["usage"], **chunk["x_tirami"]}
+        for chunk in client.stream_chat(ChatCompletionRequest.model_validate(body)):
+            for choice in chunk["choices"]:
+                self.reason = choice["finish_reason"] or self.reason
+                if piece := choice["delta"].get("content"):
+                    self.first = self.first or time.monotonic()
+                    self.pieces += 1
+                    self.text += piece
+            if chunk.get("usage"):
+                self.bill = {**chunk["usage"], **chunk["x_tirami"]}
         return self
 
 
