@@ -94,9 +94,10 @@ class Shops:
 
     def load(self, rng: random.Random) -> Heard:
         """Ask one thing after another until an answer breaks off, or is owed; what was heard of that one."""
-        while (heard := self.heard(f"Tell me story {rng.randrange(100, 1000)}.", rng.randint(4, 120))).bill.get("trade_id"):
-            pass
-        return heard
+        while True:
+            heard = self.heard(f"Tell me story {rng.randrange(100, 1000)}.", rng.randint(4, 120))
+            if not heard.bill.get("trade_id"):
+                return heard
 
     # --- what must hold ------------------------------------------------------------------------------------------
 
