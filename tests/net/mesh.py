@@ -223,10 +223,14 @@ class Spread:
 
     def each(self, nodes: int, records: int) -> str:
         """Messages and bytes a record and node that it had to be brought to."""
-        now, before, deliveries = self._traffic, self._before, records * (nodes - 1)
-        messages, size = (now.messages - before.messages) / deliveries, (now.bytes - before.bytes) / deliveries
-        lost = now.lost_packets - before.lost_packets
+        messages, size = self.cost(nodes, records)
+        lost = self._traffic.lost_packets - self._before.lost_packets
         return f"a record and node: {messages:.2f} messages, {size:.0f} bytes" + (f"; {lost} packets lost" * bool(lost))
+
+    def cost(self, nodes: int, records: int) -> tuple[float, float]:
+        """The same as numbers."""
+        now, before, deliveries = self._traffic, self._before, records * (nodes - 1)
+        return (now.messages - before.messages) / deliveries, (now.bytes - before.bytes) / deliveries
 
 
 def counted(streams: type[Stream], monkeypatch: pytest.MonkeyPatch) -> Traffic:

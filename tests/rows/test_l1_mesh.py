@@ -38,8 +38,10 @@ async def test_eight_nodes_in_a_line_agree_over_quic(
             await grants.trade(nodes[number % 8])
         took = await converged(nodes, 80, clock, 60)
         spread.told("8 in a line", 8, 80)
+        messages, size = spread.cost(8, 80)
         record_property("figure", f"{took:.2f} s after the last was booked; {spread.each(8, 80)}, {medium}")
     assert took < 5
+    assert messages < 8 and size < 2_000, "heads and heartbeats included; a record is some 400 bytes"
 
 
 class Sale:
