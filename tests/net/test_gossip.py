@@ -13,7 +13,7 @@ from tests.waiting import until
 from tirami.core.keys import SigningKey
 from tirami.net import Endpoint
 from tirami.proto import Records
-from tirami.testing import Link, MemoryNetwork, Traffic, VirtualClock, run_virtually
+from tirami.testing import Link, MemoryNetwork, VirtualClock, run_virtually
 
 MEDIUM = "in memory, virtual time"
 
