@@ -184,6 +184,9 @@ class _Retold:
     def finish_reason(self) -> FinishReason | None:
         return self._honest.finish_reason
 
+    def end(self, reason: FinishReason) -> None:
+        self._honest.end(reason)
+
     def reading(self) -> Reading:
         return self._honest.reading()
 
