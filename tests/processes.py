@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -51,16 +52,19 @@ class NodeProcess:
     def _announced(self, within: float) -> str:
         deadline = time.monotonic() + within
         found = self.data_dir / "node.json"
-        while time.monotonic() < deadline:
+        self._wait(found.exists, deadline)
+        self.url = str(json.loads(found.read_bytes())["url"])
+        with Tirami(self.url) as client:  # one, not one a try: making it takes longer than what is asked
+            self._wait(lambda: self.modelless or client.health().model_loaded, deadline)
+        return self.url
+
+    def _wait(self, ready: Callable[[], bool], deadline: float) -> None:
+        while not ready():
             if self.process.poll() is not None:
                 raise AssertionError(f"the node ended with {self.process.returncode}:\n{self.log()[-3000:]}")
-            if found.exists():
-                self.url = str(json.loads(found.read_bytes())["url"])
-                with Tirami(self.url) as client:
-                    if self.modelless or client.health().model_loaded:
-                        return self.url
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the node was not ready in time:\n{self.log()[-3000:]}")
             time.sleep(0.02)
-        raise AssertionError(f"the node was not ready within {within:.0f} s:\n{self.log()[-3000:]}")
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":

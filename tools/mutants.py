@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +47,14 @@ def is_wording(out: str, new: str) -> bool:
     return _TEXT.sub('""', out) == _TEXT.sub('""', new)
 
 
-def document(verdicts: dict[str, str]) -> str:
+def measured() -> str:
+    """The day of this run, and the commit whose code and tests were tried. Raises ``CalledProcessError``."""
+    command = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}"
+
+
+def document(verdicts: dict[str, str], when: str) -> str:
     counts: dict[str, Counter[str]] = {}
     for mutant, verdict in verdicts.items():
         counts.setdefault(module_of(mutant), Counter())["noticed" if verdict in NOTICED else verdict] += 1
@@ -54,7 +62,8 @@ def document(verdicts: dict[str, str]) -> str:
         "# Mutants",
         "",
         "Written by `make mutants`: small changes to the code of the modules below, and whether a test notices. What",
-        "is not in the table was not tried in the last run.",
+        "is not in the table was not tried in the last run. Neither was what changed after it:",
+        f"`git log -p COMMIT.. -- src tests` of the commit below. Last run: {when}.",
         "",
         "| module | mutants | noticed | survived | no test | score |",
         "|---|---:|---:|---:|---:|---:|",
@@ -92,7 +101,7 @@ def main() -> int:
     if not verdicts:
         print("nothing was tried: run mutmut first", file=sys.stderr)
         return 1
-    PAGE.write_text(document(verdicts))
+    PAGE.write_text(document(verdicts, measured()))
     noticed = sum(verdict in NOTICED for verdict in verdicts.values())
     print(f"{noticed} of {len(verdicts)} mutants noticed")
     return 0

@@ -32,6 +32,14 @@ def test_what_was_said_lasts(tmp_path: Path) -> None:
         assert (config.mesh.sell, config.mesh.consume, config.mesh.trusted) == (True, "any", "")
 
 
+def test_what_was_said_lasts_where_there_are_settings_already(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("# mine\n[mesh]\nenabled = false\nconsume = 'any'\n")
+    mesh = arrived(tmp_path, consume="trusted", sell=False)[1].mesh
+    assert (mesh.enabled, mesh.sell, mesh.consume, mesh.trusted) == (True, False, "trusted", INVITER.hex())
+    assert mesh.bootstrap == f"{INVITER.hex()}@127.0.0.1:4433"
+    assert (tmp_path / "config.toml").read_text().startswith("# mine\n")
+
+
 @pytest.mark.parametrize("variable", ["TIRAMI_URL", "FORGE_URL"])
 def test_a_node_that_is_named_is_told(nowhere: Shell, variable: str) -> None:
     ended = nowhere.run("join", TOKEN, "--json", **{variable: "http://127.0.0.1:1"})

@@ -26,6 +26,7 @@ def test_public_names() -> None:
         "MetadataBlock",
         "ModelCard",
         "ModelSize",
+        "Pins",
         "Progress",
         "Prompt",
         "Prompter",

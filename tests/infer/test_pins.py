@@ -46,6 +46,24 @@ def test_pins_of_other_sources_are_kept(path: Path) -> None:
     assert (Pins(path).get(FREE), Pins(path).get(other)) == (ONE, TWO)
 
 
+def test_a_file_is_read_when_it_has_changed_and_not_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins, read, reads = Pins(path), Path.read_bytes, 0
+
+    def counted(path: Path) -> bytes:
+        nonlocal reads
+        reads += 1
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert pins.get(FREE) is None
+    Pins(path).add(FREE, ONE)
+    reads = 0
+    assert [pins.get(FREE) for _ in range(3)] == [ONE] * 3
+    assert reads == 1
+    path.unlink()
+    assert pins.get(FREE) is None
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"hub:a/b/c.gguf": 7}', b"\xff", b"{"])
 def test_a_file_nobody_understands_is_an_error_and_stays(path: Path, content: bytes) -> None:
     path.parent.mkdir()

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ from tests.infer.ggufs import CONTROL
 from tirami.core.errors import InvalidRequest, TokenizerError
 from tirami.infer import BlockCache, Prompter, Prompters, Tools, rendering
 from tirami.infer.chat import Renderer
-from tirami.infer.rendering import RenderingProcesses
+from tirami.infer.rendering import RenderingProcess, RenderingProcesses
 from tirami.infer.template import ChatTemplate
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello 猫"}]
@@ -105,6 +109,54 @@ async def test_two_prompts_at_a_time_have_two_processes_and_one_of_them_stays() 
         async with template.renderer() as one, template.renderer() as other:
             assert await other(HELLO) == await one(HELLO) == "Hello 猫"
         assert len(processes._waiting) == 1
+
+
+async def test_who_is_interrupted_while_one_of_two_is_ended_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ran side by side; the second to end puts the first out, and is cancelled while it waits for that."""
+    started: list[RenderingProcess] = []
+    start = RenderingProcess.start
+
+    async def noted() -> RenderingProcess:
+        started.append(await start())
+        return started[-1]
+
+    monkeypatch.setattr(RenderingProcess, "start", noted)
+    async with aclosing(RenderingProcesses()) as processes:
+        template = ChatTemplate("x", bos="", eos="", processes=processes)
+        waits = asyncio.Event()
+        close = RenderingProcess.close
+
+        async def slow(process: RenderingProcess) -> None:
+            waits.set()
+            await asyncio.sleep(0.2)
+            await close(process)
+
+        async def second() -> None:
+            async with template.renderer() as render:
+                async with template.renderer() as other:
+                    await other(HELLO)
+                await render(HELLO)
+                monkeypatch.setattr(RenderingProcess, "close", slow)
+
+        ending = asyncio.create_task(second())
+        await waits.wait()
+        ending.cancel()
+        await asyncio.wait([ending])
+        monkeypatch.setattr(RenderingProcess, "close", close)
+    assert len(started) == 2
+    await asyncio.wait_for(asyncio.gather(*(process._process.wait() for process in started)), 5)
+
+
+async def test_a_process_that_died_while_it_waited_is_not_lent() -> None:
+    async with aclosing(RenderingProcesses()) as processes:
+        template = ChatTemplate("{{ messages[0].content }}", bos="", eos="", processes=processes)
+        async with template.renderer() as render:
+            await render(HELLO)
+        (waiting,) = processes._waiting.values()
+        os.killpg(waiting._process.pid, signal.SIGKILL)
+        await waiting._process.wait()
+        async with template.renderer() as render:
+            assert await render(HELLO) == "Hello 猫"
 
 
 async def test_an_answer_already_begun_is_gone_on_with() -> None:
@@ -254,3 +306,23 @@ def test_prompters_are_kept_in_memory_and_their_blocks_on_disk(tmp_path: Path) -
     with pytest.raises(TokenizerError):
         kept.add(bad)
     assert kept.get(bad.digest) is None
+
+
+def test_two_threads_may_have_a_prompter_at_a_time(tmp_path: Path) -> None:
+    """The second comes just when the first has put its own where one is kept."""
+    kept = Prompters(BlockCache(tmp_path), kept=1)
+    one, two = (block(byte_level("qwen2", **{"general.name": name})) for name in "ab")
+    threads: list[Thread] = []
+
+    class Disturbed(OrderedDict[Any, Any]):
+        def __setitem__(self, digest: Any, prompter: Any) -> None:
+            super().__setitem__(digest, prompter)
+            if not threads:
+                threads.append(Thread(target=kept.add, args=(two,)))
+                threads[0].start()
+                threads[0].join(1)
+
+    kept._ready = Disturbed()
+    kept.add(one)
+    threads[0].join()
+    assert list(kept._ready) == [two.digest]

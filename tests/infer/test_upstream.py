@@ -496,14 +496,36 @@ async def test_the_width_of_vectors_is_asked_for_and_checked(server: Server, clo
     server.answer = answer
     async with started(server, clock) as engine:
         assert await vectors(engine, None) == await vectors(engine, 2) == 1
-        with pytest.raises(InvalidRequest, match="have 2 dimensions") as caught:
-            await vectors(engine, 3)
-        assert caught.value.param == "dimensions"
         server.answer = refusing((400, "this model does not support matryoshka dimensions"))
         with pytest.raises(InvalidRequest) as caught:
             await vectors(engine, 3)
         assert caught.value.param == "dimensions"
-    assert [body.get("dimensions") for body in server.bodies] == [None, 2, 3, 3]
+        server.answer = answer
+        for width in (3, 4):
+            with pytest.raises(InvalidRequest, match="have 2 dimensions") as caught:
+                await vectors(engine, width)
+            assert caught.value.param == "dimensions"
+        assert await vectors(engine, 2) == await vectors(engine, None) == 1
+    asked = [body.get("dimensions") for body in server.bodies]
+    assert asked == [None, 2, 3, 3, 2, None], "who took no notice of 3 need not work for nothing at 4"
+
+
+@pytest.mark.parametrize("sent", [[[0.5, 1.0], [0.5]], [[], []]], ids=["of two widths", "empty"])
+@pytest.mark.parametrize("dimensions", [None, 2])
+async def test_vectors_without_one_width_are_no_answer(
+    server: Server, clock: ManualClock, sent: list[list[float]], dimensions: int | None
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        data = [{"embedding": vector} for vector in sent]
+        return web.json_response({"data": data, "usage": {"prompt_tokens": 2}})
+
+    server.answer = answer
+    async with started(server, clock) as engine:
+        inputs = [await engine.prepare_text(text) for text in ("one", "two")]
+        async with engine.embed(inputs, dimensions) as generation:
+            with pytest.raises(EngineFailed, match="a width"):
+                await anext(aiter(generation))
+        assert generation.reading().prompt_tokens == 0
 
 
 async def test_a_prompt_is_bounded_from_above(server: Server, clock: ManualClock) -> None:

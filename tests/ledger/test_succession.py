@@ -86,3 +86,11 @@ def test_both_keys_sign() -> None:
         forged = signed(msgspec.structs.replace(made, **changed), A)
         with pytest.raises(error):
             check_rotation(SignedBody(forged.body, forged.signature), NET)
+
+
+def test_the_line_of_a_key_has_all_that_were_named_to_follow_it() -> None:
+    known = Succession()
+    for one in (ordered(A, B), ordered(A, THIEF), ordered(B, C), ordered(C, None), ordered(THIEF, A)):
+        known.add(*one)
+    assert known.line(A.public_key) == {key.public_key for key in (A, B, C, THIEF)}
+    assert known.line(C.public_key) == {C.public_key}

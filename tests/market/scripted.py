@@ -56,6 +56,9 @@ class ScriptedGeneration:
         limit = self._count == self._sampling.max_tokens
         self.finish_reason = FinishReason.LENGTH if limit else FinishReason.STOP
 
+    def end(self, reason: FinishReason) -> None:
+        self.finish_reason = self.finish_reason or reason
+
     def reading(self) -> Reading:
         count = TokenCount(self._count)
         return Reading(

@@ -4,11 +4,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import msgspec
+import pytest
 
 from tests.proto.samples import ACCEPTANCE, TRADE
 from tirami.core.clock import Clock
@@ -37,6 +39,7 @@ from tirami.proto import (
     encode,
     sign,
 )
+from tirami.testing import Traffic
 
 OPENINGS = registry(Reconcile, ConsistencyWanted)
 
@@ -194,3 +197,53 @@ async def converged(nodes: Sequence[Member], records: int, clock: Clock, within_
         while any(node.records < records for node in nodes) or len({node.state_hash for node in nodes}) > 1:
             await asyncio.sleep(0.05)
     return clock.monotonic() - began
+
+
+class Spread:
+    """What it took to bring records to everybody, heartbeats and heads included; from its making on.
+
+    Args:
+        traffic: of all nodes, counted on.
+        medium: between them, for people.
+    """
+
+    def __init__(self, traffic: Traffic, medium: str, clock: Clock) -> None:
+        self._traffic = traffic
+        self._medium = medium
+        self._clock = clock
+        self._before = copy(traffic)
+        self._began = clock.monotonic()
+
+    def told(self, what: str, nodes: int, records: int) -> float:
+        """Prints the figures; returns the seconds."""
+        took = self._clock.monotonic() - self._began
+        each = self.each(nodes, records)
+        print(f"{what}, {self._medium}: {records} records at {nodes} nodes in {took:.2f} s; {each}")
+        return took
+
+    def each(self, nodes: int, records: int) -> str:
+        """Messages and bytes a record and node that it had to be brought to."""
+        messages, size = self.cost(nodes, records)
+        lost = self._traffic.lost_packets - self._before.lost_packets
+        return f"a record and node: {messages:.2f} messages, {size:.0f} bytes" + (f"; {lost} packets lost" * bool(lost))
+
+    def cost(self, nodes: int, records: int) -> tuple[float, float]:
+        """The same as numbers."""
+        now, before, deliveries = self._traffic, self._before, records * (nodes - 1)
+        return (now.messages - before.messages) / deliveries, (now.bytes - before.bytes) / deliveries
+
+
+def counted(streams: type[Stream], monkeypatch: pytest.MonkeyPatch) -> Traffic:
+    """What is handed to streams of this type from now on, of all endpoints of this process: frames and their bytes.
+
+    What the transport adds below, headers, acknowledgements and repetitions, is not in it.
+    """
+    traffic, write = Traffic(), streams.write
+
+    async def counting(stream: Stream, data: bytes) -> None:
+        traffic.messages += 1
+        traffic.bytes += len(data)
+        await write(stream, data)
+
+    monkeypatch.setattr(streams, "write", counting)
+    return traffic

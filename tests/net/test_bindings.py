@@ -7,8 +7,10 @@ from queue import SimpleQueue
 from types import ModuleType, SimpleNamespace
 
 import iroh.iroh_ffi as bindings
+import nostr_sdk.nostr_sdk as nostr_bindings
 import pytest
 
+import tirami.net.nostr  # noqa: F401
 from tirami.net import bindings as repairs
 
 
@@ -134,12 +136,20 @@ def test_streams_the_garbage_collector_frees_lock_nothing_up() -> None:
     assert ran.returncode == 0, ran.stderr[-2000:]
 
 
-def test_every_destructor_of_the_bindings_is_deferred_once() -> None:
-    deferred = {name: made.__del__ for name, made in vars(bindings).items() if hasattr(made, "__del__")}
-    assert {"SendStream", "RecvStream", "BiStream", "Connection", "Endpoint", "Incoming"} <= set(deferred)
+@pytest.mark.parametrize(
+    ("library", "some"),
+    [
+        (bindings, {"SendStream", "RecvStream", "BiStream", "Connection", "Endpoint", "Incoming"}),
+        (nostr_bindings, {"Client", "Event", "EventBuilder", "Keys", "RelayUrl", "Filter"}),
+    ],
+    ids=["iroh", "nostr"],
+)
+def test_every_destructor_of_the_bindings_is_deferred_once(library: ModuleType, some: set[str]) -> None:
+    deferred = {name: made.__del__ for name, made in vars(library).items() if hasattr(made, "__del__")}
+    assert some <= set(deferred)
     assert {leave.__module__ for leave in deferred.values()} == {repairs.__name__}
-    repairs.free_elsewhere(bindings)
-    assert all(vars(bindings)[name].__del__ is leave for name, leave in deferred.items())
+    repairs.free_elsewhere(library)
+    assert all(vars(library)[name].__del__ is leave for name, leave in deferred.items())
 
 
 def test_a_destructor_that_fails_is_not_the_last_to_run() -> None:

@@ -46,6 +46,14 @@ def test_who_talks_too_fast_is_read_no_faster() -> None:
     run_virtually(main())
 
 
+def test_who_takes_and_leaves_locks_nobody_out_for_longer_than_a_burst_takes() -> None:
+    bucket = Bucket(5.0, 40.0, 0.0)
+    for _ in range(1_000):
+        bucket.take(6.0, 0.0)
+    assert bucket.take(1.0, 0.0) == 40 / 5
+    assert bucket.take(1.0, 8.0) == 1 / 5
+
+
 def test_others_have_their_turn_between_any_two_messages() -> None:
     async def main() -> None:
         limits, turns = Budget(VirtualClock()), 0

@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from copy import copy
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from tests.net.mesh import Grants, Member, converged, in_a_line, members
+from tests.net.mesh import Grants, Member, Spread, converged, in_a_line, members
 from tests.waiting import until
 from tirami.core.keys import SigningKey
 from tirami.net import Endpoint
-from tirami.testing import Link, MemoryNetwork, Traffic, VirtualClock, run_virtually
+from tirami.proto import Records
+from tirami.testing import Link, MemoryNetwork, VirtualClock, run_virtually
+
+MEDIUM = "in memory, virtual time"
 
 
 def meshed(
@@ -32,34 +34,12 @@ def meshed(
     run_virtually(main())
 
 
-class Spread:
-    """What it took to bring records to everybody, heartbeats and heads included; from its making on."""
-
-    def __init__(self, memory: MemoryNetwork) -> None:
-        self._memory = memory
-        self._before = copy(memory.traffic)
-        self._began = VirtualClock().monotonic()
-
-    def told(self, what: str, nodes: int, records: int) -> float:
-        """Prints the figures; returns the seconds."""
-        took = VirtualClock().monotonic() - self._began
-        now: Traffic = self._memory.traffic
-        messages, size = now.messages - self._before.messages, now.bytes - self._before.bytes
-        deliveries = records * (nodes - 1)
-        print(
-            f"{what}, in memory, virtual time: {records} records at {nodes} nodes in {took:.2f} s; a record and node: "
-            f"{messages / deliveries:.2f} writes, {size / deliveries:.0f} bytes; "
-            f"{now.lost_packets - self._before.lost_packets} packets lost"
-        )
-        return took
-
-
 @pytest.mark.row("L1-04")
 @pytest.mark.parametrize("loss", [0.0, 0.2])
 def test_eight_in_a_line_agree(tmp_path: Path, loss: float) -> None:
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
         in_a_line(nodes)
-        spread = Spread(memory)
+        spread = Spread(memory.traffic, MEDIUM, VirtualClock())
         for number in range(40):
             await grants.trade(nodes[number % 8])
         await converged(nodes, 80, VirtualClock(), 30)
@@ -85,7 +65,7 @@ def test_a_partition_heals(tmp_path: Path, apart_s: int) -> None:
         assert left[0].state_hash != right[0].state_hash
         await asyncio.sleep(apart_s)
         memory.heal()
-        spread = Spread(memory)
+        spread = Spread(memory.traffic, MEDIUM, VirtualClock())
         await converged(nodes, 41, VirtualClock(), 120)
         assert spread.told(f"a 5/5 partition of {apart_s} s healed", 10, 20) <= 60
 
@@ -103,7 +83,7 @@ def test_two_hundred_agree(tmp_path: Path) -> None:
             for other in random.sample(nodes[:number], min(3, number)):
                 node.mesh.keep(other.mesh.address())
         await until(lambda: all(len(node.mesh.peers) >= 3 for node in nodes[3:]), 60)
-        spread = Spread(memory)
+        spread = Spread(memory.traffic, MEDIUM, VirtualClock())
         for number in range(10):
             await grants.trade(nodes[20 * number])
         await converged(nodes, 20, VirtualClock(), 60)
@@ -120,5 +100,19 @@ def test_who_comes_late_gets_everything(tmp_path: Path) -> None:
         await first.ledger.durable()
         late.mesh.keep(first.mesh.address())
         assert await converged(nodes, 300, VirtualClock(), 30) < 5
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_records_that_come_while_gossip_ends_are_no_trouble(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        in_a_line(nodes)
+        await until(lambda: nodes[0].mesh.peers, 30)
+        (peer,) = nodes[0].mesh.peers.values()
+        async with asyncio.TaskGroup() as ended:
+            pass
+        nodes[0].gossip._group = ended
+        await nodes[0].gossip._records(peer, Records((grants.next(),)))
+        assert not nodes[0].gossip._taking
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)

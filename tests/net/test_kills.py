@@ -12,7 +12,7 @@ from tirami.core.errors import Conflict, KillSwitchActive
 from tirami.core.keys import PublicKey
 from tirami.net.kills import LIFETIME_MS, PER_MINUTE, Kills
 from tirami.net.rotations import Rotations
-from tirami.proto import KillOrder, KillOrdered, SignedBody, encode, sign
+from tirami.proto import KillOrder, KillOrdered, SignedBody, Successor, encode, sign
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
 
@@ -130,6 +130,27 @@ def test_an_operators_key_that_ended_is_not_obeyed_any_more(tmp_path: Path) -> N
             await kills[0].order(False, "over", "thief")
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_the_key_that_follows_the_operators_is_obeyed(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, heir, last = nodes
+        kills = obeying(nodes, boss.key.public_key)
+        rotations = [Rotations(node.ledger, node.mesh) for node in nodes]
+        await connected(nodes)
+        agreed = Successor.agreeing(boss.ledger.network.id, boss.key.public_key, heir.key)
+        await rotations[0].order(boss.key, agreed)
+        async with asyncio.timeout(60):
+            while not all(node.ledger.state.succession.ended(boss.key.public_key) for node in nodes):
+                await asyncio.sleep(0.05)
+        with pytest.raises(Conflict, match=heir.key.public_key.hex()):
+            await kills[0].order(True, "too late", "me")
+        await kills[1].order(True, "fire drill", "me")
+        async with asyncio.timeout(10):
+            while not frozen(last):
+                await asyncio.sleep(0.05)
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
 
 
 def test_a_forged_order_ends_the_connection_and_a_flood_is_not_passed_on(tmp_path: Path) -> None:

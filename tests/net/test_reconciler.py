@@ -1,6 +1,8 @@
 """Books become equal, whoever else asks, is slow, or has what no book takes."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,17 +14,19 @@ from tests.net.test_gossip import meshed
 from tests.net.test_kills import connected
 from tests.net.test_watch import gift
 from tests.waiting import until
-from tirami.core.errors import ConnectionLost
+from tirami.core.errors import ConnectionLost, StorageUnavailable
 from tirami.core.keys import SigningKey
 from tirami.ledger import Admitted
 from tirami.net import FrameReader, FrameWriter, Stream, intake, reconciler
 from tirami.net.peer import Peer
-from tirami.net.reconciler import FAIR_S, OF_PEER, PAUSE_S, RECONCILING
+from tirami.net.reconciler import FAIR_S, OF_PEER, PAUSE_S, RECONCILING, STEP_S, WORKERS
 from tirami.net.reconciliation import EFFORT
-from tirami.proto import Envelope, NetworkFile, Reconcile
-from tirami.proto.reconciliation import Fingerprint
+from tirami.proto import Envelope, HeadSeen, NetworkFile, Reconcile
+from tirami.proto.reconciliation import Fingerprint, Listing
 from tirami.testing import Link, MemoryNetwork, VirtualClock
+from tirami.testing.streams import WINDOW
 
+NOTHING = message(Listing(b"", b"", ()))
 EVERYTHING = message(Fingerprint(b"", b"", b"\xee" * 16))
 BOUNDS = [b"", *(bytes([first]) for first in range(1, 256)), b""]
 MADE_UP = message(*(Fingerprint(lower, upper, b"\xee" * 16) for lower, upper in pairwise(BOUNDS)))
@@ -155,3 +159,144 @@ def test_trades_of_one_session_are_stored_up_to_a_bound(tmp_path: Path) -> None:
         assert nodes[1].ledger.state.trades_of(payer.public_key) > 1
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+async def traded(node: Member, grants: Grants, trades: int) -> None:
+    """Twice as many records, durable here."""
+    for _ in range(trades):
+        payer = SigningKey.generate()
+        node.ledger.book_record(grants.next(payer))
+        node.ledger.book_record(grants.bought(payer, node.key))
+    await node.ledger.durable()
+
+
+def size(node: Member) -> int:
+    stored = (record.envelope for record in node.ledger.state.records)
+    return sum(len(one.body) + sum(map(len, one.attachments)) for one in stored)
+
+
+def reconciling() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "reconciling"]
+
+
+def test_both_may_lack_more_than_a_stream_holds(tmp_path: Path) -> None:
+    """Were both to send before they read, each would wait for the other until time is up."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        for node in nodes:
+            await traded(node, grants, 600)
+            assert size(node) > WINDOW
+        await connected(nodes)
+        assert await converged(nodes, 2_400, VirtualClock(), 300) < 20
+        await until(lambda: not reconciling())
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+@pytest.mark.parametrize("asking", [0, 1])
+def test_what_one_side_lacks_comes_at_once(tmp_path: Path, asking: int) -> None:
+    """Whoever asked does not end the stream before the other has read what is on it."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        await traded(nodes[0], grants, 400)
+        nodes[asking].mesh.keep(nodes[1 - asking].mesh.address())
+        assert await converged(nodes, 800, VirtualClock(), 300) < 2
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_who_wants_everything_and_reads_nothing_is_left(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        node, hostile = nodes
+        await traded(node, grants, 400)
+        await connected(nodes)
+        await converged(nodes, 800, VirtualClock(), 30)
+        await asyncio.sleep(2 * PAUSE_S)
+        stream = await asked(hostile, node, NOTHING)
+        await asyncio.sleep(1)
+        assert len(reconciling()) == 2
+        await asyncio.sleep(STEP_S)
+        assert not reconciling()
+        with pytest.raises(ConnectionLost):
+            await stream.read(WINDOW)
+
+    meshed(tmp_path, 2, Link(delay_s=0.001), play)
+
+
+async def test_what_goes_wrong_while_sending_ends_the_reading_and_is_told() -> None:
+    async def fails() -> None:
+        raise StorageUnavailable("no disk")
+
+    async def waits() -> None:
+        await asyncio.sleep(3_600)
+
+    with pytest.raises(StorageUnavailable):
+        await reconciler._both(fails(), waits())
+    assert not reconciling()
+
+
+def test_a_surprise_of_one_peer_is_not_the_end_of_comparing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        begin, surprises = reconciler._Exchange.begin, 4
+
+        async def surprising(exchange: reconciler._Exchange) -> None:
+            nonlocal surprises
+            surprises -= 1
+            if surprises >= 0:
+                raise RuntimeError("nobody thought of this")
+            await begin(exchange)
+
+        monkeypatch.setattr(reconciler._Exchange, "begin", surprising)
+        await traded(nodes[0], grants, 5)
+        await connected(nodes)
+        await converged(nodes, 10, VirtualClock(), 600)
+        assert surprises < 0
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_an_answer_whose_time_is_up_anyway_makes_room_without_a_word(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        comparing = nodes[0].gossip.reconciler
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0) as deadline:
+                try:
+                    await asyncio.sleep(1)
+                finally:
+                    comparing._answering[nodes[1].key.public_key] = 0.0, deadline
+                    comparing._make_room(2 * FAIR_S)
+        assert not comparing._answering
+
+    meshed(tmp_path, 2, Link(), play)
+
+
+def _untrue(own: Callable[[], HeadSeen | None]) -> HeadSeen | None:
+    """What it says of its book is never what others have."""
+    told = own()
+    return None if told is None else HeadSeen(told.head, told.records + 1, bytes(16))
+
+
+def test_a_crowd_that_says_nothing_leaves_those_alone_that_this_node_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(peer: Peer, stream: Stream) -> None:
+        await asyncio.sleep(3_600)
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        node, honest, *crowd = nodes
+        await traded(node, grants, 1)
+        for one in crowd:
+            one.mesh.on_stream(silent)
+            one.mesh.keep(node.mesh.address())
+        await until(lambda: len(node.mesh.peers) == len(crowd), 60)
+        for one in crowd:
+            monkeypatch.setattr(one.gossip, "_own_head", partial(_untrue, one.gossip._own_head))
+        await asyncio.sleep(STEP_S)
+        await traded(honest, grants, 25)
+        monkeypatch.setattr(honest.gossip.reconciler, "_want", lambda _: None)
+        node.mesh.keep(honest.mesh.address())
+        began = VirtualClock().monotonic()
+        await until(lambda: node.records >= 52, 60)
+        assert VirtualClock().monotonic() - began < 5
+
+    meshed(tmp_path, 3 * WORKERS + 2, Link(delay_s=0.02), play)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.disk import Disk
 from tests.net.mesh import Grants, Member, converged
 from tests.net.test_gossip import meshed
 from tests.net.test_kills import connected
@@ -13,7 +14,7 @@ from tests.net.test_watch import gift
 from tirami.core.errors import AccountDisabled
 from tirami.core.keys import SigningKey
 from tirami.net.rotations import MOST_OF_PEER, OF_STRANGERS, Rotations
-from tirami.proto import RotationSeen, SignedBody, Successor, rotation, signed
+from tirami.proto import Rotation, RotationSeen, SignedBody, Successor, rotation, signed
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
 
@@ -61,6 +62,31 @@ def test_what_an_ended_key_signs_later_is_bounded_like_what_nothing_covers(tmp_p
         assert nodes[1].records <= 64
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_whoever_brought_it_may_leave_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the journal says nothing new any more: it is told then or never."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        ended: list[Rotation] = []
+        first, middle, last = nodes
+        rotations = Rotations(middle.ledger, middle.mesh, ended.append)
+        Rotations(last.ledger, last.mesh)
+        await connected(nodes)
+        key = SigningKey.generate()
+        order = signed(rotation(grants.network.id, key, None, (0, 0), 0), key)
+        disk, peer = Disk(middle.ledger, monkeypatch), middle.mesh.peers[first.key.public_key]
+        disk.hold()
+        heard = asyncio.create_task(rotations._heard(peer, RotationSeen(SignedBody(order.body, order.signature))))
+        await disk.writing.wait()
+        heard.cancel()
+        disk.release()
+        with pytest.raises(asyncio.CancelledError):
+            await heard
+        assert [one.key for one in ended] == [key.public_key]
+        await known([last], key)
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
 
 
 def bring(source: Member, target: Member, network: bytes, count: int) -> None:

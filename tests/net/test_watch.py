@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.disk import Disk
 from tests.net.mesh import Grants, Member, in_a_line
 from tests.net.test_gossip import meshed
 from tests.waiting import until
 from tirami.core.keys import SigningKey
+from tirami.ledger import Evidence
 from tirami.net import watch
-from tirami.proto import Envelope, FraudFound, Transfer, encode, sign
+from tirami.proto import Envelope, FraudFound, Transfer, cited_in, encode, sign
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
 
@@ -69,6 +71,46 @@ def test_a_proof_that_says_nothing_new_is_not_checked(tmp_path: Path, monkeypatc
         assert nodes[0].mesh.peers
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def proven(network: str, cheat: SigningKey) -> FraudFound:
+    evidence = Evidence(network)
+    found = [evidence.see(piece) for _ in range(2) for piece in cited_in(gift(network, cheat, 5))]
+    return FraudFound(next(filter(None, found)))
+
+
+def test_whoever_told_may_leave_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        in_a_line(nodes)
+        cheat, (first, middle, last) = SigningKey.generate(), nodes
+        await until(lambda: len(middle.mesh.peers) == 2, 30)
+        disk, peer = Disk(middle.ledger, monkeypatch), middle.mesh.peers[first.key.public_key]
+        disk.hold()
+        told = asyncio.create_task(middle.watch._told(peer, proven(grants.network.id, cheat)))
+        await disk.writing.wait()
+        told.cancel()
+        disk.release()
+        with pytest.raises(asyncio.CancelledError):
+            await told
+        await until(lambda: cheat.public_key in last.ledger.state.settings.convicted, 5)
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
+def test_what_the_disk_refused_is_written_down_and_told_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        in_a_line(nodes)
+        cheat, (first, middle, last) = SigningKey.generate(), nodes
+        await until(lambda: len(middle.mesh.peers) == 2, 30)
+        disk, peer = Disk(middle.ledger, monkeypatch), middle.mesh.peers[first.key.public_key]
+        disk.full = True
+        await middle.watch._told(peer, proven(grants.network.id, cheat))
+        await asyncio.sleep(3)
+        assert not any(cheat.public_key in node.ledger.state.settings.convicted for node in nodes)
+        disk.full = False
+        await until(lambda: all(cheat.public_key in one.ledger.state.settings.convicted for one in (middle, last)), 5)
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
 
 
 def test_an_honest_key_is_convicted_by_nobody(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is bought of a peer and handed over whole: paid as it came, told as it ended, asked for with no ticket."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.market.scripted import CARD, ScriptedEngine
+from tests.node.nodes import CHAT, HELLO
 from tests.node.sellers import market
 from tests.waiting import until
 from tirami.core.keys import sha256
@@ -64,9 +66,13 @@ async def test_the_originals_clients_are_told_that_a_peer_broke_off(
         found.sellers[0].engine.fail_after = 6
         async with found.http.post(found.buyer.url + path, json={"prompt": "one two three"}) as reply:
             text = await reply.text()
-            assert reply.status == (503 if path == "/chat" else 200)
+            assert (reply.status, "retry-after" in reply.headers) == (200, False), "asked again it would be paid again"
         assert "engine_failed" in text
         assert "7 TRM were paid" in text
+        if path == "/chat":
+            told = json.loads(text)
+            assert (told["text"], told["tokens_generated"]) == ("0 1 2 3 4 5 ", 6)
+            assert (told["cut"]["code"], told["x_tirami"]["trm_cost"]) == ("engine_failed", 7)
         await until(lambda: found.buyer.net == -7)
 
 
@@ -85,3 +91,42 @@ async def test_a_ticket_is_never_taken_to_a_peer(tmp_path: Path, monkeypatch: py
                 assert (reply.status, (await reply.json())["error"]["code"]) == (409, "conflict")
         assert found.sellers[0].engine.opened == own.opened == 0
         assert found.buyer.net == 0
+
+
+@pytest.mark.parametrize("length", [64, 65, 128])
+async def test_whatever_id_http_allows_a_peer_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        headers = {"x-request-id": "r" * length}
+        async with found.http.post(found.buyer.url + CHAT, json=HELLO, headers=headers) as reply:
+            assert reply.status == 200, await reply.text()
+            assert reply.headers["x-request-id"] == "r" * length
+        assert found.sellers[0].engine.opened == 1
+
+
+MANY: Any = {"type": "string", "enum": [f"a{number:04}" for number in range(7_500)]}
+"""60 kB as a schema, and 75 kB as text within JSON."""
+SHAPED = {"type": "json_schema", "json_schema": {"name": "many", "schema": MANY}}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"one": MANY}}}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"logit_bias": {"1": 1, "01": 2}}, "logit_bias"),
+        ({"response_format": SHAPED}, "response_format"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tools"),
+    ],
+    ids=["two biases of one token", "a schema", "tools"],
+)
+async def test_what_cannot_be_asked_of_a_peer_is_no_providers_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], field: str
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        status, reply = await found.ask(**asked)
+        error: Any = reply["error"]
+        assert (status, error["code"], error["param"]) == (400, "invalid_request", field)
+        assert not found.buyer.mesh.shop._broke
+        assert not found.buyer.parts.ledger.state.holds.open
+        assert found.sellers[0].engine.opened == 0

@@ -54,6 +54,22 @@ def test_a_name_whose_file_was_never_seen_here_may_be_any(tmp_path: Path) -> Non
         goods.fault(offering(QWEN))
 
 
+def test_the_file_of_pins_is_not_read_for_every_offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for one whose name is not pinned: there are thousands of offers, and the event loop waits."""
+    pins, read, reads = tmp_path / "pins.json", Path.read_bytes, []
+    pins.write_text("{}")
+
+    def counted(path: Path) -> bytes:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    goods = Goods(pins)
+    for _ in range(100):
+        assert goods.fault(offering(QWEN)) is goods.fault(offering("somebody's own")) is None
+    assert reads == [pins]
+
+
 async def test_another_file_under_a_known_name_is_not_bought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with market(tmp_path, monkeypatch, 2, [CARD, replace(CARD, digest=Digest(b"\7" * 32))]) as found:
         honest, other = found.sellers

@@ -62,3 +62,10 @@ async def test_a_port_that_the_settings_name_is_taken_and_not_noted(tmp_path: Pa
 async def test_a_note_that_is_none_is_passed_over(tmp_path: Path, noted: str) -> None:
     (tmp_path / FILE).write_text(noted, "latin-1")
     assert await port(tmp_path) > 0
+
+
+async def test_a_port_that_cannot_be_noted_is_said_and_no_reason_not_to_start(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with capture_logs() as logs:
+        assert await port(tmp_path) > 0
+    assert [(entry["event"], entry["file"]) for entry in logs] == [("mesh_port_not_noted", str(tmp_path / FILE))]

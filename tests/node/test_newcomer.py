@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tirami.core.config import Config, load_config
-from tirami.core.errors import InvalidField
+from tirami.core.errors import ConfigError, InvalidField
 from tirami.core.keys import SigningKey
 from tirami.net import PeerAddress
 from tirami.net.invites import Invitation, number
@@ -41,12 +41,57 @@ def test_what_the_newcomer_chose_is_noted_for_later_starts(tmp_path: Path) -> No
     assert (mesh.trusted, mesh.bootstrap) == (INVITER.hex(), address)
 
 
-def test_what_is_there_is_left_alone_and_who_has_to_act_is_told(tmp_path: Path) -> None:
+CHOSEN = {"sell": False, "consume": "trusted", "bootstrap": "a b"}
+MESH = 'enabled = true\nsell = false\nconsume = "trusted"\nbootstrap = "a b"\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", f"[mesh]\n{MESH}"),
+        ("# mine", f"# mine\n[mesh]\n{MESH}"),
+        ("[api]\nport = 1\n\n[log]\n", f"[api]\nport = 1\n\n[log]\n[mesh]\n{MESH}"),
+        (
+            "[mesh] # of ours\nenabled=false # not yet\n  consume = 'any'#x\nslots = 2\n[api]\nport = 1\n",
+            '[mesh] # of ours\nsell = false\nbootstrap = "a b"\n'
+            'enabled=true # not yet\n  consume = "trusted"#x\nslots = 2\n[api]\nport = 1\n',
+        ),
+        ("[mesh]", f"[mesh]\n{MESH}"),
+        ("[mesh]\r\nsell = true\r\n", f"[mesh]\n{MESH}".replace("sell = false\n", "") + "sell = false\r\n"),
+    ],
+)
+def test_what_was_chosen_is_kept_in_settings_that_are_there_and_all_else_stays(
+    tmp_path: Path, before: str, after: str
+) -> None:
     mine = tmp_path / "config.toml"
-    mine.write_text("# mine\n")
-    assert settle_in(TOKEN, settings(tmp_path)) == mine
-    assert mine.read_text() == "# mine\n"
-    assert settle_in(TOKEN, settings(tmp_path, **{"mesh.enabled": True})) is None
+    mine.write_bytes(before.encode())
+    mine.chmod(0o640)
+    assert settle_in(TOKEN, settings(tmp_path), CHOSEN) == mine
+    assert mine.read_bytes().decode() == after
+    assert mine.stat().st_mode & 0o777 == 0o640
+    mesh = load_config(mine, {}, {}).mesh
+    assert (mesh.enabled, mesh.sell, mesh.consume, mesh.bootstrap) == (True, False, "trusted", "a b")
+    assert settle_in(TOKEN, settings(tmp_path), CHOSEN) is None, "it says so already"
+    assert mine.read_bytes().decode() == after
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "mesh.enabled = true\n",
+        "mesh = {sell = true}\n",
+        "[mesh]\nconsume = 'any'\nenabled = {}\n",
+        '[log]\nfile = """\n[mesh]\n"""\n',
+    ],
+)
+def test_settings_that_cannot_be_changed_stay_and_it_is_said_what_to_write(tmp_path: Path, before: str) -> None:
+    mine = tmp_path / "config.toml"
+    mine.write_text(before)
+    with pytest.raises(ConfigError) as caught:
+        settle_in(TOKEN, settings(tmp_path), CHOSEN)
+    assert str(mine) in caught.value.message and MESH.strip() in caught.value.message
+    assert mine.read_text() == before
+    assert not (tmp_path / "network.json").exists(), "nothing is half done"
 
 
 @pytest.mark.parametrize("case", ["a book", "a file that is named"])

@@ -11,13 +11,15 @@ from tests.market.scripted import CARD
 from tests.node.sellers import Market, Seller, market
 from tests.waiting import until
 from tirami.core.errors import ConnectionLost, PeerRefused, TokenizerError
+from tirami.core.keys import Signer, SigningKey
 from tirami.infer import MetadataBlock
-from tirami.ledger import Circuit
+from tirami.ledger import Circuit, FraudProven, KeyRotated
 from tirami.ledger.breaker import MAX_ERRORS
 from tirami.market import Provider
 from tirami.net import blocks
 from tirami.node.mesh import shop as shop_module
 from tirami.node.mesh.shop import _keys
+from tirami.proto import Successor, rotation, signed
 
 DEAR = replace(CARD, parameters=10**10, active_parameters=10**10)
 """3 TRM a token."""
@@ -130,6 +132,56 @@ async def test_nothing_is_bought_from_who_is_denied(tmp_path: Path, monkeypatch:
         assert status == 200, reply
         assert (best.engine.opened, other.engine.opened) == (0, 1)
         assert list(found.buyer.mesh.shop._having(CARD.tokenizer_digest, bytes(32))) == [other.key]
+
+
+# --- keys that follow others ----------------------------------------------------------------------------------------
+
+OLD, THIEF = SigningKey.generate(), SigningKey.generate()
+
+
+def following(found: Market, key: Signer, follower: Signer | None) -> KeyRotated:
+    network = found.buyer.parts.ledger.network.id
+    agreed = follower and Successor.agreeing(network, key.public_key, follower)
+    order = signed(rotation(network, key, agreed, (0, 0), 0), key)
+    return KeyRotated(order.body, order.signature)
+
+
+@pytest.mark.parametrize("undone", ["contested", "revoked", "rotated again", "convicted"])
+async def test_who_lawfully_follows_a_trusted_key_is_trusted_until_that_is_in_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undone: str
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        seller, ledger, shop = found.sellers[0], found.buyer.parts.ledger, found.buyer.mesh.shop
+        monkeypatch.setattr(shop, "_config", replace(shop._config, consume="trusted"))
+        monkeypatch.setattr(shop, "_trusted", _keys(OLD.public_key.hex()))
+        assert shop.objection(seller.key) == "it is not on the list of trusted providers"
+        await ledger.append([following(found, OLD, seller.node.parts.key)])
+        assert shop.objection(seller.key) is None
+        match undone:
+            case "contested":
+                await ledger.append([following(found, OLD, THIEF)])
+            case "revoked":
+                await ledger.append([following(found, OLD, None)])
+            case "rotated again":
+                await ledger.append([following(found, seller.node.parts.key, THIEF)])
+            case "convicted":
+                await ledger.record_facts(FraudProven(OLD.public_key, b"a proof"))
+        assert shop.objection(seller.key) is not None
+        assert (shop._refusal(THIEF.public_key) is None) is (undone == "rotated again")
+
+
+@pytest.mark.parametrize("contested", [False, True])
+async def test_a_new_key_is_no_way_off_the_deny_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contested: bool
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        seller, ledger, shop = found.sellers[0], found.buyer.parts.ledger, found.buyer.mesh.shop
+        monkeypatch.setattr(shop, "_denied", _keys(OLD.public_key.hex()))
+        assert shop.objection(seller.key) is None
+        await ledger.append([following(found, OLD, seller.node.parts.key)])
+        if contested:
+            await ledger.append([following(found, OLD, THIEF)])
+        assert shop.objection(seller.key) == "it is on the deny list"
 
 
 # --- the payer's breaker --------------------------------------------------------------------------------------------

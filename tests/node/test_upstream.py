@@ -3,13 +3,13 @@
 import asyncio
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from tests.node.conftest import opened_door
+from tests.node.conftest import Door, opened_door
 from tests.processes import NodeProcess
 from tests.rows.test_l1 import wait_until
 from tests.rows.test_saf import chat
@@ -17,6 +17,7 @@ from tests.waiting import until
 from tirami.core.clock import SystemClock
 from tirami.core.errors import TiramiError
 from tirami.infer import UpstreamEngine
+from tirami.node.choice import Choice
 from tirami.proto import Trade
 from tirami.testing import EngineProcess
 
@@ -78,6 +79,15 @@ async def uncounted() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+async def only_trade(door: Door) -> Trade:
+    """The one that is booked when nothing is held any more."""
+    ledger = door.parts.ledger
+    await until(lambda: len(ledger.state.records) and not ledger.state.holds.open)
+    trade = ledger.state.records[-1].body
+    assert isinstance(trade, Trade)
+    return trade
+
+
 @pytest.mark.parametrize("words", [2, 150], ids=["early", "after vouchers"])
 async def test_a_client_that_leaves_before_the_prompt_was_counted_pays_for_it(
     tmp_path: Path, uncounted: str, words: int
@@ -92,9 +102,35 @@ async def test_a_client_that_leaves_before_the_prompt_was_counted_pays_for_it(
             for _ in range(words):
                 await reply.content.readuntil(b"\n\n")
             reply.close()
-        ledger = door.parts.ledger
-        await until(lambda: len(ledger.state.records) and not ledger.state.holds.open)
-        trade = ledger.state.records[-1].body
-        assert isinstance(trade, Trade)
+        trade = await only_trade(door)
         assert (trade.prompt_tokens, trade.completion_tokens >= words - 1) == (len("user: ") // 4 + 1_000, True)
         assert trade.amount == trade.prompt_tokens + trade.completion_tokens
+
+
+async def test_whom_the_node_interrupts_while_a_chunk_is_sent_pays_for_the_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uncounted: str
+) -> None:
+    """A client that reads slowly holds up the sending: the upstream's stream is not what is waited for."""
+    sending, sent = asyncio.Event(), 0
+
+    async def slow(put: Awaitable[None]) -> None:
+        nonlocal sent
+        sent += 1
+        await put
+        if sent > 5:
+            sending.set()
+            await asyncio.Event().wait()
+
+    async with opened_door(tmp_path / "home", **{"pricing.prompt_ppm": 1_000_000}) as door:
+        engine = UpstreamEngine(uncounted, parameters=10**9, clock=SystemClock())
+        await engine.start()
+        door.parts.engines.serve(engine)
+        hand_over = Choice.hand_over
+        monkeypatch.setattr(Choice, "hand_over", lambda choice, put: hand_over(choice, slow(put)))
+        body = {"model": "big", "messages": [{"role": "user", "content": "x" * 4_000}], "stream": True}
+        async with door.http.post(f"{door.url}/v1/chat/completions", json=body | {"max_tokens": 1_000}) as reply:
+            await sending.wait()
+            await door.parts.market.stop()
+            assert '"finish_reason":"node_stopped"' in await reply.text()
+        trade = await only_trade(door)
+        assert trade.prompt_tokens == len("user: ") // 4 + 1_000

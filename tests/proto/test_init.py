@@ -9,9 +9,9 @@ session_secret sign signed signing_bytes summary_of verify
 AnchorNetwork ParsedStatement Statement StatementFile StatementNode StatementTrade anchor_payload anchor_script
 parse_statement statement_trade
 Cited FraudProof FraudRecord build_fraud cited_in parse_fraud
-MAX_MODELS MAX_PIECE MAX_PROMPT MESSAGES VERSION Accept Ask BlockFollows BlockPart BlockWanted Cancel ConsistencyProof
-ConsistencyWanted Finish FraudFound HeadSeen Hello KillOrder KillOrdered Leaving Message ModelFacts Observation
-ObservationSeen Offer Offering Payment Piece Ping Pong Reconcile Records Refused Settled Shown Signal
+MAX_MODELS MAX_PIECE MAX_PROMPT MAX_SHAPING MESSAGES VERSION Accept Ask BlockFollows BlockPart BlockWanted Cancel
+ConsistencyProof ConsistencyWanted Finish FraudFound HeadSeen Hello KillOrder KillOrdered Leaving Message ModelFacts
+Observation ObservationSeen Offer Offering Payment Piece Ping Pong Reconcile Records Refused Settled Shown Signal
 SignalSeen SignedBody Working Advert InviteShown InviteTaken PeerSeen Peers PeersWanted ProbeWanted Probed
 NO_SUCCESSOR Consent Rotation RotationSeen Successor rotation
 """

@@ -58,11 +58,16 @@ def seed(
 
 @contextmanager
 def worker(
-    home: Path, file: Path, *seeds: str, env: dict[str, str] | None = None, options: tuple[str, ...] = ()
+    home: Path,
+    file: Path,
+    *seeds: str,
+    env: dict[str, str] | None = None,
+    options: tuple[str, ...] = (),
+    program: str = "tirami.cli",
 ) -> Iterator[NodeProcess]:
     named = [part for address in seeds for part in ("--seed", address)]
     given = ("--daemon", *named, "--network", str(file), *LOOPBACK, *options)
     own = {"TIRAMI_INFER_MODELS_DIR": str(home / "models")}  # what this machine has is not bought
     settings = APART | own | (env or {})
-    with NodeProcess(home, *given, command="worker", env=settings) as node:
+    with NodeProcess(home, *given, command="worker", program=program, env=settings) as node:
         yield node

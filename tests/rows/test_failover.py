@@ -1,5 +1,7 @@
 """A provider's process is killed with -9 under an answer it sells: who serves on, when, and what is paid."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pytest
 
 from tests.processes import NodeProcess
 from tests.rows.mesh import address_of, eventually, network, seed, worker
+from tests.rows.test_l0 import engine_of
 from tests.rows.test_saf import chat
 from tirami.api.schemas import ChatCompletionRequest, PeersQuery, TradeEntry, TradesQuery
 from tirami.core.units import MicroTrm
@@ -22,6 +25,8 @@ from tirami.sdk import Tirami
 
 MODEL = "smollm2:135m"
 PATIENCE_S = 60
+BUSY_S = 0.5
+"""What a machine with other work adds."""
 WINDOW_TRM = 10
 """K for strangers."""
 
@@ -38,18 +43,21 @@ class Heard:
     bill: dict[str, Any] = field(default_factory=dict)
 
     def listen(self, node: NodeProcess, prompt: str, most: int) -> "Heard":
+        with node.client() as client:
+            return self.hear(client, prompt, most)
+
+    def hear(self, client: Tirami, prompt: str, most: int) -> "Heard":
         body = chat(prompt, most).model_dump(exclude_unset=True)
         body |= {"model": MODEL, "temperature": 0, "stream_options": {"include_usage": True}}
-        with node.client() as client:
-            for chunk in client.stream_chat(ChatCompletionRequest.model_validate(body)):
-                for choice in chunk["choices"]:
-                    self.reason = choice["finish_reason"] or self.reason
-                    if piece := choice["delta"].get("content"):
-                        self.first = self.first or time.monotonic()
-                        self.pieces += 1
-                        self.text += piece
-                if chunk.get("usage"):
-                    self.bill = {**chunk["usage"], **chunk["x_tirami"]}
+        for chunk in client.stream_chat(ChatCompletionRequest.model_validate(body)):
+            for choice in chunk["choices"]:
+                self.reason = choice["finish_reason"] or self.reason
+                if piece := choice["delta"].get("content"):
+                    self.first = self.first or time.monotonic()
+                    self.pieces += 1
+                    self.text += piece
+            if chunk.get("usage"):
+                self.bill = {**chunk["usage"], **chunk["x_tirami"]}
         return self
 
 
@@ -77,14 +85,20 @@ class Town:
         running = (key for key, seller in self.sellers.items() if self.admin(seller).mesh().selling.running)
         return next(running, None)
 
-    def ask(self, prompt: str, most: int, kill: Callable[[Heard], bool]) -> tuple[Heard, str, float]:
-        """Ask, and kill whoever serves once ``kill`` says so; what was heard, who was killed, and when."""
+    def ask(
+        self, prompt: str, most: int, kill: Callable[[Heard], bool], before: Callable[[str], None] = lambda _: None
+    ) -> tuple[Heard, str, float]:
+        """Ask, and kill whoever serves once ``kill`` says so; what was heard, who was killed, and when.
+
+        ``before``: told whom it will be.
+        """
         heard = Heard()
         with ThreadPoolExecutor(1) as client:
             listening = client.submit(heard.listen, self.buyer, prompt, most)
             eventually(lambda: kill(heard) and self.serving())
             victim = self.serving()
             assert victim is not None, "it ended too soon to be killed"
+            before(victim)
             self.sellers[victim].kill()
             killed = time.monotonic()
             listening.result(PATIENCE_S)
@@ -162,3 +176,38 @@ def test_killed_in_the_middle_the_answer_ends_cleanly_and_is_paid_once(
         found.agreed(trade.id)
         again = Heard().listen(found.buyer, "Say hello.", 8)
         assert again.bill["trade_id"] and again.bill["owed_trm"] == 0, "and the next answer is bought as ever"
+
+
+@pytest.mark.row("L1-09", part="a provider killed with -9 before its first token")
+@pytest.mark.model
+@pytest.mark.timeout(300)
+def test_killed_before_the_first_token_the_next_best_serves_and_is_paid_once(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Both engines stand still until it is seen who was asked: no token can come before the kill."""
+    with town(tmp_path) as found:
+        engines = {key: engine_of(seller) for key, seller in found.sellers.items()}
+        for engine in engines.values():
+            os.kill(engine, signal.SIGSTOP)
+
+        def wake_the_other(victim: str) -> None:
+            (other,) = engines.keys() - {victim}
+            os.kill(engines[other], signal.SIGCONT)
+
+        heard, victim, killed = found.ask("Tell me a long story.", 40, lambda heard: not heard.pieces, wake_the_other)
+        (other,) = found.sellers.keys() - {victim}
+        assert heard.first is not None and heard.reason in ("stop", "length")
+        bill = heard.bill
+        assert (bill["provider"], bill["owed_trm"]) == (other, 0)
+        assert bill["trade_id"] and bill["completion_tokens"] == heard.pieces
+        assert found.reserved(found.buyer) == 0
+        found.sellers[victim].start()
+        found.agreed(bill["trade_id"])
+        began = time.monotonic()
+        again = Heard().listen(found.buyer, "Tell me a good story.", 1)
+        assert again.first is not None
+        took, own = heard.first - killed, again.first - began
+        figure = f"first token of the next best {took:.2f} s after the kill, {own:.2f} s of it as long as ever"
+        print(figure)
+        record_property("figure", figure)
+        assert took < 2 + own + BUSY_S

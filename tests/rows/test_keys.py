@@ -48,6 +48,29 @@ def test_a_key_is_rotated_at_the_command_line_and_its_successor_joins(tmp_path: 
 
 
 @pytest.mark.row("BEY-15", part="key rotation")
+def test_a_node_goes_on_under_a_new_key_in_its_own_directory(tmp_path: Path) -> None:
+    made = homes(tmp_path)
+    with made.node(0) as first:
+        address = invited_address(first, made.keys[0])
+        with made.node(1, TIRAMI_MESH_BOOTSTRAP=address) as second:
+            wait_until(lambda: met(second, made.keys[0]), 20)
+            lodger = asked(second, "agent", "create", "lodger")["account"]
+            elsewhere = tirami(first, "key", "rotate", "--yes", "--url", second.url, "--token", token(second))
+            assert elsewhere.returncode == 1 and "run this on its machine" in elsewhere.stderr
+            follows = asked(second, "key", "rotate", "--yes")["successor"]
+            assert second.stop() == 0
+            second.start()
+            assert asked(second, "key", "show")["node_id"] == follows != made.keys[1]
+            assert asked(second, "key", "show")["ended"] is False
+            wait_until(lambda: met(first, follows), 20)
+            assert asked(first, "key", "show", made.keys[1])["acts_now"] == follows
+            assert lodger in json.dumps(asked(second, "agent", "list"))
+            assert second.stop() == 0
+            second.start()
+            assert asked(second, "key", "show")["node_id"] == follows
+
+
+@pytest.mark.row("BEY-15", part="key rotation")
 def test_a_key_is_revoked_by_its_whole_name_only(tmp_path: Path) -> None:
     made = homes(tmp_path)
     with made.node(1) as node:
@@ -59,6 +82,10 @@ def test_a_key_is_revoked_by_its_whole_name_only(tmp_path: Path) -> None:
         assert node.stop() == 0
         node.start()
         assert asked(node, "key", "show")["ended"] is True
+
+
+def token(node: NodeProcess) -> str:
+    return (node.data_dir / "admin.token").read_text().strip()
 
 
 def invited_address(node: NodeProcess, key: str) -> str:

@@ -1,18 +1,20 @@
 """The ledger among others, over real sockets: records reach everybody, and a double spender is served by nobody."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.net.mesh import Grants, Member, converged, in_a_line, members
+from tests.net.mesh import Grants, Member, Spread, converged, counted, in_a_line, members
 from tests.proto.samples import ACCEPTANCE, QUOTE, TRADE
 from tests.waiting import until
 from tirami.core.clock import SystemClock
 from tirami.core.errors import AccountDisabled
 from tirami.core.keys import SigningKey, sha256
 from tirami.net.iroh import IrohEndpoint
+from tirami.net.quic import IrohStream
 from tirami.proto import Acceptance, Quote, SignedBody, encode, sign
 
 change = msgspec.structs.replace
@@ -21,16 +23,25 @@ LINE = 1_000
 
 
 @pytest.mark.row("L1-04")
-async def test_eight_nodes_in_a_line_agree_over_quic(tmp_path: Path) -> None:
-    clock = SystemClock()
+async def test_eight_nodes_in_a_line_agree_over_quic(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    clock, traffic = SystemClock(), counted(IrohStream, monkeypatch)
     grants = Grants(clock)
     async with members(tmp_path, 8, IrohEndpoint.bind, grants.network, clock) as nodes:
         in_a_line(nodes)
+        await until(lambda: all(len(node.mesh.peers) == 2 for node in nodes[1:-1]), 30)
+        spread = Spread(traffic, medium := "QUIC on loopback, one process, frames without what QUIC adds", clock)
         for number in range(40):
             await grants.trade(nodes[number % 8])
         took = await converged(nodes, 80, clock, 60)
-    print(f"8 in a line, QUIC on loopback, one process: 80 records at all in {took:.2f} s after the last was booked")
+        spread.told("8 in a line", 8, 80)
+        messages, size = spread.cost(8, 80)
+        record_property("figure", f"{took:.2f} s after the last was booked; {spread.each(8, 80)}, {medium}")
     assert took < 5
+    assert messages < 8 and size < 2_000, "heads and heartbeats included; a record is some 400 bytes"
 
 
 class Sale:

@@ -1,7 +1,8 @@
 """Three hosts: provider, consumer and relayer of records, each ``tirami start`` in a network namespace of its own.
 
 ``unshare -rnm python -m tests.soak.hosts DIRECTORY MODELS`` plays the whole story and prints its figures as JSON. A
-bridge joins the hosts; a link is cut by taking its end at the bridge down. The figures are those of QUIC over veth.
+bridge joins the hosts; a link is cut by taking its end at the bridge down, and two hosts are kept from each other by
+isolating their ends: then a third is the only way between them. The figures are those of QUIC over veth.
 """
 
 import ctypes
@@ -17,7 +18,7 @@ from pathlib import Path
 import httpx2
 
 from tests.processes import NodeProcess
-from tirami.api.schemas import BalanceQuery, TradesQuery
+from tirami.api.schemas import AccountRequest, BalanceQuery, TradesQuery
 from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.keys import PublicKey
 
@@ -94,6 +95,28 @@ class Host:
 
     def mend(self) -> None:
         ip("link", "set", f"v-{self.name[:8]}", "up")
+
+    def isolate(self, on: bool) -> None:
+        """Whether nothing passes between this host and others that are isolated, either."""
+        ip("link", "set", f"v-{self.name[:8]}", "type", "bridge_slave", "isolated", "on" if on else "off")
+
+    def peers(self) -> set[str]:
+        """Keys of those it is connected to."""
+        assert self.node is not None
+        with inside(self.name), self.node.admin() as admin:
+            return {link.node_id for link in admin.topology().links}
+
+    def open_account(self) -> str:
+        """A hosted account, whose line is a record of this node."""
+        assert self.node is not None
+        with inside(self.name), self.node.admin() as admin:
+            return admin.create_account(AccountRequest(label="of " + self.name)).account
+
+    def limit(self, account: str) -> int:
+        """What this node's book says an account may owe, TRM."""
+        assert self.node is not None
+        with inside(self.name), self.node.admin() as admin:
+            return admin.balance(BalanceQuery(node=account)).credit_limit
 
     def book(self) -> tuple[str, str, int]:
         """Network file, state and number of records."""
@@ -268,10 +291,46 @@ def story(provider: Host, consumer: Host, relayer: Host) -> dict[str, object]:
     figures |= {"paid_trm": paid[1], "paid_tokens": paid[2]}
 
     figures["again_s"] = eventually("an answer after the cut", served, 60)
-    figures["agreed_again_s"] = eventually("all books equal in the end", lambda: agreed(hosts), 30)
+    figures["agreed_again_s"] = eventually("all books equal after it", lambda: agreed(hosts), 30)
+    figures |= through_the_relayer(provider, consumer, relayer)
+    figures |= without_the_relayer(provider, consumer, relayer, served)
     figures["books"] = [host.book() for host in hosts]
     figures["nets"] = {host.name: [host.net(other.key) for other in hosts] for host in hosts}
     return figures
+
+
+def through_the_relayer(provider: Host, consumer: Host, relayer: Host) -> dict[str, object]:
+    """Provider and consumer cannot reach each other: what either books comes to the other by the relayer alone."""
+    ends = (provider, consumer)
+    for host in ends:
+        host.isolate(True)
+
+    def apart() -> bool:
+        return all(host.peers() == {relayer.key.hex()} for host in ends)
+
+    eventually("the relayer is the only peer of both", apart, 30)
+    accounts = [host.open_account() for host in ends]
+    took = eventually("all books equal by the relayer", lambda: agreed([*ends, relayer]), 30)
+    assert apart(), "and by no other way"
+    assert all(host.limit(account) > 0 for host in ends for account in accounts)
+    for host in ends:
+        host.isolate(False)
+    eventually("they meet again", lambda: provider.key.hex() in consumer.peers(), 30)
+    return {"relayed_s": took}
+
+
+def without_the_relayer(provider: Host, consumer: Host, relayer: Host, served: Callable[[], bool]) -> dict[str, object]:
+    """The relayer is cut off from the other two, which go on trading; each side books what the other does not see."""
+    relayer.cut()
+    own = relayer.open_account()
+    eventually("an answer without the relayer", served, 60)
+    eventually("both ends' books equal without it", lambda: agreed([provider, consumer]), 30)
+    eventually("neither end is its peer", lambda: not relayer.peers(), 30)
+    assert len(relayer.trades()) < len(provider.trades()) and provider.limit(own) == 0 < relayer.limit(own)
+    relayer.mend()
+    took = eventually("all books equal after the relayer's return", lambda: agreed([provider, consumer, relayer]), 90)
+    assert provider.limit(own) > 0
+    return {"rejoined_s": took}
 
 
 def _stop(hosts: list[Host]) -> None:

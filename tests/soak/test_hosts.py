@@ -31,6 +31,8 @@ def test_a_provider_is_cut_off_in_the_middle_and_all_books_are_equal_afterwards(
     figures = json.loads(done.stdout)
     assert figures["noticed_s"] < 8, "noticed within 5 s; the last piece may have come some time before the cut"
     assert figures["healed_s"] < 60
+    assert figures["relayed_s"] < 5, "one hop more is no reason to wait"
+    assert figures["rejoined_s"] < 60, "a partition along another cut heals like the first"
     assert 0 < figures["paid_trm"] <= figures["shown_as_owed"], "at most what the payer signed"
     assert figures["paid_tokens"] <= figures["received"], "at most what it received"
     lost = figures["received"] - figures["paid_tokens"]

@@ -115,23 +115,23 @@ def join(
 
 
 def _arriving(invitation: str, before: Config, config: Config, terminal: Terminal) -> Config:
-    """``config`` of a node that comes by this invitation; noted for later starts, where nothing was ``before``.
+    """``config`` of a node that comes by this invitation; noted for later starts, where there was no book ``before``.
 
-    Raises ``InvalidField``.
+    Raises ``InvalidField``, ``ConfigError``.
     """
     from tirami.cli.host import inviter, settle_in
 
     address, mesh = inviter(invitation), config.mesh
-    chosen: dict[str, bool | str] = {"bootstrap": address}
+    chosen: dict[str, bool | str] = {"bootstrap": " ".join(dict.fromkeys([*mesh.bootstrap.split(), address]))}
     if not mesh.sell:
         chosen["sell"] = False
     if mesh.consume != "off":
         chosen["consume"] = mesh.consume
     if mesh.consume == "trusted":
         chosen["trusted"] = ",".join(filter(None, (mesh.trusted, address.partition("@")[0])))
-    off = settle_in(invitation, before, chosen)
-    if off is not None:
-        terminal.note(f"To stay on the mesh at later starts, set mesh.enabled = true in {off}.")
+    changed = settle_in(invitation, before, chosen)
+    if changed is not None:
+        terminal.note(f"Kept for later starts in {changed}, under [mesh].")
     return config.with_flags({"mesh.trusted": chosen.get("trusted")})
 
 

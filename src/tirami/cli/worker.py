@@ -51,17 +51,18 @@ def worker(
     """Run a consumer: no model, prompts go to the seeds and to nobody else. A conversation, or with --daemon an API."""
     flags = flags_of(no_model=True, **locals())
     before = settings(config_file, data_dir, {"network.file": flags["network.file"]})
-    config = _buying(before.with_flags(flags), seed or (), invitation)
+    config, terminal = _buying(before.with_flags(flags), seed or (), invitation), Terminal(json_output)
     if invitation is not None:
         from tirami.cli.host import settle_in
 
         mesh = config.mesh
         chosen = {"trusted": mesh.trusted, "bootstrap": mesh.bootstrap, "relay": mesh.relay}
-        settle_in(invitation, before, {"sell": False, "consume": "trusted", **chosen})
+        changed = settle_in(invitation, before, {"sell": False, "consume": "trusted", **chosen})
+        if changed is not None:
+            terminal.note(f"Kept for later starts in {changed}, under [mesh].")
     if daemon or json_output:
         foreground(config, json_output)
         return
-    terminal = Terminal(json_output)
     config = quiet(config, terminal)
     banner = Banner(config, terminal.out, config.log.file)
     prepare(config)

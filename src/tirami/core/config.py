@@ -172,9 +172,9 @@ class MeshConfig:
     consume: str = _choice("off", "off", "trusted", "any")
     """Whose answers may be bought: a prompt leaves this machine only with this consent."""
     trusted: str = ""
-    """Keys of providers to buy from with ``consume = trusted``, with commas between."""
+    """Keys of providers to buy from with ``consume = trusted``, with commas between; their lawful successors follow."""
     denied: str = ""
-    """Keys nothing is bought from, with commas between."""
+    """Keys nothing is bought from, with commas between, nor from any that follow them."""
     max_trm: int = _count(0, 0, 2**53 - 1)
     """Most TRM one bought answer may cost; 0 for no bound but the account's policy."""
     operator: str = ""

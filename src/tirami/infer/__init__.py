@@ -28,6 +28,7 @@ from tirami.infer.gguf import Header
 from tirami.infer.memory import memory_bytes
 from tirami.infer.metadata_block import MAX_BLOCK_BYTES, BlockCache, MetadataBlock
 from tirami.infer.models import LocalModel, available, installed, known_digests, pinned, remove, resolve
+from tirami.infer.pins import Pins
 from tirami.infer.prompter import Prompter, Prompters
 from tirami.infer.shaping import ANY_OBJECT, Shaping
 from tirami.infer.size import ModelSize
@@ -58,6 +59,7 @@ __all__ = [
     "MetadataBlock",
     "ModelCard",
     "ModelSize",
+    "Pins",
     "Progress",
     "Prompt",
     "Prompter",

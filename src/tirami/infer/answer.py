@@ -58,6 +58,12 @@ class ChildGeneration:
     def finish_reason(self) -> FinishReason | None:
         return self._finish_reason
 
+    def end(self, reason: FinishReason) -> None:
+        """The first reason stands, and the clock with it."""
+        if self._finish_reason is None:
+            self._finish_reason = reason
+            self._ended_at = time.perf_counter()
+
     def reading(self) -> Reading:
         sent = self._sent_at
         now = self._ended_at or time.perf_counter()
@@ -77,7 +83,7 @@ class ChildGeneration:
         await self._stream.close()
         with contextlib.suppress(RuntimeError):  # another task is inside; the closed connection ends it
             await self._chunks.aclose()
-        self._end(FinishReason.CANCELLED)
+        self.end(FinishReason.CANCELLED)
 
     async def _run(self) -> AsyncGenerator[Chunk, None]:
         self._sent_at = time.perf_counter()
@@ -86,7 +92,7 @@ class ChildGeneration:
                 async for event in events:
                     chunk = await self._chunk(event)
                     if event.stop:
-                        self._end(FinishReason.LENGTH if event.stop_type == "limit" else FinishReason.STOP)
+                        self.end(FinishReason.LENGTH if event.stop_type == "limit" else FinishReason.STOP)
                     if self._may_be_cut:
                         chunk = self._after_held(chunk, event)
                     if chunk is not None:
@@ -95,10 +101,10 @@ class ChildGeneration:
                         return
             raise EngineFailed("the engine process broke off an answer")
         except TiramiError:
-            self._end(FinishReason.FAILED)
+            self.end(FinishReason.FAILED)
             raise
         finally:
-            self._end(FinishReason.CANCELLED)
+            self.end(FinishReason.CANCELLED)
 
     async def _chunk(self, event: Event) -> Chunk | None:
         """Count an event; ``None`` where it brings neither text nor tokens."""
@@ -144,9 +150,3 @@ class ChildGeneration:
             pieces[-1].count,
             tuple(told for piece in pieces for told in piece.logprobs),
         )
-
-    def _end(self, reason: FinishReason) -> None:
-        """The first reason stands, and the clock with it."""
-        if self._finish_reason is None:
-            self._finish_reason = reason
-            self._ended_at = time.perf_counter()

@@ -199,6 +199,9 @@ class Generation(Protocol):
     def finish_reason(self) -> FinishReason | None:
         """``None`` while running."""
 
+    def end(self, reason: FinishReason) -> None:
+        """No further chunk will be asked for: what is read from now on is final. The first reason stands."""
+
     def reading(self) -> Reading: ...
 
 

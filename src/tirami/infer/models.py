@@ -110,14 +110,13 @@ def pinned(name: str, models_dir: Path | None = None, pins: Path | None = None) 
     return next((store.pinned(source) for source in CATALOGUE.get(name, ())), None)
 
 
-def known_digests(name: str, pins: Path) -> frozenset[Digest] | None:
+def known_digests(name: str, pins: Pins) -> frozenset[Digest] | None:
     """What a file of an alias may hash to: one digest for each source.
 
     ``None`` for a name the catalogue has not, and while a source of it was never used here and is not pinned: then any
     file might be the one it gives. Raises ``ModelLoadError`` when ``pins`` cannot be read.
     """
-    sources, known = CATALOGUE.get(name), Pins(pins)
-    digests = [known.get(source) for source in sources or ()]
+    digests = [pins.get(source) for source in CATALOGUE.get(name, ())]
     return frozenset(digest for digest in digests if digest) if digests and all(digests) else None
 
 

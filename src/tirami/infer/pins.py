@@ -15,10 +15,15 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Pins:
-    """A JSON file of source → SHA-256. A file that cannot be understood is an error, never an empty one."""
+    """A JSON file of source → SHA-256. A file that cannot be understood is an error, never an empty one.
+
+    It is read again only when it has changed.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._known: tuple[tuple[int, ...], dict[str, str]] | None = None
+        """When, where and how large the file was that was read last, and what it said."""
 
     def get(self, source: Source) -> Digest | None:
         """The digest a file of ``source`` must have: catalogue's, else the pinned one. Raises ``ModelLoadError``."""
@@ -46,7 +51,11 @@ class Pins:
 
     def _read(self) -> dict[str, str]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+            found = self._path.stat()
+            version = (found.st_mtime_ns, found.st_ino, found.st_size)
+            if self._known is None or self._known[0] != version:
+                self._known = version, msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+            return self._known[1]
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as error:

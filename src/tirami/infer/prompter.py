@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Self
 
 from tirami.core.errors import InvalidRequest
@@ -71,7 +72,7 @@ class Prompter:
 class Prompters:
     """Prompters by the digest of their block: those last used in memory, the blocks of more on disk.
 
-    :meth:`aclose` ends the processes that wait for further prompts.
+    :meth:`aclose` ends the processes that wait for further prompts; all else may be called from several threads.
 
     Args:
         blocks: the disk.
@@ -83,6 +84,8 @@ class Prompters:
         self._processes = RenderingProcesses()
         self._kept = kept
         self._ready: OrderedDict[Digest, Prompter] = OrderedDict()
+        self._changing = Lock()
+        """Around what changes ``_ready``: what one thread has just put there another may put out."""
 
     async def aclose(self) -> None:
         await self._processes.aclose()
@@ -105,8 +108,9 @@ class Prompters:
         return self._keep(block.digest, prompter)
 
     def _keep(self, digest: Digest, prompter: Prompter) -> Prompter:
-        self._ready[digest] = prompter
-        self._ready.move_to_end(digest)
-        while len(self._ready) > self._kept:
-            self._ready.popitem(last=False)
+        with self._changing:
+            self._ready[digest] = prompter
+            self._ready.move_to_end(digest)
+            while len(self._ready) > self._kept:
+                self._ready.popitem(last=False)
         return prompter

@@ -98,11 +98,15 @@ class RenderingProcess:
         if not (await self._asked(b"\n")).ended:
             raise TokenizerError("the model's chat template does not end")
 
-    async def close(self) -> None:
-        """End it, whatever it does."""
+    def kill(self) -> None:
+        """End it, whatever it does; idempotent."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """:meth:`kill`, and wait until it is gone."""
+        self.kill()
         await asyncio.shield(self._process.wait())
 
     async def render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> str:
@@ -165,6 +169,8 @@ class RenderingProcesses:
         """
         until = asyncio.get_running_loop().time() + DEADLINE_S
         process, ended = self._waiting.pop(source, None), False
+        if process is not None and not process.fit:  # it died while it waited
+            process = None
         began = process is None
         if process is None:
             process = await RenderingProcess.start()
@@ -188,15 +194,21 @@ class RenderingProcesses:
 
     async def aclose(self) -> None:
         self._most = 0
-        while self._waiting:
-            await self._waiting.popitem(last=False)[1].close()
+        await self._end_surplus()
 
     async def _keep(self, source: Source, process: RenderingProcess) -> None:
-        if (other := self._waiting.pop(source, None)) is not None:
-            await other.close()
+        other = self._waiting.pop(source, None)
         self._waiting[source] = process
-        while len(self._waiting) > self._most:
-            await self._waiting.popitem(last=False)[1].close()
+        await self._end_surplus(*([other] if other is not None else []))
+
+    async def _end_surplus(self, *ended: RenderingProcess) -> None:
+        """Those, and the longest waiting while too many do: all are killed before anything is waited for."""
+        surplus = len(self._waiting) - self._most
+        ended += tuple(self._waiting.popitem(last=False)[1] for _ in range(surplus))
+        for process in ended:
+            process.kill()
+        for process in ended:
+            await process.close()
 
 
 def _too_much() -> TokenizerError:

@@ -94,6 +94,8 @@ class UpstreamEngine:
         self._card: ModelCard | None = None
         self._busy = 0
         self._problem = "not started"
+        self._width: int | None = None
+        """Of the vectors of an upstream that took no notice of another width that it was asked for."""
         self._continuous = True
 
     @property
@@ -178,7 +180,13 @@ class UpstreamEngine:
             generation.end(FinishReason.CANCELLED)
 
     async def _embedded(self, inputs: Sequence[Prompt], dimensions: int | None) -> Vectors:
-        """The prompt tokens are those the upstream counted."""
+        """The prompt tokens are those the upstream counted.
+
+        Vectors of another width than was asked for are no answer, and nothing is charged; an upstream that has
+        only its own is not made to work for such a request again.
+        """
+        if self._width is not None and dimensions not in (None, self._width):
+            raise _only(self._width)
         texts = [prompt.text or list(prompt.tokens) for prompt in inputs]
         body: dict[str, Any] = {"model": self.card.name, "input": texts}
         if dimensions is not None:
@@ -196,9 +204,13 @@ class UpstreamEngine:
             response.close()
         if len(told.data) != len(inputs):
             raise EngineFailed("the upstream sent another number of vectors than it was asked for")
+        widths = {len(entry.embedding) for entry in told.data}
+        if len(widths) != 1 or 0 in widths:
+            raise EngineFailed("the upstream sent vectors without a width, or of several")
+        if dimensions not in (None, *widths):
+            (self._width,) = widths
+            raise _only(self._width)
         for index, entry in enumerate(told.data):
-            if dimensions not in (None, width := len(entry.embedding)):
-                raise InvalidRequest(f"vectors of this model have {width} dimensions", param="dimensions")
             yield vector_text(entry.embedding), told.usage.prompt_tokens if index == 0 else 0
 
     async def _ask(self, prompt: Prompt, sampling: Sampling) -> aiohttp.ClientResponse:
@@ -267,6 +279,10 @@ class UpstreamEngine:
             size_bytes=0,
             counted_by=CountedBy.UPSTREAM,
         )
+
+
+def _only(width: int) -> InvalidRequest:
+    return InvalidRequest(f"vectors of this model have {width} dimensions", param="dimensions")
 
 
 def _count(told: object) -> int:

@@ -145,7 +145,7 @@ Claim = ClaimOpened | ClaimVouched | ClaimSettled | ClaimDropped
 
 
 class JournalOpened(msgspec.Struct, frozen=True, array_like=True, tag="journal_opened"):
-    """The first entry of every journal."""
+    """The first entry of every journal; again when its node goes on under the key that follows its own (A-31)."""
 
     version: int
     node: bytes

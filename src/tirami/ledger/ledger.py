@@ -139,13 +139,15 @@ class Ledger:
         await self._journal.start(self._recover)
         self.gate.random = random
         now, network_hash = self.now(), self.network.hash
-        if self.state.settings.opened is None:
-            self.append([JournalOpened(SCHEMA_VERSION, self._node.public_key, self.network.id, network_hash)])
-        previous = self.state.settings.started
+        own, opened, previous = self._node.public_key, self.state.settings.opened, self.state.settings.started
         log_id, incarnation = (previous.log_id, previous.incarnation) if previous else (random(16), 0)
+        opening: list[Content] = []
+        if opened is None or opened.node != own:
+            opening = [JournalOpened(SCHEMA_VERSION, own, self.network.id, network_hash)]
+            log_id = random(16)  # under another key it is another log
         if self._journal.rolled_back:  # what was signed after this copy was made is unknown: begin anew (B9)
             log_id, incarnation = random(16), max(incarnation + 1, now)
-        await self.append([NodeStarted(now, incarnation, log_id, network_hash)])
+        await self.append([*opening, NodeStarted(now, incarnation, log_id, network_hash)])
         self.restarts.follow()
         for hold_id in list(self.state.holds.open):
             await self.payables.end_session(hold_id, "restarted")
@@ -255,7 +257,8 @@ class Ledger:
                     f"journal entry {entry.seq} cannot be applied: {error}", entry=entry.seq
                 ) from error
         opened = state.settings.opened
-        if opened is not None and opened.node != self._node.public_key:
+        own = self._node.public_key
+        if opened is not None and opened.node != own and not state.succession.names(opened.node, own):
             raise JournalCorrupt(f"this journal belongs to node {opened.node.hex()}", entry=1)
         if opened is not None and opened.network != self.network.id:
             raise NetworkFileError(f"this journal belongs to network {opened.network!r}", param="network.file")
@@ -267,7 +270,8 @@ class Ledger:
         """The log read back is the one this node signed for."""
         head = decode(Head, published.head)
         signature = Signature(published.signature)
-        if not verify(PublicKey(self._node.public_key), signature, Head.TAG + published.head):
+        signed = verify(PublicKey(head.node), signature, Head.TAG + published.head)
+        if not signed or head.node not in state.settings.nodes:
             raise JournalCorrupt("the last signed head is not signed by this node", entry=self._journal.seq)
         if head.size > state.log.size or state.log.root(head.size) != head.root:
             raise JournalCorrupt("the log is not the one whose head this node signed last", entry=self._journal.seq)

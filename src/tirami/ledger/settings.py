@@ -85,6 +85,8 @@ class Settings:
     """Everything facts say, as it stands now. ``kill_seq`` is the journal position of the newest kill fact."""
 
     opened: JournalOpened | None = None
+    nodes: set[bytes] = field(default_factory=set)
+    """Every key the node of this journal has had."""
     started: NodeStarted | None = None
     kill: KillSet | None = None
     kill_seq: int = 0
@@ -111,7 +113,7 @@ class Settings:
     def apply(self, fact: Fact, seq: int, at_ms: UnixMs) -> None:
         match fact:
             case JournalOpened():
-                self.opened = fact
+                self._open(fact)
             case NodeStarted():
                 self.started = fact
             case KillSet():
@@ -143,6 +145,13 @@ class Settings:
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():
                 self._apply_token(fact, at_ms)
+
+    def _open(self, fact: JournalOpened) -> None:
+        """The first time, or under the key that follows the one before, which is bound by the same policy."""
+        if self.opened is not None and self.opened.node in self.policies:
+            self.policies[fact.node] = self.policies[self.opened.node]
+        self.opened = fact
+        self.nodes.add(fact.node)
 
     def _apply_token(self, fact: TokenIssued | TokenExpirySet | TokenRevoked, at_ms: UnixMs) -> None:
         match fact:

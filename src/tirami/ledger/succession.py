@@ -35,6 +35,10 @@ class Succession:
         """What a key ordered about itself, at most ``CONTESTED`` times."""
         return list(self._orders.get(key, {}).values())
 
+    def names(self, key: bytes, successor: bytes) -> bool:
+        """Whether ``key`` ordered that ``successor`` follow it, contested or not: its owner knows who is right."""
+        return successor in self._orders.get(key, {})
+
     def heir(self, key: bytes) -> bytes | None:
         """The key that acts for this one now: itself, or the end of its chain; ``None`` when revoked or contested."""
         passed: set[bytes] = set()
@@ -45,6 +49,16 @@ class Succession:
             passed.add(key)
             key = next(iter(successors))
         return key
+
+    def line(self, key: bytes) -> set[bytes]:
+        """The key and all that were ever named to follow it, contested or not."""
+        found: set[bytes] = set()
+        ahead = [key]
+        while ahead:
+            if (one := ahead.pop()) not in found and one != NO_SUCCESSOR:
+                found.add(one)
+                ahead += self._orders.get(one, ())
+        return found
 
     def too_late(self, key: bytes, incarnation: int, number: int) -> bool:
         """Whether a debit of the key lies beyond the last one it named itself, by the most generous of its orders."""

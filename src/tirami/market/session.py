@@ -219,8 +219,11 @@ class MeteredSession:
             self._waiting = None
 
     async def _settle(self) -> Settlement:
+        assert self._generation is not None
         began = time.perf_counter()
-        reason, reading = self._interrupted or self._reason or FinishReason.STOP, self.reading()
+        reason = self._interrupted or self._reason or FinishReason.STOP
+        self._generation.end(reason)  # who was interrupted while a chunk was sent has not told it
+        reading = self.reading()
         denied: SpendDenied | None = None
         try:
             admitted = await self._end(reason)

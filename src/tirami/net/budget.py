@@ -65,9 +65,12 @@ class Bucket:
         self._left, self._at = burst, now_s
 
     def take(self, amount: float, now_s: float) -> float:
-        """Seconds until this much may be taken; it counts as taken already."""
+        """Seconds until this much may be taken; it counts as taken already.
+
+        No more is owed than may be taken at once: those who take and leave do not lock everybody out for long.
+        """
         self._refill(now_s)
-        self._left -= amount
+        self._left = max(-self._burst, self._left - amount)
         return max(0.0, -self._left / self._rate)
 
     def allows(self, amount: float, now_s: float) -> bool:

@@ -168,9 +168,15 @@ class Gossip:
                 await asyncio.wait([task], timeout=left)
             if not task.done():
                 return
-        if self._group is not None:
-            work = self._take(peer, message.envelopes)
-            self._taking[peer.key] = self._group.create_task(work), self._clock.monotonic()
+        if self._group is None:
+            return
+        work = self._take(peer, message.envelopes)
+        try:
+            task = self._group.create_task(work)
+        except RuntimeError:  # gossip ends: its group takes nothing new while it waits for the rest
+            work.close()
+        else:
+            self._taking[peer.key] = task, self._clock.monotonic()
 
     async def _take(self, peer: Peer, envelopes: Sequence[Envelope]) -> None:
         try:

@@ -34,7 +34,7 @@ class Kills:
 
     Args:
         node: signs this node's own orders.
-        operator: whose orders this node carries out, until that key is rotated or revoked.
+        operator: whose orders this node carries out, or those of the key that follows it.
     """
 
     def __init__(self, ledger: Ledger, mesh: Mesh, node: Signer, operator: PublicKey, clock: Clock) -> None:
@@ -52,12 +52,13 @@ class Kills:
     async def order(self, active: bool, reason: str, note: str) -> int:
         """Freeze or release all nodes of this operator, this one first; its journal position once durable there.
 
-        Raises ``Conflict`` unless this node's key is the operator's and has not ended, ``StorageUnavailable``.
+        Raises ``Conflict`` unless the operator's key is, or has come to be, this node's; ``StorageUnavailable``.
         """
-        if self._operator != self._node.public_key:
-            raise Conflict(f"orders for the mesh are signed on the operator's node {self._operator.hex()}")
-        if self._ended:
-            raise Conflict("the operator's key was rotated or revoked: no node obeys it any more")
+        if not self._obeys(self._node.public_key):
+            heir = self._ledger.state.succession.heir(self._operator)
+            if heir is None:
+                raise Conflict("the operator's key was revoked, or two keys claim to follow it: no node obeys either")
+            raise Conflict(f"orders for the mesh are signed on the operator's node {heir.hex()}")
         now = self._ledger.now()
         number = max(now, self._ledger.state.settings.kill_order + 1)
         order = KillOrder(
@@ -88,7 +89,7 @@ class Kills:
         assert isinstance(message, KillOrdered)
         order, ledger = decode(KillOrder, message.order.body), self._ledger
         number, _ = self._newest.get(order.operator, (0, None))
-        ours, now = order.operator == self._operator and not self._ended, ledger.now()
+        ours, now = self._obeys(order.operator), ledger.now()
         if ours:
             number = max(number, ledger.state.settings.kill_order)
         if order.network != ledger.network.id or order.number <= number:
@@ -104,10 +105,9 @@ class Kills:
             with suppress(StorageUnavailable):  # thrown in memory all the same
                 await ledger.set_kill(order.active, order.reason, f"mesh operator {order.operator.hex()}", order.number)
 
-    @property
-    def _ended(self) -> bool:
-        """Who has the operator's former key is somebody else, perhaps its thief."""
-        return self._ledger.state.succession.ended(self._operator)
+    def _obeys(self, key: bytes) -> bool:
+        """Of an operator's key that ended nothing is taken any more (A-31)."""
+        return key == self._ledger.state.succession.heir(self._operator)
 
     def _affords(self, peer: Peer) -> bool:
         now, brought = self._clock.monotonic(), self._brought.setdefault(peer.key, deque(maxlen=PER_MINUTE))

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import nostr_sdk as sdk
+import nostr_sdk.nostr_sdk as _generated
 import structlog
 
 from tirami.core.errors import ConfigError, InvalidField, VerificationError
@@ -21,7 +22,9 @@ from tirami.core.units import UnixMs
 from tirami.net import adverts
 from tirami.net.address import HostPort, PeerAddress
 from tirami.net.addressbook import Trust
+from tirami.net.bindings import free_elsewhere
 
+free_elsewhere(_generated)  # made by the same generator as iroh's bindings: what is told there of locks is true here
 _log = structlog.get_logger()
 KIND: Final = 31_990
 """Addressable: of one author and ``d`` tag a relay keeps the newest."""

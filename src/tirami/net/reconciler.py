@@ -6,12 +6,12 @@ differs from ours for a while, and every minute.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -41,10 +41,13 @@ ANSWERED_S: Final = 60.0
 """The longest a reconciliation takes; what it brought until then stays."""
 WORKERS: Final = 8
 """Reconciliations begun here at a time: who is slow holds up few others."""
+DOUBTED: Final = 4
+"""Begun besides with those that may hold it up for nothing, however many they are."""
 ANSWERED: Final = 16
 """Reconciliations answered at a time, one for each peer."""
 FAIR_S: Final = 5.0
-"""After this an answer gives way to another peer, where there is no place for both."""
+"""After this an answer gives way to another peer, where there is no place for both; one that took longer is to have
+brought a record a second, or this peer is in doubt."""
 PAUSE_S: Final = 1.0
 """Between two reconciliations that one peer begins."""
 OF_PEER: Final = (1_000.0, 10_000.0)
@@ -75,6 +78,8 @@ class _Pair:
     """How many they had before."""
     vain: int = 0
     """How often in a row before that it was of no use."""
+    doubted: bool | None = None
+    """Whether the last one that we began was held up for next to nothing; ``None`` before the first."""
 
     @property
     def in_vain(self) -> int:
@@ -102,6 +107,8 @@ class Reconciler:
         self._pairs: OrderedDict[PublicKey, _Pair] = OrderedDict()
         self._fingerprints = Bucket(*OF_ALL, clock.monotonic())
         self._wanted: asyncio.Queue[PublicKey] = asyncio.Queue(MAX_PEERS)
+        self._doubted: asyncio.Queue[PublicKey] = asyncio.Queue(MAX_PEERS)
+        """Wanted as well, of those that are in doubt."""
         self._asking: set[PublicKey] = set()
         """Wanted, or being asked."""
         self._answering: dict[PublicKey, tuple[float, asyncio.Timeout]] = {}
@@ -110,7 +117,7 @@ class Reconciler:
 
     async def met(self, peer: Peer) -> None:
         if peer.connection.dialled:
-            self._want(peer.key)
+            self._want(peer)
 
     def lost(self, peer: Peer) -> None:
         """What a peer has used up it does not get back by coming again; what it has, it says again."""
@@ -125,8 +132,9 @@ class Reconciler:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._compare())
-            for _ in range(WORKERS):
-                group.create_task(self._ask_wanted())
+            for wanted, workers in ((self._wanted, WORKERS), (self._doubted, DOUBTED)):
+                for _ in range(workers):
+                    group.create_task(self._ask_wanted(wanted))
 
     async def _compare(self) -> None:
         turn = 0
@@ -134,32 +142,37 @@ class Reconciler:
             await asyncio.sleep(LOOK_S)
             turn += 1
             ours, now = self._shared.ids.fingerprint(), self._clock.monotonic()
-            for key in self._mesh.peers:
+            for key, peer in self._mesh.peers.items():
                 pair = self._pairs.get(key)
                 if pair is None or pair.theirs is None or now - pair.asked_s < pair.pause_s:
                     continue
                 if pair.theirs.fingerprint != ours or turn % EVERYBODY == 0:
-                    self._want(key)
+                    self._want(peer)
 
-    def _want(self, key: PublicKey) -> None:
-        if key not in self._asking and not self._wanted.full():
-            self._asking.add(key)
-            self._wanted.put_nowait(key)
+    def _want(self, peer: Peer) -> None:
+        """In doubt is who was slow for next to nothing, or called us and was not asked yet (A-26)."""
+        doubted = self._pair(peer.key).doubted
+        wanted = self._doubted if (not peer.connection.dialled if doubted is None else doubted) else self._wanted
+        if peer.key not in self._asking and not wanted.full():
+            self._asking.add(peer.key)
+            wanted.put_nowait(peer.key)
 
-    async def _ask_wanted(self) -> None:
+    async def _ask_wanted(self, wanted: asyncio.Queue[PublicKey]) -> None:
         while True:
-            key = await self._wanted.get()
+            key = await wanted.get()
             try:
                 if (peer := self._mesh.peers.get(key)) is not None:
                     await self._ask(peer)
             except (TiramiError, TimeoutError) as error:
                 _log.info("reconciliation_failed", peer=key.hex(), reason=str(error))
+            except Exception:  # one peer's trouble, whatever it is, does not end gossip
+                _log.exception("reconciliation_failed", peer=key.hex())
             finally:
                 self._asking.discard(key)
 
     async def _ask(self, peer: Peer) -> None:
         """The initiator's side: compare, fetch what we lack, send what they lack."""
-        pair = self._pair(peer.key)
+        pair, began = self._pair(peer.key), self._clock.monotonic()
         pair.begin()
         try:
             async with asyncio.timeout(ASKED_S):
@@ -167,11 +180,15 @@ class Reconciler:
                 try:
                     await exchange.begin()
                     await exchange.converse(None)
+                except BaseException:  # a reset after the end would take from them what they have not read yet
+                    await exchange.stream.reset()
+                    raise
                 finally:
                     pair.moved, pair.useful = exchange.moved, exchange.useful
-                    await exchange.stream.reset()
         finally:
             pair.asked_s = self._clock.monotonic()
+            took = pair.asked_s - began
+            pair.doubted = took > FAIR_S and pair.useful < took
 
     async def answer(self, peer: Peer, stream: Stream, first: Reconcile) -> None:
         """The other side of it, on a stream a peer opened. Raises ``WireError`` where it asks too often or too much."""
@@ -197,7 +214,8 @@ class Reconciler:
         if now - since < FAIR_S:
             raise WireError("this node compares its books with others already")
         del self._answering[key]
-        deadline.reschedule(0)
+        if not deadline.expired():
+            deadline.reschedule(0)
 
     def _exchange(self, peer: Peer, stream: Stream) -> "_Exchange":
         return _Exchange(self._shared, self._intake, peer.key, stream, partial(self._pace, self._pair(peer.key)))
@@ -245,43 +263,41 @@ class _Exchange:
     async def converse(self, first: Message | None) -> None:
         """Steps until both know the difference; then each sends what the other lacks, and ends its direction.
 
-        Who has learned of enough to send ends its direction before: its last step stays without an answer.
+        Who has learned of enough to send ends its direction before: its last step stays without an answer, and what it
+        sends tells the other that no further step comes.
         """
-        message, more = first, True
-        while more:
-            if message is None:
-                try:
-                    message = await self._read()
-                except StreamEnded:
-                    break
-            match message:
-                case Reconcile():
-                    more = await self._step(message)
-                case Records():
-                    await self._take(message)
-                case _:
-                    raise _misplaced(message)
-            message = None
+        message = first or await self._next()
+        while isinstance(message, Reconcile):
+            message = await self._next() if await self._step(message) else None
+        await _both(self._send(), self._receive(message))
+        self.moved -= 1
+
+    async def _send(self) -> None:
         for records in in_messages(self._shared.envelopes(islice(self._surplus, SURPLUS))):
             self.moved += len(records.envelopes)
             await self._writer.write(records)
         await self.stream.finish()
-        with suppress(StreamEnded):
-            while True:
-                message = await self._read()
-                if isinstance(message, Records):
-                    await self._take(message)
-                elif len(self._surplus) < SURPLUS:
-                    raise _misplaced(message)
-        self.moved -= 1
+
+    async def _receive(self, message: Message | None) -> None:
+        """Until they have ended their direction; ``message`` has been read already."""
+        message = message or await self._next()
+        while message is not None:
+            if isinstance(message, Records):
+                await self._take(message)
+            elif len(self._surplus) < SURPLUS:
+                raise _misplaced(message)
+            message = await self._next()
 
     async def _take(self, records: Records) -> None:
         self.moved += len(records.envelopes)
         self.useful += await self._intake.take(self._peer, records.envelopes)
 
-    async def _read(self) -> Message:
-        async with asyncio.timeout(STEP_S):
-            return await self._reader.read()
+    async def _next(self) -> Message | None:
+        """``None`` once they have ended their direction."""
+        with suppress(StreamEnded):
+            async with asyncio.timeout(STEP_S):
+                return await self._reader.read()
+        return None
 
     async def _step(self, message: Reconcile) -> bool:
         """Answer it; returns whether there is more to say."""
@@ -296,6 +312,24 @@ class _Exchange:
         if step.reply is not None:
             await self._writer.write(Reconcile(step.reply))
         return not step.finished
+
+
+async def _both(*works: Coroutine[Any, Any, None]) -> None:
+    """Side by side: were both peers to send before they read, each would wait for the other once the stream is full.
+
+    Raises what the first of them raises, once none of them runs any more.
+    """
+    tasks = [asyncio.create_task(work, name="reconciling") for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        del task, tasks  # else an error and the frame it comes from keep each other, and all that was not read
 
 
 def _misplaced(message: Message) -> WireError:

@@ -9,6 +9,7 @@ import structlog
 
 from tirami.core.errors import StorageUnavailable
 from tirami.core.keys import PublicKey, Signer
+from tirami.core.uninterrupted import uninterrupted
 from tirami.ledger import KeyRotated, Ledger
 from tirami.net.budget import Bucket
 from tirami.net.mesh import Mesh
@@ -52,7 +53,7 @@ class Rotations:
         made = rotation(ledger.network.id, key, successor, last, ledger.now())
         own = signed(made, key)
         order = SignedBody(own.body, own.signature)
-        await self._take(made, order, None)
+        await uninterrupted(self._take(made, order, None))
         return made, order
 
     async def met(self, peer: Peer) -> None:
@@ -70,9 +71,10 @@ class Rotations:
         if state.sightings.get(made.key) is None and not state.trades_of(made.key) and not self._affords(peer):
             return
         with suppress(StorageUnavailable):
-            await self._take(made, message.rotation, peer)
+            await uninterrupted(self._take(made, message.rotation, peer))
 
     async def _take(self, made: Rotation, order: SignedBody, source: Peer | None) -> None:
+        """Not to be interrupted: it says nothing new once it is in the journal, and nobody would be told any more."""
         _log.warning("key_ended", key=made.key.hex(), successor=made.successor.hex())
         await self._ledger.append([KeyRotated(order.body, order.signature)])
         self._ended(made)

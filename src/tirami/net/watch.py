@@ -7,12 +7,12 @@ before. A proof stands for itself: who is told of one checks it and believes nob
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 import structlog
 
 from tirami.core.errors import StorageUnavailable
 from tirami.core.keys import PublicKey
+from tirami.core.uninterrupted import uninterrupted
 from tirami.ledger import Evidence, FraudProven, Ledger
 from tirami.net.budget import Bucket
 from tirami.net.mesh import Mesh
@@ -32,6 +32,8 @@ MOST_OF_PEER = 64
 """Proofs one peer may bring: keys cost nothing, and each conviction is written down."""
 TOLD = (1.0, 256.0)
 """Proofs taken of all peers, a second and at once; who has none of them finds its own, from the records."""
+RETRY_S = 1.0
+"""Before a disk that refused a conviction is asked again."""
 PEERS = 4_096
 """Peers whose proofs are counted."""
 FOUND = 4_096
@@ -88,7 +90,10 @@ class Watch:
         """Until cancelled: convict on what was found."""
         while True:
             proof = await self._found.get()
-            await self._convict(proof, await asyncio.to_thread(verify_fraud, proof))
+            verdict = await asyncio.to_thread(verify_fraud, proof)
+            if not await uninterrupted(self._convict(proof, verdict)):
+                self._note(proof)
+                await asyncio.sleep(RETRY_S)
 
     async def _told(self, peer: Peer, message: Message) -> None:
         assert isinstance(message, FraudFound)
@@ -105,17 +110,27 @@ class Watch:
             self._brought.move_to_end(peer.key)
             if len(self._brought) > PEERS:
                 self._brought.popitem(last=False)
-        await self._convict(message.proof, verdict)
+        if not await uninterrupted(self._convict(message.proof, verdict)):
+            self._note(message.proof)
 
-    async def _convict(self, proof: bytes, verdict: Verdict) -> None:
+    async def _convict(self, proof: bytes, verdict: Verdict) -> bool:
+        """Write it down and tell others; ``False`` when it was not written, and is to be tried again.
+
+        Not to be interrupted: it is old news once it is in the journal, and nobody would be told any more.
+        """
         if verdict.network != self._ledger.network.id or verdict.guilty in self._known:
-            return
+            return True
         self._known[verdict.guilty] = message = FraudFound(proof if len(proof) <= LARGEST else b"")
         while len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
         if verdict.guilty not in self._ledger.state.settings.convicted:
             _log.warning("fraud_proven", key=verdict.guilty.hex(), offence=verdict.offence)
-            with suppress(StorageUnavailable):
+            try:
                 await self._ledger.record_facts(FraudProven(verdict.guilty, proof))
+            except StorageUnavailable as error:
+                _log.warning("fraud_not_written_down", reason=error.message)
+                self._known.pop(verdict.guilty, None)
+                return False
         if message.proof:
             self._mesh.pass_on(message)
+        return True

@@ -17,13 +17,14 @@ from typing import IO, Any, BinaryIO, Final, cast
 import msgspec
 
 from tirami.core.errors import BackupError
+from tirami.core.keyfile import NEXT_KEY, NODE_KEY, SEAL_KEY
 from tirami.core.sealedstream import MAGIC, OpeningReader, SealingWriter
 from tirami.node.home import NETWORK
 
 FORMAT: Final = "tirami/1/backup"
 JOURNAL: Final = "journal.db"
-SECRETS = ("node.key", "admin.token", "config.toml")
-REQUIRED = frozenset({"node.key", JOURNAL, NETWORK})
+SECRETS = (NODE_KEY, SEAL_KEY, NEXT_KEY, "admin.token", "config.toml")
+REQUIRED = frozenset({NODE_KEY, JOURNAL, NETWORK})
 MEMBERS = frozenset({*SECRETS, JOURNAL, NETWORK})
 _MANIFEST = "manifest.json"
 _MAX_MANIFEST = 1 << 16

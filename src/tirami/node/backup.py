@@ -18,14 +18,15 @@ from tempfile import TemporaryDirectory
 from tirami.core.clock import Clock
 from tirami.core.config import Config, load_config
 from tirami.core.errors import BackupError, RestoreRefused
-from tirami.core.keyfile import load_or_create_node_key
-from tirami.core.keys import PublicKey, journal_key, local_user_key
+from tirami.core.keyfile import NodeKeys
+from tirami.core.keys import journal_key
 from tirami.core.secretfile import read_secret
-from tirami.ledger import Journal, Ledger
+from tirami.ledger import Journal
 from tirami.node.archive import JOURNAL, SECRETS, Manifest, unpack_archive, write_archive
 from tirami.node.home import NETWORK, RESTORING, Home, journal_path
 from tirami.node.parts import network_of
 from tirami.node.staging import PREFIX, lay_down
+from tirami.node.takeover import open_ledger
 from tirami.proto import NetworkFile
 
 _STAGED = ".restore"
@@ -46,12 +47,12 @@ def offline_copy(config: Config) -> Iterator[Path]:
     home = Home.open(config.data_dir)
     directory = config.data_dir / f"{PREFIX}{secrets.token_hex(8)}"
     try:
-        key, _ = load_or_create_node_key(home.key_path)
-        journal = Journal.open(journal_path(config), journal_key(key))
+        keys = NodeKeys.of(home.path)
+        journal = Journal.open(journal_path(config), journal_key(keys.seal))
         try:
             for _ in journal.replay():
                 pass
-            lay_down(journal.copy_to, network_of(config, key.public_key).to_bytes(), directory)
+            lay_down(journal.copy_to, network_of(config, keys.node.public_key).to_bytes(), directory)
         finally:
             journal.abandon()
         yield directory
@@ -65,12 +66,12 @@ def back_up(
 ) -> Manifest:
     """Write the archive of the node in ``data_dir`` from copies of its journal. Raises ``StartError``."""
     files = {name: data_dir / name for name in SECRETS if (data_dir / name).exists()}
-    for name in ("node.key", "admin.token"):
-        if name in files:
-            read_secret(files[name])
-    key, _ = load_or_create_node_key(data_dir / "node.key")
+    for name, path in files.items():
+        if name != "config.toml":
+            read_secret(path)
+    node = NodeKeys.of(data_dir).node
     files |= {name: copies / name for name in (NETWORK, JOURNAL)}
-    return write_archive(target, files, key.public_key.hex(), now_ms, passphrase, replace=overwrite)
+    return write_archive(target, files, node.public_key.hex(), now_ms, passphrase, replace=overwrite)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,19 +161,11 @@ def _journal_files(journal: Path) -> list[Path]:
 
 async def _begin_anew(staged: Path, manifest: Manifest, clock: Clock) -> Restored:
     """Prove the journal and begin its new incarnation, in the staged files."""
-    key, made = load_or_create_node_key(staged / "node.key")
-    if made or key.public_key.hex() != manifest.node:
+    keys = NodeKeys.of(staged)
+    if keys.created or keys.node.public_key.hex() != manifest.node:
         raise BackupError("the key in the archive is not the one its manifest names")
     network = NetworkFile.load(staged / NETWORK)
-    ledger = Ledger.open(
-        staged / JOURNAL,
-        network=network,
-        node=key,
-        local_user=local_user_key(key).public_key,
-        clock=clock,
-        journal_key=journal_key(key),
-        accept_rollback=True,
-    )
+    ledger = open_ledger(staged / JOURNAL, keys, network, clock, accept_rollback=True)
     try:
         written = max(manifest.created_ms, ledger.now())  # read first: the clock goes on between two readings
         if clock.now_ms() < written:  # two restores would begin the same incarnation
@@ -186,7 +179,7 @@ async def _begin_anew(staged: Path, manifest: Manifest, clock: Clock) -> Restore
         )
     finally:
         await ledger.close()
-    if network == NetworkFile.regtest(PublicKey(key.public_key)):
+    if network == NetworkFile.regtest(keys.node.public_key):
         (staged / NETWORK).unlink()
     return begun
 

@@ -17,6 +17,7 @@ from tirami.market import InferenceMarket, Meter, Order
 from tirami.node.answer import Answer, ChatStream
 from tirami.node.choice import Choice
 from tirami.node.engines import EngineRoom, Served
+from tirami.proto import MAX_SHAPING
 
 if TYPE_CHECKING:
     from tirami.net.session import Purchase
@@ -183,9 +184,7 @@ class Chat:
 
     async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> ChatStream:
         """From a peer: one session, paid as it comes, also where the client gets it at once."""
-        check_single(call)
-        if call.logprobs is not None:
-            raise InvalidRequest("peers do not sell probabilities", param="logprobs")
+        check_sold(call)
         how = Sampling(
             max_tokens=call.max_tokens or 0,
             seed=int.from_bytes(self._random(4)) if call.seed is None else call.seed,
@@ -248,11 +247,22 @@ class Chat:
         return ChatStream(served.engine.card, stack, choices, served.room, orders[0].payer.key)
 
 
-def check_single(call: ChatCall) -> None:
-    """Raises ``InvalidRequest`` for what peers are not asked for."""
+def check_sold(call: ChatCall) -> None:
+    """Raises ``InvalidRequest`` for what peers are not asked for: no provider is to blame for it."""
     if call.choices > 1 or len(call.prompts) > 1:
         field = "n" if call.choices > 1 else "prompt"
         raise InvalidRequest("peers are asked for one choice of one prompt at a time", param=field)
+    if call.logprobs is not None:
+        raise InvalidRequest("peers do not sell probabilities", param="logprobs")
+    schema = "response_format" if call.tools is None else "tools"
+    try:
+        call.shaping.check()
+    except InvalidRequest as error:
+        error.param = schema if error.param == "schema" else error.param
+        raise
+    if (size := len(call.shaping.canonical())) > MAX_SHAPING:
+        message = f"peers are told of an answer's shape in at most {MAX_SHAPING} bytes of JSON, and this has {size}"
+        raise InvalidRequest(message, param=schema)
 
 
 def _joined(inputs: Sequence[Prompt]) -> Prompt:

@@ -28,9 +28,10 @@ def journal_path(config: Config) -> Path:
 class Home:
     """The data directory of one node, locked for this process until :meth:`close`.
 
-    Files: ``node.key`` and ``admin.token`` (secrets, 0600), ``journal.db``, ``journal.tip`` and ``journal.snapshot``,
-    ``journal.path`` (where the journal is that goes with the key), ``mesh.port`` (the UDP port of the first start
-    on the mesh), ``node.json`` (pid and URL of the running node), ``lock``.
+    Files: ``node.key``, ``next.key``, ``seal.key`` (:mod:`tirami.core.keyfile`) and ``admin.token`` (secrets, 0600),
+    ``journal.db``, ``journal.tip`` and ``journal.snapshot``, ``journal.path`` (where the journal is that goes with the
+    key), ``mesh.port`` (the UDP port of the first start on the mesh), ``node.json`` (pid and URL of the running node),
+    ``lock``.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -58,10 +59,6 @@ class Home:
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         return cls(path, lock)
-
-    @property
-    def key_path(self) -> Path:
-        return self.path / "node.key"
 
     def check_journal(self, journal: Path, *, accept: bool) -> None:
         """Refuse to begin a second journal under a key that already has one: its promises would contradict the first's.

@@ -1,39 +1,100 @@
 """A machine that comes by invitation and has no book yet: what the token says is written down for its later starts."""
 
 import json
+import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from tirami.core.config import Config
+from tirami.core.errors import ConfigError
 from tirami.net.invites import Invitation
 from tirami.node.home import NETWORK, journal_path
 
 SETTINGS = "config.toml"
+_TABLE: Final = re.compile(r"\s*\[\s*mesh\s*\]\s*(#.*)?")
+_VALUE: Final = r"""("([^"\\]|\\.)*"|'[^']*'|[\w.+-]+)"""
+"""Of one word or one text, without the line's comment."""
+
+Chosen = Mapping[str, bool | str]
 
 
-def settle_in(token: str, config: Config, chosen: Mapping[str, bool | str] | None = None) -> Path | None:
-    """Keep the network's file and begin the settings of the data directory; nothing that is there is touched.
+def settle_in(token: str, config: Config, chosen: Chosen | None = None) -> Path | None:
+    """Keep the network's file, and in the settings of the data directory that this node is on its mesh.
+
+    Of settings that are there, only what was chosen changes; all else stays, comments too.
 
     Args:
-        chosen: further settings of ``[mesh]`` to begin with: what this node sells, and of whom it buys.
+        chosen: further settings of ``[mesh]``: what this node sells, and of whom it buys.
 
-    Returns the settings in which the mesh is still off, ``None`` for none. Raises ``InvalidField``.
+    Returns settings that were there and have changed, ``None`` for none. Raises ``InvalidField`` for what is no token,
+    ``ConfigError`` for settings that cannot be changed: it says what to write there, and then nothing is kept.
     """
     invitation, home = Invitation.parse(token), config.data_dir
     if config.network.file or journal_path(config).exists():
         return None
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     file, own = home / NETWORK, home / SETTINGS
+    there = own.exists()
+    changed = _settle(own, {"enabled": True} | dict(chosen or {})) if there else False
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not file.exists():
         file.write_bytes(invitation.network.to_bytes())
-    if not own.exists():
-        settings = {"enabled": True} | dict(chosen or {})
-        lines = (f"{name} = {json.dumps(value)}\n" for name, value in settings.items())  # plain text is alike in TOML
-        own.write_text("[mesh]\n" + "".join(lines))
-        return None
-    return None if config.mesh.enabled else own
+    if not there:
+        own.write_text("[mesh]\n" + "".join(_lines({"enabled": True} | dict(chosen or {}))))
+    return own if changed else None
 
 
 def inviter(token: str) -> str:
     """Who made an invitation and where it is, ``KEY@WAYS``. Raises ``InvalidField``."""
     return str(Invitation.parse(token).address)
+
+
+def _settle(own: Path, chosen: Chosen) -> bool:
+    """Whether the file had to be changed to say what was chosen. Raises ``ConfigError``."""
+    try:
+        text = own.read_bytes().decode()
+        before = tomllib.loads(text)
+        table = before.get("mesh", {})
+        missing = {name: value for name, value in chosen.items() if table.get(name) != value}
+        if not missing:
+            return False
+        changed = _changed(text, missing)
+        if tomllib.loads(changed) != before | {"mesh": table | missing}:
+            raise ValueError("its [mesh] is written in a way of its own")
+        place = own.resolve()  # the link stays where there is one
+        fresh = place.with_name(f".{place.name}.new")
+        fresh.write_bytes(changed.encode())
+        fresh.chmod(place.stat().st_mode)
+        fresh.replace(place)
+    except (OSError, ValueError) as error:
+        lines = "".join(_lines(chosen)).strip()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"{own} cannot be changed ({reason}); write under [mesh] there, then join again:\n{lines}"
+        raise ConfigError(message, param="mesh", path=str(own)) from error
+    return True
+
+
+def _changed(text: str, values: Chosen) -> str:
+    """``text`` with these under ``[mesh]``; whether they stand there only TOML's reader can say."""
+    lines = text.splitlines(keepends=True)
+    head = next((number for number, line in enumerate(lines) if _TABLE.fullmatch(line.rstrip())), None)
+    if head is None:
+        gap = "" if not text or text.endswith("\n") else "\n"
+        return text + gap + "[mesh]\n" + "".join(_lines(values))
+    following = (number for number in range(head + 1, len(lines)) if lines[number].lstrip().startswith("["))
+    end = next(following, len(lines))
+    new = dict(values)
+    for number in range(head + 1, end):
+        for name, value in values.items():
+            said = re.match(rf"(\s*{name}\s*=\s*){_VALUE}", lines[number])
+            if said is not None:
+                lines[number] = f"{said[1]}{json.dumps(value)}{lines[number][said.end() :]}"
+                new.pop(name, None)
+    lines[head] = lines[head].rstrip("\r\n") + "\n"
+    lines[head + 1 : head + 1] = _lines(new)
+    return "".join(lines)
+
+
+def _lines(values: Chosen) -> list[str]:
+    return [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]  # plain text is alike in TOML

@@ -1,6 +1,5 @@
 """What a node is made of, and the order in which it is put together and taken apart."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -10,8 +9,8 @@ from pathlib import Path
 from tirami.core.clock import Clock
 from tirami.core.config import Config
 from tirami.core.errors import QueueFull, SpendDenied
-from tirami.core.keyfile import load_or_create_node_key
-from tirami.core.keys import PublicKey, SigningKey, journal_key, local_user_key
+from tirami.core.keyfile import NodeKeys
+from tirami.core.keys import PublicKey, SigningKey
 from tirami.core.keystore import Keystore
 from tirami.core.units import Ppm, UnixMs
 from tirami.ledger import Heads, Ledger, grant_line, is_issuer
@@ -24,6 +23,7 @@ from tirami.node.membership import Membership
 from tirami.node.meter import NodeMeter
 from tirami.node.payers import Payers
 from tirami.node.staging import Staging
+from tirami.node.takeover import opened_ledger
 from tirami.proto import NetworkFile
 
 
@@ -58,26 +58,18 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         home = Home.open(config.data_dir)
         stack.callback(home.close)
-        key, created = load_or_create_node_key(home.key_path)
-        network, journal = network_of(config, key.public_key), journal_path(config)
+        keys = NodeKeys.of(home.path)
+        network, journal = network_of(config, keys.node.public_key), journal_path(config)
         home.check_journal(journal, accept=config.journal.accept_rollback)
-        ledger = await asyncio.to_thread(  # re-hashing a large journal takes seconds, and a start can be broken off
-            Ledger.open,
-            journal,
-            network=network,
-            node=key,
-            local_user=local_user_key(key).public_key,
-            clock=clock,
-            journal_key=journal_key(key),
-            accept_rollback=config.journal.accept_rollback,
-        )
+        keys, ledger = await opened_ledger(config, keys, network, clock)
+        key = keys.node
         stack.push_async_callback(ledger.close)
         await ledger.start(os.urandom)
         home.note_journal(journal)
         staging = Staging(home.path)
         staging.clear()
-        heads, keystore = Heads(ledger, key), Keystore(key, config.keystore.passphrase)
-        payers = Payers(ledger, keystore, key)
+        heads, keystore = Heads(ledger, key), Keystore(keys.seal, config.keystore.passphrase)
+        payers = Payers(ledger, keystore, keys)
         load = _load(config, ledger)
         meter = NodeMeter()
         market = InferenceMarket(ledger, heads, key, load, os.urandom, meter)
@@ -88,7 +80,7 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             clock=clock,
             home=home,
             key=key,
-            key_created=created,
+            key_created=keys.created,
             keystore=keystore,
             ledger=ledger,
             heads=heads,

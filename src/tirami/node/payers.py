@@ -1,6 +1,7 @@
 """Payers: turns an account into a key that can sign. The only place where hosted keys are opened."""
 
 from tirami.core.errors import AccountNotFound
+from tirami.core.keyfile import NodeKeys
 from tirami.core.keys import PublicKey, SigningKey, local_user_key
 from tirami.core.keystore import Keystore
 from tirami.ledger import LOCAL, NETWORK, Ledger, Payer
@@ -9,11 +10,11 @@ from tirami.ledger import LOCAL, NETWORK, Ledger, Payer
 class Payers:
     """Signers of this node's own payers; keys stay inside and are cached once opened."""
 
-    def __init__(self, ledger: Ledger, keystore: Keystore, node: SigningKey) -> None:
+    def __init__(self, ledger: Ledger, keystore: Keystore, keys: NodeKeys) -> None:
         self._ledger = ledger
         self._keystore = keystore
-        self._node = node
-        self._local_user = local_user_key(node)
+        self._node = keys.node
+        self._local_user = local_user_key(keys.seal)
         self._opened: dict[bytes, SigningKey] = {}
 
     @property

@@ -5,6 +5,7 @@ from tirami.proto.anchor import AnchorNetwork, anchor_payload, anchor_script
 from tirami.proto.answer import (
     MAX_PIECE,
     MAX_PROMPT,
+    MAX_SHAPING,
     Accept,
     Ask,
     Cancel,
@@ -70,6 +71,7 @@ __all__ = [
     "MAX_MODELS",
     "MAX_PIECE",
     "MAX_PROMPT",
+    "MAX_SHAPING",
     "MESSAGES",
     "NO_SUCCESSOR",
     "RECORDS",

@@ -9,6 +9,8 @@ from tirami.proto.message import KIB, U32, Label, Message, Shown, SignedBody, To
 
 MAX_PROMPT = 16_000
 """Prompt tokens of one request."""
+MAX_SHAPING = 64 * KIB
+"""Bytes of what shapes one answer."""
 MAX_PIECE = 256
 """Tokens of one chunk."""
 
@@ -40,7 +42,7 @@ class Ask(Message, frozen=True):
     temperature_ppm: U64
     top_p_ppm: U64
     top_k: U64
-    shaping: Annotated[bytes, msgspec.Meta(max_length=64 * KIB)]
+    shaping: Annotated[bytes, msgspec.Meta(max_length=MAX_SHAPING)]
     nonce: Bytes32
     max_price_in: U64
     max_price_out: U64

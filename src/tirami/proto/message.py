@@ -18,7 +18,8 @@ U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Token = U32
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
-Label = Annotated[str, msgspec.Meta(max_length=64)]
+MAX_LABEL = 64
+Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)]
 VERSION = 1
 """Version of this protocol; ``VERSION`` … ``VERSION`` is what this build speaks."""
 

@@ -138,6 +138,30 @@ async def test_who_does_not_wait_for_a_reply_gets_that_one_and_no_other(door: Do
     writer.close()
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_a_head_that_begins_during_a_reply_does_not_end_that_reply(
+    door: Door, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    """Its own time begins when the reply has ended."""
+    monkeypatch.setattr("tirami.node.http.connection.HEAD_TIMEOUT_S", 0.3)
+    door.engine.stall_after = 3
+    reader, writer = await opened(door)
+    writer.write(STREAMED)
+    await door.engine.stalled.wait()
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+    await asyncio.sleep(0.8)
+    assert door.engine.running == 1
+    door.engine.resume.set()
+    await asyncio.wait_for(reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n"), 5)
+    if goes_on:
+        writer.write(b"connection: close\r\n\r\n")
+    began = asyncio.get_running_loop().time()
+    rest = await asyncio.wait_for(reader.read(), 5)
+    assert rest.endswith(b"ok") == goes_on
+    assert asyncio.get_running_loop().time() - began < 3, "the time of a head, not that of an idle connection"
+    writer.close()
+
+
 UNREAD = b"POST /v1/tirami/kill HTTP/1.1\r\nhost: 127.0.0.1\r\n"
 
 

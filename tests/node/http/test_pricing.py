@@ -11,9 +11,11 @@ import pytest
 from tests.market.scripted import CARD
 from tests.node.conftest import Door, opened_door
 from tests.node.sellers import Market, market
+from tirami.core.errors import TokenizerError
 from tirami.infer import Message, Prompt, Tools
 from tirami.infer.chat import unrendered
 from tirami.ledger import HoldOpened
+from tirami.market import Provider
 from tirami.market.quoting import hold as hold_of
 
 CHAT, QUOTE = "/v1/chat/completions", "/v1/tirami/quote"
@@ -109,11 +111,9 @@ async def test_what_would_be_bought_is_quoted_at_its_sellers_price(
             assert (quote["remote"], quote["provider"], quote["model"]) == (True, best.key.hex(), "scripted")
         assert (quote["digest"], quote["max_tokens"], quote["admitted"]) == (CARD.digest.hex(), 20, True)
         assert quote["payer"] == found.buyer.parts.key.public_key.hex(), "the node pays for its owner"
-        assert (quote["price_out_utrm"], quote["prompt_exact"]) == (1_000_000, False)
-        bound = unrendered(HELLO, None).count
-        assert quote["prompt_tokens"] == bound
-        assert quote["ceiling_trm"] == -(-(bound * quote["price_in_utrm"] + 20 * 1_000_000) // 1_000_000)
-        assert found.buyer.mesh.shop.bought == 0
+        assert (quote["price_out_utrm"], quote["prompt_exact"], quote["prompt_tokens"]) == (1_000_000, True, 3)
+        assert quote["ceiling_trm"] == -(-(3 * quote["price_in_utrm"] + 20 * 1_000_000) // 1_000_000)
+        assert found.buyer.mesh.shop.bought == 0 == sum(seller.engine.opened for seller in found.sellers)
         status, reply = await found.ask()
         assert reply["x_tirami"]["trm_cost"] <= quote["ceiling_trm"]  # type: ignore[index]
 
@@ -128,6 +128,37 @@ async def test_what_nobody_sells_so_is_refused_as_the_call_would_be(
             assert (await found.ask(**changed))[0] == status
         status, reply = await asked(found, model="nobody's")
         assert (status, reply["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_prompt_that_no_context_takes_is_quoted_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three tokens and twenty do not fit: only its tokenizer says so, and a quote that promised it would be broken."""
+    async with market(tmp_path, monkeypatch, 2, [replace(CARD, context_length=22)] * 2) as found:
+        for status, reply in (await asked(found), await found.ask()):
+            error: Any = reply["error"]
+            assert (status, error["code"], error["largest_context"]) == (400, "context_length_exceeded", 22)
+
+
+async def test_one_peers_bad_template_does_not_end_a_quote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next is quoted, as it would be asked; where all are of no use, the quote says why."""
+    async with market(tmp_path, monkeypatch, 2) as found:
+        bad, good = found.ranked()
+        broken = {bytes(bad.key)}
+        shop, prompter = found.buyer.mesh.shop, found.buyer.mesh.shop.prompter
+
+        async def prompter_of(provider: Provider, silence_s: float) -> Any:
+            if provider.peer.signal.node in broken:
+                raise TokenizerError("the model's chat template cannot be used: it is none")
+            return await prompter(provider, silence_s)
+
+        monkeypatch.setattr(shop, "prompter", prompter_of)
+        status, quote = await asked(found)
+        assert (status, quote.get("provider")) == (200, good.key.hex()), quote
+        assert found.ranked() == [good, bad], "who is of no use comes last for a while"
+        broken.add(bytes(good.key))
+        status, reply = await asked(found)
+        assert (status, reply["error"]["code"]) == (503, "tokenizer_unusable")
 
 
 async def test_what_only_peers_serve_cannot_be_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from tirami.api.schemas.completions import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionRequest,
+    CutOff,
     LegacyChatReply,
     LegacyChatRequest,
 )
@@ -205,6 +206,7 @@ __all__ = [
     "ConsistencyQuery",
     "ConsistencyReply",
     "Currency",
+    "CutOff",
     "DecisionRequest",
     "DenialEntry",
     "Discovery",

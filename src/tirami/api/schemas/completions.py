@@ -76,8 +76,17 @@ class LegacyChatRequest(Body):
     temperature: Temperature = 0.7
 
 
+class CutOff(Reply):
+    """Why an answer ended before its end, and what was paid for the part that came."""
+
+    code: str
+    message: str
+
+
 class LegacyChatReply(Reply):
     text: str
     tokens_generated: int
+    cut: CutOff | None = None
+    """``null`` for a whole answer; else ``text`` is what came of it, and it is paid for: asking again pays again."""
     x_tirami: XTirami
     x_forge: ForgeExtension = None

@@ -26,7 +26,7 @@ from tirami.core.units import MICRO, Flop, TokenCount
 from tirami.infer import Chunk, CountedBy, FinishReason, ModelCard, Reading, flop
 from tirami.market.counterparts import Offered
 from tirami.net.frames import FrameReader, FrameWriter
-from tirami.net.session.quoted import Wanted, card_of, checked_quote
+from tirami.net.session.quoted import Wanted, card_of, checked_quote, wire_id
 from tirami.net.session.terms import COUNT_TOLERANCE, FIRST_S, IDLE_S, READ_S, SESSION_S, TO_CONSUMER, window
 from tirami.net.transport import Stream
 from tirami.proto import (
@@ -85,7 +85,7 @@ async def purchase(
     nonce = random(32)
     how = wanted.sampling
     ask = Ask(
-        request_id=wanted.request_id,
+        request_id=wire_id(wanted.request_id),
         payer=wanted.payer,
         model_digest=wanted.model_digest,
         prompt=wanted.prompt.tokens,
@@ -248,6 +248,9 @@ class RemoteAnswer:
     @property
     def finish_reason(self) -> FinishReason | None:
         return self._reason
+
+    def end(self, _: FinishReason) -> None:
+        """Nothing to do: every reading is of what arrived, and the provider is told when the work is left."""
 
     def reading(self) -> Reading:
         """Times are the provider's word; counts are ours."""

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from tirami.core.errors import BadQuote, NonCanonical
-from tirami.core.keys import Digest, PublicKey, Signature, verify
+from tirami.core.keys import Digest, PublicKey, Signature, sha256, verify
 from tirami.infer import CountedBy, ModelCard, ModelSize, Prompt, Sampling, flop
 from tirami.ledger import Price
 from tirami.proto import Ask, NetworkFile, Offer, Quote, decode, prompt_hash
+from tirami.proto.message import MAX_LABEL
 
 QUOTE_LATE_MS = 120_000
 """How far a quote's time may lie from ours."""
@@ -33,6 +34,17 @@ class Wanted:
     most: Price
     request_id: str
     size: ModelSize | None = None
+
+
+def wire_id(request_id: str) -> str:
+    """An id as it stands in an :class:`Ask`: the same one each time, and another for every other id.
+
+    HTTP allows 128 characters and the wire 64: of a longer one its beginning, for the reader of a log, and half a hash.
+    """
+    if len(request_id) <= MAX_LABEL:
+        return request_id
+    hashed = sha256(request_id.encode()).hex()[:32]
+    return f"{request_id[: MAX_LABEL - 1 - len(hashed)]}-{hashed}"
 
 
 def checked_quote(wanted: Wanted, ask: Ask, offer: Offer, secret: bytes, now_ms: int) -> Quote:

@@ -13,7 +13,8 @@ MAX_HEAD = 64 * 1024
 MAX_CONNECTIONS = 4096
 """Connections at once, of everybody."""
 HEAD_TIMEOUT_S = 20.0
-"""Seconds from the connection, or from the first byte after a reply, to the end of the next head."""
+"""Seconds from the connection, or from the first byte after a reply, to the end of the next head; from the end of the
+reply to a head that began while it was written."""
 STALL_S = 40.0
 """Seconds a client may take nothing of a reply; a streamed answer is given up earlier, and settled."""
 FRAMING = 8
@@ -64,7 +65,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._beside = self._body = self._unsent = 0
             self._head_read = False
         super().on_message_begin()
-        if self._deadline is None:
+        if self._deadline is None and not self._replying:  # else it begins to count when the reply has ended
             self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -78,6 +79,13 @@ class BoundedConnection(HttpToolsProtocol):
             self._deaf, self.cycle.keep_alive = True, False
             return
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._head_read and not self.transport.is_closing():  # a further one begun meanwhile
+            self._unset_keepalive_if_required()
+            if self._deadline is None:
+                self._expect_head()
 
     def on_body(self, body: bytes) -> None:
         if self._deaf:

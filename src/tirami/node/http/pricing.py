@@ -23,7 +23,7 @@ from tirami.ledger import (
     tier_of,
 )
 from tirami.market import Estimate, Order
-from tirami.node.chat import ChatCall, check_single
+from tirami.node.chat import ChatCall, check_sold
 from tirami.node.http.caller import payer_of
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.offers import price_of, served, serving
@@ -86,7 +86,7 @@ async def _own_quote(parts: Parts, asked: ChatCall) -> QuoteReply:
 
 
 async def _remote_quote(parts: Parts, asked: ChatCall, shop: "Shop") -> QuoteReply:
-    check_single(asked)
+    check_sold(asked)
     provider, order = await shop.foreseen(asked, Sampling(max_tokens=asked.max_tokens or 0, seed=0))
     candidate, offering, prompt, most = provider.candidate, provider.offering, order.prompt.count, order.max_tokens
     assert most is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tirami.core.keys import Digest
-from tirami.infer import ModelSize, known_digests
+from tirami.infer import ModelSize, Pins, known_digests
 from tirami.proto import Offering
 
 KEPT: Final = 256
@@ -20,10 +20,7 @@ class Goods:
     """
 
     def __init__(self, pins: Path) -> None:
-        self._pins = pins
-        self._pinned: dict[str, frozenset[Digest]] = {}
-        self._read: int | None = None
-        """When the file was written that these come from."""
+        self._pins = Pins(pins)
         self._sizes: OrderedDict[bytes, ModelSize] = OrderedDict()
 
     def learn(self, tokenizer_digest: Digest, size: ModelSize) -> None:
@@ -38,21 +35,9 @@ class Goods:
 
         Raises ``ModelLoadError`` when the pins cannot be read.
         """
-        digests = self._digests(offering.name)
+        digests = known_digests(offering.name, self._pins)
         if digests is not None and offering.model_digest not in digests:
             return f"its {offering.name} is not the file that name stands for"
         size = self._sizes.get(offering.tokenizer_digest)
         field = size.contradicted(offering) if size is not None else None
         return None if field is None else f"its {offering.name} is not of the size it says: {field}"
-
-    def _digests(self, name: str) -> frozenset[Digest] | None:
-        try:
-            written = self._pins.stat().st_mtime_ns
-        except OSError:
-            written = 0
-        if written != self._read:
-            self._pinned, self._read = {}, written
-        digests = self._pinned.get(name)
-        if digests is None and (digests := known_digests(name, self._pins)) is not None:
-            self._pinned[name] = digests
-        return digests

@@ -29,7 +29,11 @@ async def listening(key: SigningKey, config: MeshConfig, home: Path) -> IrohEndp
             _log.warning("mesh_port_taken", port=port, hint="addresses and invitations given out do not lead here now")
     endpoint = await IrohEndpoint.bind(key, config.bind, config.relay)
     if not port:
-        note.write_text(str(endpoint.port))
+        try:
+            note.write_text(str(endpoint.port))
+        except OSError as error:
+            hint = "after the next start, addresses and invitations given out now may lead nowhere"
+            _log.warning("mesh_port_not_noted", file=str(note), reason=error.strerror, hint=hint)
     return endpoint
 
 

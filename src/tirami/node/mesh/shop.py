@@ -3,11 +3,13 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain, islice
+from typing import TypeVar
 
 import structlog
 
@@ -24,7 +26,7 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import Digest, PublicKey, parse_node_id
 from tirami.core.units import Trm
-from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling, unrendered
+from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling
 from tirami.ledger import LOCAL, Ledger, Payer
 from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, schedule_score
 from tirami.net import blocks
@@ -38,6 +40,9 @@ from tirami.node.mesh.goods import Goods
 from tirami.node.mesh.inquiry import Inquiry
 from tirami.proto import MAX_PROMPT, Offering
 
+T = TypeVar("T")
+Patience = Callable[[], float]
+"""Seconds to wait for a provider, as things stand now."""
 _log = structlog.get_logger()
 LAST_MS = 30_000
 """How long who broke its word, or gave none, comes after all others."""
@@ -155,15 +160,29 @@ class Shop:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
         if not self.open:
             return "no prompt leaves this machine (mesh.consume = off)"
-        if key in self._denied:
+        if self._is_denied(key):
             return "it is on the deny list"
         if key in self._ledger.state.settings.convicted:
             return "it has signed what contradicts itself"
         if self._ledger.state.succession.ended(key):
             return "its key was rotated or revoked"
-        if self._config.consume == "trusted" and key not in self._trusted:
+        if self._config.consume == "trusted" and not self._is_trusted(key):
             return "it is not on the list of trusted providers"
         return None
+
+    def _is_denied(self, key: bytes) -> bool:
+        """On the list, or named to follow one that is, by whomever: a new key is no way off it."""
+        line = self._ledger.state.succession.line
+        return any(key in line(old) for old in self._denied)
+
+    def _is_trusted(self, key: bytes) -> bool:
+        """On the list, or the one undisputed heir of one that is, which both of them signed (A-31).
+
+        Whose former key has signed what contradicts itself inherits nothing.
+        """
+        state = self._ledger.state
+        succession, convicted = state.succession, state.settings.convicted
+        return any(succession.heir(old) == key and succession.line(old).isdisjoint(convicted) for old in self._trusted)
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -183,54 +202,55 @@ class Shop:
             return known
         return await asyncio.to_thread(self._prompters.add, await self._block(provider, digest, silence_s))
 
-    async def offers(self, call: ChatCall, sampling: Sampling) -> AsyncGenerator[tuple[Purchase, Order], None]:
+    def offers(self, call: ChatCall, sampling: Sampling) -> AsyncGenerator[tuple[Purchase, Order], None]:
         """Checked quotes, one after the other, of the best providers that give one; whoever takes one stops here.
 
         Whose context or price does not fit is passed over. A provider is waited for the shorter if another could be
         asked. Raises ``ModelNotFound``, ``NoModel``; ``InvalidRequest`` or ``ContextLengthExceeded`` where nobody fits,
         or what the last provider said, where there was no quote at all.
         """
+        return self._found(call, sampling, self._offer)
+
+    async def foreseen(self, call: ChatCall, sampling: Sampling) -> tuple[Provider, Order]:
+        """Who would be asked first, and for what, at the price it signed last.
+
+        Nobody is asked for a quote. The prompt is cut as the call will have it cut, so a tokenizer that is not at hand
+        is fetched, and whose is of no use is passed over. Raises what :meth:`offers` raises.
+        """
+        async with aclosing(self._found(call, sampling, self._foresee)) as found:
+            return await anext(found)
+
+    async def _found(
+        self,
+        call: ChatCall,
+        sampling: Sampling,
+        ask: Callable[[Provider, Inquiry, Patience], Awaitable[T | None]],
+    ) -> AsyncGenerator[T, None]:
+        """What ``ask`` has of one provider after the other, told how long to wait for it; nothing is an error.
+
+        It says ``None`` of a provider that does not fit. Who fails it with ``MeshError`` or ``TokenizerError`` is
+        passed over, and was asked.
+        """
         found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)
         inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found)
         problem: MeshError | TokenizerError | None = None
-        asked, offered = 0, False
+        asked, had = 0, False
         while asked < TRIES and len(inquiry.prompts) <= TOKENIZERS and (provider := inquiry.next()) is not None:
             if not asked:
                 self._call_better(provider, inquiry)
             try:
-                offer = await self._offer(provider, inquiry, last=asked + 1 == TRIES)
+                told = await ask(provider, inquiry, partial(_patience_s, inquiry, last=asked + 1 == TRIES))
             except (MeshError, TokenizerError) as error:
                 asked, problem = asked + 1, error
                 self._pass_over(provider, error)
                 continue
-            if offer is None:
+            if told is None:
                 inquiry.misfits.append(provider)
             else:
-                asked, offered = asked + 1, True
-                yield offer
-        if offered:
-            return
-        raise problem or inquiry.refusal()
-
-    async def foreseen(self, call: ChatCall, sampling: Sampling) -> tuple[Provider, Order]:
-        """Who would be asked first, and for what, at the price it signed last. Asks nobody and fetches nothing.
-
-        Without its tokenizer at hand, the count of the prompt is an upper bound. Raises what :meth:`offers` raises.
-        """
-        found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)
-        inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found)
-        while (provider := inquiry.next()) is not None:
-            prompter = await asyncio.to_thread(self._prompters.get, Digest(provider.offering.tokenizer_digest))
-            if prompter is None:
-                prompt = unrendered(call.messages, call.tools)
-            else:
-                prompt = await self._prompt(provider, inquiry, prompter)
-            if inquiry.fits(provider):
-                payer = self._paying(call.payer)
-                how = self._bounded(provider, prompt, sampling, payer)
-                return provider, Order(payer, None, prompt, how, how.max_tokens, call.request_id)
-            inquiry.misfits.append(provider)
-        raise inquiry.refusal()
+                asked, had = asked + 1, True
+                yield told
+        if not had:
+            raise problem or inquiry.refusal()
 
     def ended(self, bought: Purchase) -> None:
         """What was bought is over, however it ended. Who broke its word comes last for a while."""
@@ -267,13 +287,25 @@ class Shop:
         if (refusal := self._refusal(peer.key)) is not None:
             raise PeerUnreachable(f"nothing is bought from the provider: {refusal}")
 
-    async def _offer(self, provider: Provider, inquiry: Inquiry, *, last: bool) -> tuple[Purchase, Order] | None:
+    async def _offer(self, provider: Provider, inquiry: Inquiry, patience_s: Patience) -> tuple[Purchase, Order] | None:
         """``None`` when the prompt, cut by its tokenizer, does not fit. Raises ``MeshError``, ``TokenizerError``."""
+        if (cut := await self._cut(provider, inquiry, patience_s)) is None:
+            return None
+        prompter, order = cut
+        began = time.monotonic()
+        bought = await self._quote(provider, order, prompter, patience_s())
+        self._peers.update_latency(provider.peer.signal.node, (time.monotonic() - began) * 1000)
+        return bought, replace(order, offered=bought.offered)
 
-        def patience_s() -> float:
-            return IMPATIENT_S if not last and inquiry.has_more() else IDLE_S
+    async def _foresee(
+        self, provider: Provider, inquiry: Inquiry, patience_s: Patience
+    ) -> tuple[Provider, Order] | None:
+        cut = await self._cut(provider, inquiry, patience_s)
+        return None if cut is None else (provider, cut[1])
 
-        call, payer = inquiry.call, self._paying(inquiry.call.payer)
+    async def _cut(self, provider: Provider, inquiry: Inquiry, patience_s: Patience) -> tuple[Prompter, Order] | None:
+        """Its tokenizer, and what is asked of it; ``None`` when the prompt does not fit. Raises what that does."""
+        call = inquiry.call
         await self._reach(provider, patience_s())
         prompter = await self.prompter(provider, min(patience_s(), blocks.SILENCE_S))
         self._goods.learn(Digest(provider.offering.tokenizer_digest), prompter.size)
@@ -282,20 +314,9 @@ class Shop:
         prompt = await self._prompt(provider, inquiry, prompter)
         if not inquiry.fits(provider):
             return None
+        payer = self._paying(call.payer)
         how = self._bounded(provider, prompt, inquiry.sampling, payer)
-        began = time.monotonic()
-        bought = await self._quote(provider, payer, prompt, prompter, how, call.request_id, patience_s())
-        self._peers.update_latency(provider.peer.signal.node, (time.monotonic() - began) * 1000)
-        order = Order(
-            payer=payer,
-            engine=None,
-            prompt=prompt,
-            sampling=how,
-            max_tokens=how.max_tokens,
-            request_id=call.request_id,
-            offered=bought.offered,
-        )
-        return bought, order
+        return prompter, Order(payer, None, prompt, how, how.max_tokens, call.request_id)
 
     def _paying(self, payer: Payer) -> Payer:
         """The node pays for its owner."""
@@ -344,27 +365,18 @@ class Shop:
             raise ContextLengthExceeded(message, param="messages")
         return prompt
 
-    async def _quote(
-        self,
-        provider: Provider,
-        payer: Payer,
-        prompt: Prompt,
-        prompter: Prompter,
-        sampling: Sampling,
-        request_id: str,
-        patience_s: float,
-    ) -> Purchase:
+    async def _quote(self, provider: Provider, order: Order, prompter: Prompter, patience_s: float) -> Purchase:
         offering, peer = provider.offering, self._peer(provider.peer.signal.node)
         wanted = Wanted(
             network=self._ledger.network,
             provider=peer.key,
-            payer=payer.key,
+            payer=order.payer.key,
             model_digest=Digest(offering.model_digest),
             tokenizer_digest=Digest(offering.tokenizer_digest),
-            prompt=prompt,
-            sampling=sampling,
+            prompt=order.prompt,
+            sampling=order.sampling,
             most=provider.candidate.price,
-            request_id=request_id,
+            request_id=order.request_id,
             size=prompter.size,
         )
         try:
@@ -394,6 +406,11 @@ class Shop:
 
 def _score(provider: Provider, tokens: int) -> Fraction:
     return schedule_score(provider.candidate, provider.candidate.cost(0, tokens))
+
+
+def _patience_s(inquiry: Inquiry, *, last: bool) -> float:
+    """Of a provider: the less if another could be asked instead."""
+    return IMPATIENT_S if not last and inquiry.has_more() else IDLE_S
 
 
 def _keys(text: str) -> frozenset[bytes]:

@@ -14,6 +14,7 @@ from tirami.api.schemas import (
     SamplingBody,
 )
 from tirami.api.schemas.parts import text_of
+from tirami.core.errors import InvalidRequest
 from tirami.infer import ANY_OBJECT, CallReader, Message, Shaping, Tools
 from tirami.ledger import Payer
 from tirami.node.chat import ChatCall
@@ -201,6 +202,14 @@ def _top_p(asked: float | None) -> float:
     return TOP_P if asked is None else max(LEAST_TOP_P, float(asked))
 
 
+def _biases(asked: dict[str, float]) -> tuple[tuple[int, float], ...]:
+    """In order of the tokens. Raises ``InvalidRequest`` for two biases of one token: ``1`` and ``01`` are the same."""
+    biases = {int(token): float(bias) for token, bias in asked.items()}
+    if len(biases) != len(asked):
+        raise InvalidRequest("one token has two biases", param="logit_bias")
+    return tuple(sorted(biases.items()))
+
+
 def _shaping(body: SamplingBody, schema: str | None) -> Shaping:
     return Shaping(
         stop=tuple(body.stop or ()),
@@ -208,6 +217,6 @@ def _shaping(body: SamplingBody, schema: str | None) -> Shaping:
         frequency_penalty=float(body.frequency_penalty or 0),
         repeat_penalty=1.0 if body.repeat_penalty is None else float(body.repeat_penalty),
         min_p=float(body.min_p or 0),
-        logit_bias=tuple(sorted((int(token), float(bias)) for token, bias in (body.logit_bias or {}).items())),
+        logit_bias=_biases(body.logit_bias or {}),
         schema=schema,
     )

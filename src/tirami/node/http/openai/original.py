@@ -1,14 +1,15 @@
-"""The original's ``/chat`` and ``/chat/stream``: a prompt as it is, and no word for why an answer ended."""
+"""The original's ``/chat`` and ``/chat/stream``: a prompt as it is. An answer that ended early has its own word."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.responses import Response
 
-from tirami.api.schemas import LegacyChatReply, LegacyChatRequest
+from tirami.api.schemas import CutOff, LegacyChatReply, LegacyChatRequest
 from tirami.core.errors import EngineFailed, KillSwitchActive, TiramiError
 from tirami.infer import Chunk, FinishReason
 from tirami.ledger import Payer
-from tirami.market import STOPPING_S, Settlement
+from tirami.market import Settlement
 from tirami.node.answer import written
 from tirami.node.chat import ChatCall
 from tirami.node.http.caller import payer_of, ticket_of
@@ -21,15 +22,18 @@ from tirami.node.http.openai.stream import EventStream, while_connected
 
 @handles("legacy_chat")
 async def legacy_chat(call: Call) -> LegacyChatReply:
-    """An answer that was cut is an error, which says what was paid for the part that came."""
+    """What came of an answer that was cut is handed over: it was paid for, and an error would be asked for again."""
     payer = payer_of(call.request, call.caller, call.parts)
     with named(messages="prompt"):
         answer = await while_connected(call.request, call.parts.chat.answer(_call(call, payer), written))
-    if (failure := _failure(answer.settlements)) is not None:
-        raise failure
+    failure = _failure(answer.settlements)
     frame = Frame(call, answer.ticket, "cmpl-")
-    counted = frame.usage(answer.settlements, answer.prompts).completion_tokens
-    return LegacyChatReply(text=answer.told[0], tokens_generated=counted, **frame.extensions(answer.settlements))
+    return LegacyChatReply(
+        text=answer.told[0],
+        tokens_generated=frame.usage(answer.settlements, answer.prompts).completion_tokens,
+        cut=None if failure is None else CutOff(code=failure.code, message=failure.message),
+        **frame.extensions(answer.settlements),
+    )
 
 
 @handles("legacy_chat_stream")
@@ -69,14 +73,15 @@ def _failure(settlements: Sequence[Settlement | None]) -> TiramiError | None:
 
 
 def _cut(settlement: Settlement) -> TiramiError | None:
-    """Why an answer ended before its end, if it did, and what was paid for it nevertheless."""
+    """Why an answer ended before its end, if it did, and what was paid for it: no error of those is to be retried."""
     paid = f"the answer ends here, {settlement.cost} TRM were paid for it"
     if settlement.reason is FinishReason.KILLED:
         return KillSwitchActive(f"all TRM transactions are frozen; {paid}")
-    if settlement.denied is not None:
-        return settlement.denied
+    if (denied := settlement.denied) is not None:
+        data: dict[str, Any] = denied.data
+        return type(denied)(f"{denied.message}; {paid}", **data)
     if settlement.reason is FinishReason.STOPPED:
-        return EngineFailed(f"this node is stopping; {paid}", retry_after=STOPPING_S)
+        return EngineFailed(f"this node is stopping; {paid}")
     if settlement.reason is FinishReason.FAILED:
         return EngineFailed(f"the provider broke off; {paid}")
     return None
