@@ -51,7 +51,8 @@ class SteppedLoop(VirtualTimeLoop):
     def _run_once(self) -> None:
         super()._run_once()  # type: ignore[misc]
         self.steps += 1
-        if self.steps == self.strike_at:
+        if self.strike_at is not None and self.steps >= self.strike_at:  # also after no step: drawn once in 150 times
+            self.strike_at = None
             self.strike()
 
 
