@@ -27,6 +27,8 @@ MODEL = "smollm2:135m"
 NAMES = ("provider", "consumer", "relayer")
 WINDOW_TRM = 10
 """What a stranger may owe at any moment (B11)."""
+ACCOUNTS = 20
+"""Opened at each end while the relayer is the only way between them: a record each."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -99,6 +101,15 @@ class Host:
     def isolate(self, on: bool) -> None:
         """Whether nothing passes between this host and others that are isolated, either."""
         ip("link", "set", f"v-{self.name[:8]}", "type", "bridge_slave", "isolated", "on" if on else "off")
+
+    def traffic(self) -> tuple[int, int]:
+        """Packets and bytes that have passed its link, both ways; Ethernet headers counted."""
+        shown = subprocess.run(
+            ["ip", "-s", "-j", "link", "show", f"v-{self.name[:8]}"], check=True, capture_output=True
+        ).stdout
+        (link,) = json.loads(shown)
+        both = link["stats64"]["rx"], link["stats64"]["tx"]
+        return sum(way["packets"] for way in both), sum(way["bytes"] for way in both)
 
     def peers(self) -> set[str]:
         """Keys of those it is connected to."""
@@ -309,14 +320,17 @@ def through_the_relayer(provider: Host, consumer: Host, relayer: Host) -> dict[s
         return all(host.peers() == {relayer.key.hex()} for host in ends)
 
     eventually("the relayer is the only peer of both", apart, 30)
-    accounts = [host.open_account() for host in ends]
+    before, records = relayer.traffic(), relayer.book()[2]
+    accounts = [host.open_account() for _ in range(ACCOUNTS) for host in ends]
     took = eventually("all books equal by the relayer", lambda: agreed([*ends, relayer]), 30)
+    packets, size = (now - then for now, then in zip(relayer.traffic(), before, strict=True))
+    brought = 2 * (relayer.book()[2] - records)  # each to the relayer, and to the other end
     assert apart(), "and by no other way"
     assert all(host.limit(account) > 0 for host in ends for account in accounts)
     for host in ends:
         host.isolate(False)
     eventually("they meet again", lambda: provider.key.hex() in consumer.peers(), 30)
-    return {"relayed_s": took}
+    return {"relayed_s": took, "brought": brought, "packets_each": packets / brought, "bytes_each": size / brought}
 
 
 def without_the_relayer(provider: Host, consumer: Host, relayer: Host, served: Callable[[], bool]) -> dict[str, object]:

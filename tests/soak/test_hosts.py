@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.hosts import WINDOW_TRM
+from tests.soak.hosts import ACCOUNTS, WINDOW_TRM
 from tirami.infer import resolve
 
 pytestmark = [pytest.mark.soak, pytest.mark.model]
@@ -32,6 +32,8 @@ def test_a_provider_is_cut_off_in_the_middle_and_all_books_are_equal_afterwards(
     assert figures["noticed_s"] < 8, "noticed within 5 s; the last piece may have come some time before the cut"
     assert figures["healed_s"] < 60
     assert figures["relayed_s"] < 5, "one hop more is no reason to wait"
+    assert figures["brought"] >= 4 * ACCOUNTS
+    assert figures["packets_each"] < 20 and figures["bytes_each"] < 5_000, "with heads, heartbeats and what QUIC adds"
     assert figures["rejoined_s"] < 60, "a partition along another cut heals like the first"
     assert 0 < figures["paid_trm"] <= figures["shown_as_owed"], "at most what the payer signed"
     assert figures["paid_tokens"] <= figures["received"], "at most what it received"
