@@ -292,11 +292,12 @@ def test_silence_after_the_acceptance_costs_nothing(waits: Waits, record_propert
 
 @pytest.mark.row("L1-09", part="a provider that stalls in the middle is paid for what arrived")
 def test_silence_in_the_middle_is_paid_as_far_as_it_came(waits: Waits, fair: Heard, record_property: Figure) -> None:
+    """Waited for is the next piece, and then the signature under what came."""
     heard, took_s = waits.fade.result()
     assert (heard.reason, heard.pieces) == ("provider_failed", TRUE_PIECES)
     assert heard.cost <= fair.worth(TRUE_PIECES)
-    assert took_s < SILENCE_S + 5
-    record_property("figure", f"fade: {heard.cost} TRM paid, bound {fair.worth(TRUE_PIECES)}; {took_s:.1f} s")
+    assert took_s < 2 * SILENCE_S + 5
+    record_property("figure", f"fade: {heard.cost} TRM paid, bound {fair.worth(TRUE_PIECES)}; {took_s:.1f} s of 40")
 
 
 @pytest.mark.row("L1-03", part="what is settled late is paid once, what is never settled is not")
