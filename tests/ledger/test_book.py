@@ -21,7 +21,7 @@ CREDIT = 50
 
 def book() -> Book:
     def allowance(account: Account) -> Trm:
-        return Trm(10_000 if account.kind is AccountKind.QUOTA else 0)
+        return Trm(10_000 if account.kind in (AccountKind.QUOTA, AccountKind.LOCAL) else 0)
 
     return Book(allowance)
 
@@ -42,6 +42,13 @@ def trade(payer: int, payee: int, number: int, amount: int, declared: int, progr
     order = (0, number, b"")
     debit = Debit(order, name, Trm(amount), Trm(declared), key_account(FREE[payee]), on_credit=True, progress=progress)
     return name, Demand(key_account(FREE[payer]), debit)
+
+
+def local_trade(number: int) -> tuple[bytes, Demand]:
+    """Of the owner at the own machine."""
+    owner, node = (Account(AccountKind.LOCAL, FREE[place]) for place in (8, 9))
+    name = identity("local", number)
+    return name, Demand(owner, Debit((0, number, b""), name, Trm(number), Trm(0), node, on_credit=True))
 
 
 def transfer(payer: int, payee: int, number: int, amount: int, declared: int) -> tuple[bytes, Demand]:
@@ -122,6 +129,22 @@ def test_an_honest_payers_applied_debit_never_unapplies(data: st.DataObject) -> 
         assert seen <= now
         seen = now
     assert result.withdrawn == 0
+
+
+def test_what_is_shared_is_the_same_whatever_was_traded_locally() -> None:
+    rows = [grant(KEYS[0], CREDIT), trade(0, 1, 1, 10, 0), trade(1, 2, 1, 5, 0)]
+    here, there = book(), book()
+    for row in rows:
+        there.add(*row)
+    for number, row in enumerate(rows):
+        here.add(*local_trade(number))
+        here.add(*row)
+    assert here.state_hash(shared=True) == there.state_hash(shared=True) == there.state_hash()
+    assert here.state_hash() != there.state_hash()
+    before = here.state_hash(shared=True), here.state_hash()
+    here.add(*local_trade(9))
+    assert here.state_hash(shared=True) == before[0]
+    assert here.state_hash() != before[1]
 
 
 def test_grants_do_not_add_up_and_never_expire() -> None:

@@ -63,6 +63,19 @@ async def test_what_is_not_here_is_bought_and_both_books_agree(tmp_path: Path, m
         )
 
 
+async def test_what_was_asked_locally_does_not_make_the_shared_books_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        async with mesh.http.post(mesh.seller.url + CHAT, json=HELLO) as reply:
+            assert reply.status == 200, "by its owner, on loopback"
+        assert (await mesh.ask())[0] == 200
+        seller, buyer = (node.parts.ledger.state for node in (mesh.seller, mesh.buyer))
+        await until(lambda: seller.book.state_hash(shared=True) == buyer.book.state_hash(shared=True))
+        assert seller.local_totals.trades == 1
+        assert seller.book.state_hash() != buyer.book.state_hash()
+
+
 async def test_a_stream_comes_as_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two(tmp_path, monkeypatch) as mesh:
         mesh.engine.stall_after = 5

@@ -21,7 +21,7 @@ import msgspec
 from tirami.core.keys import Digest
 from tirami.core.units import Trm
 from tirami.ledger.accounts import BURN, ISSUANCE, Account, AccountKind
-from tirami.ledger.columns import U32, RecordIds, Table
+from tirami.ledger.columns import U32, Column, RecordIds, Table
 from tirami.ledger.debits import Debit, Debits, Demand, Demands
 
 AllowanceRule = Callable[[Account], Trm]
@@ -47,7 +47,9 @@ class Book:
         self._demands = Demands()
         self._total = Trm(0)
         self._drawn = Trm(0)
-        self._hashed = (-1, Digest(b""))
+        self._local = Column(U32)
+        """Places of the local trades."""
+        self._hashed: dict[bool, tuple[int, Digest]] = {}
         self.withdrawn = 0
         """Debits that had applied and were taken back."""
 
@@ -129,28 +131,38 @@ class Book:
     def burned(self) -> Trm:
         return self.net(BURN)
 
-    def state_bytes(self) -> bytes:
-        """Canonical bytes of the state: equal for equal record sets under one network file."""
-        return b"".join(self._state_parts())
+    def state_bytes(self, *, shared: bool = False) -> bytes:
+        """Canonical bytes of the state: equal for equal record sets under one network file.
 
-    def state_hash(self) -> Digest:
+        Args:
+            shared: leave out local trades, which are nobody else's business (B14): what all nodes of a network share.
+        """
+        return b"".join(self._state_parts(shared=shared))
+
+    def state_hash(self, *, shared: bool = False) -> Digest:
         """SHA-256 of :meth:`state_bytes`; O(n log n) after a change, else remembered."""
-        known, digest = self._hashed
-        if known != len(self.ids):
+        size = len(self.ids) - (len(self._local) if shared else 0)
+        known, digest = self._hashed.get(shared, (-1, Digest(b"")))
+        if known != size:
             hashing = sha256()
-            for part in self._state_parts():
+            for part in self._state_parts(shared=shared):
                 hashing.update(part)
             digest = Digest(hashing.digest())
-            self._hashed = len(self.ids), digest
+            self._hashed[shared] = size, digest
         return digest
 
-    def _state_parts(self) -> Iterator[bytes]:
+    def _state_parts(self, *, shared: bool) -> Iterator[bytes]:
         """The MessagePack array of balances, lines and record ids, piece by piece: a million ids are not copied."""
-        balances = sorted((a.kind.value, a.owner, a.period, amount) for a, amount in self.balances().items() if amount)
+        but = frozenset(self._local) if shared else frozenset[int]()
+        balances = sorted(
+            (account.kind.value, account.owner, account.period, amount)
+            for account, amount in self.balances().items()
+            if amount and not (shared and account.kind is AccountKind.LOCAL)
+        )
         lines = sorted((key, self.limit(key)) for key in self._lines if self.limit(key))
         yield _ARRAY_OF_3 + msgspec.msgpack.encode(balances) + msgspec.msgpack.encode(lines)
-        yield _array_header(len(self.ids))
-        for record_id in self.ids.in_order():
+        yield _array_header(len(self.ids) - len(but))
+        for record_id in self.ids.in_order(but):
             yield _BYTES_32 + record_id
 
     # --- folding -----------------------------------------------------------------------------------------------
@@ -165,6 +177,8 @@ class Book:
             debits = self._debits[account] = Debits(self._demands)
         rival = debits.at(debit.order)
         place = self._demands.add(debit)
+        if account.kind is AccountKind.LOCAL:
+            self._local.append(place)
         if rival is not None:
             if self._demands.supersedes(debit, rival):
                 self._replace(account, debits, rival, place)

@@ -4,7 +4,7 @@ They are plain arrays; the classes say how a snapshot may copy them while the no
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
 from tirami.core.keys import Digest
@@ -69,10 +69,10 @@ class RecordIds:
         self._ids += record_id
         return place
 
-    def in_order(self) -> Iterator[bytes]:
-        """All ids in ascending order."""
+    def in_order(self, but: Container[int] = ()) -> Iterator[bytes]:
+        """All ids in ascending order, but those at these places."""
         for shard in self._shards:
-            yield from sorted(self[slot - 1] for slot in shard if slot)
+            yield from sorted(self[slot - 1] for slot in shard if slot and slot - 1 not in but)
 
     def _slot(self, record_id: bytes) -> int:
         """Where the id stands in its shard, or the free slot where it would."""

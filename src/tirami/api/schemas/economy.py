@@ -147,6 +147,8 @@ class StateReply(Reply):
 
     network_hash: str
     state_hash: str
+    shared_state_hash: str
+    """Without local trades, which no other node holds: compare this one between nodes."""
     records: int
     accounts: int
     sum_of_accounts: int

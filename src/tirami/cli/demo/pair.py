@@ -155,7 +155,11 @@ class Pair:
 
     def equal_books(self) -> StateReply:
         """Wait until both books are the same to the bit; how they are then."""
-        until(lambda: self.provider.book.state_hash == self.consumer.book.state_hash, "both books become equal", 30)
+
+        def equal() -> bool:
+            return self.provider.book.shared_state_hash == self.consumer.book.shared_state_hash
+
+        until(equal, "both books become equal", 30)
         return self.consumer.book
 
     def close(self) -> None:

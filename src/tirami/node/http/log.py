@@ -76,6 +76,7 @@ async def log_state(call: Call) -> StateReply:
     return StateReply(
         network_hash=ledger.network.hash.hex(),
         state_hash=book.state_hash().hex(),
+        shared_state_hash=book.state_hash(shared=True).hex(),
         records=ledger.state.log.size,
         accounts=len(book.balances()),
         sum_of_accounts=book.imbalance(),
