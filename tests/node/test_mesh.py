@@ -46,7 +46,7 @@ async def two(home: Path, monkeypatch: pytest.MonkeyPatch, **buyer: object) -> A
             yield Two(seller, bought, engine, http)
 
 
-@pytest.mark.row("L0-12", part="one provider, in memory")
+@pytest.mark.row("L0-12")
 @pytest.mark.row("GEN-02", part="one provider, in memory")
 async def test_what_is_not_here_is_bought_and_both_books_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two(tmp_path, monkeypatch) as mesh:
