@@ -48,13 +48,14 @@ class Shops:
     most: int = 0
     """TRM of the costliest prompt."""
 
-    _clients: dict[str, Tirami] = field(default_factory=dict)
-    """By address, which is another one in every life."""
+    _clients: dict[tuple[Path, str], Tirami] = field(default_factory=dict)
+    """By home and address, which is another one in every life and may have been the other node's."""
 
     def admin(self, node: NodeProcess) -> Tirami:
-        if node.url not in self._clients:
-            self._clients[node.url] = node.admin()
-        return self._clients[node.url]
+        who = node.data_dir, node.url
+        if who not in self._clients:
+            self._clients[who] = node.admin()
+        return self._clients[who]
 
     def close(self) -> None:
         for client in self._clients.values():
