@@ -106,7 +106,7 @@ def test_a_request_without_a_model_is_answered_by_a_peer_as_it_is_made_and_paid_
                 pair.keys["seller"],
             )
             assert entry.signatures is not None and len(entry.signatures) == 2 and entry.applied
-        eventually(lambda: seller.log_state().shared_state_hash == buyer.log_state().shared_state_hash)
+        eventually(lambda: seller.log_state().state_hash == buyer.log_state().state_hash)
         earned = seller.earnings()
         assert pair.keys["buyer"] in {row.payer for row in earned.rows}
         assert MODEL in {row.model for row in earned.rows}
@@ -184,7 +184,7 @@ def test_whatever_is_asked_of_a_peer_every_change_of_a_balance_is_a_record_of_bo
         buy(pair.buyer, how, most)
     with pair.seller.admin() as seller, pair.buyer.admin() as buyer:
         eventually(lambda: not buyer.safety().open_sessions)
-        eventually(lambda: seller.log_state().shared_state_hash == buyer.log_state().shared_state_hash)
+        eventually(lambda: seller.log_state().state_hash == buyer.log_state().state_hash)
     (net, paid), (shown, earned) = signed(pair.buyer, pair), signed(pair.seller, pair)
     assert net == shown == -sum(paid.values()) and paid == earned
 

@@ -143,12 +143,13 @@ class NetworkReply(Reply):
 
 
 class StateReply(Reply):
-    """The whole book, added up anew: equal on every node that holds the same records under the same network file."""
+    """The whole book, added up anew."""
 
     network_hash: str
     state_hash: str
-    shared_state_hash: str
-    """Without local trades, which no other node holds: compare this one between nodes."""
+    """Of what a network shares: equal on every node that holds the same records under the same network file."""
+    own_state_hash: str
+    """The same with this node's local trades, which no other node holds."""
     records: int
     accounts: int
     sum_of_accounts: int

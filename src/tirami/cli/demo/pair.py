@@ -157,7 +157,7 @@ class Pair:
         """Wait until both books are the same to the bit; how they are then."""
 
         def equal() -> bool:
-            return self.provider.book.shared_state_hash == self.consumer.book.shared_state_hash
+            return self.provider.book.state_hash == self.consumer.book.state_hash
 
         until(equal, "both books become equal", 30)
         return self.consumer.book

@@ -247,12 +247,12 @@ def restart(stage: Stage) -> None:
         admin = stage.admin()
         after = admin.log_state()
         expect(admin.status().node_id == seen.node_id, "the node is the same")
-        expect(after.state_hash == before.state_hash, "the book is the same to the bit")
+        expect(after.own_state_hash == before.own_state_hash, "the book is the same to the bit")
         balance = admin.balance(BalanceQuery(node=seen.agent)).effective_balance
         expect(balance == seen.balance, "the agent has what it had", balance=balance)
         _check_growth(stage, seen.head_size, seen.head_root)
-        step.detail = f"state {after.state_hash[:16]}…, {after.records} leaves"
-        stage.report.measured("state hash", after.state_hash)
+        step.detail = f"state {after.own_state_hash[:16]}…, {after.records} leaves"
+        stage.report.measured("state hash", after.own_state_hash)
 
 
 def _check_growth(stage: Stage, size: int, root: str) -> None:

@@ -36,9 +36,9 @@ def one_buys_from_the_other(pair: Pair) -> None:
         expect(earned == cost == -spent, "what one earned the other spent", earned=earned, spent=spent)
         expect(book.sum_of_accounts == 0, "the book adds up to zero")
         said = text.strip().replace("\n", " ")[:48]
-        step.detail = f"“{said}” ({reason}) for {cost} TRM; both books {book.shared_state_hash[:16]}…"
-        pair.report.measured("state hash, provider", pair.provider.book.shared_state_hash)
-        pair.report.measured("state hash, consumer", book.shared_state_hash)
+        step.detail = f"“{said}” ({reason}) for {cost} TRM; both books {book.state_hash[:16]}…"
+        pair.report.measured("state hash, provider", pair.provider.book.state_hash)
+        pair.report.measured("state hash, consumer", book.state_hash)
 
 
 def a_cheat_is_caught(pair: Pair) -> None:
@@ -103,7 +103,7 @@ def it_comes_back(pair: Pair) -> None:
         book = pair.equal_books()
         earned, spent = pair.provider.balance, pair.consumer.balance
         expect(book.sum_of_accounts == 0, "the book adds up to zero")
-        same = f"{book.records} records, both books {book.shared_state_hash[:16]}…"
+        same = f"{book.records} records, both books {book.state_hash[:16]}…"
         step.detail = f"{same}; earned {earned}, spent {-spent}"
 
 
