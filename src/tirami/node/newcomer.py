@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from tirami.core.config import Config
 from tirami.core.errors import ConfigError
+from tirami.core.secretfile import replace_secret
 from tirami.net.invites import Invitation
 from tirami.node.home import NETWORK, journal_path
 
@@ -63,10 +65,9 @@ def _settle(own: Path, chosen: Chosen) -> bool:
         if tomllib.loads(changed) != before | {"mesh": table | missing}:
             raise ValueError("its [mesh] is written in a way of its own")
         place = own.resolve()  # the link stays where there is one
-        fresh = place.with_name(f".{place.name}.new")
-        fresh.write_bytes(changed.encode())
-        fresh.chmod(place.stat().st_mode)
-        fresh.replace(place)
+        mode = stat.S_IMODE(place.stat().st_mode)
+        replace_secret(place, changed.encode())  # a passphrase may stand in it: never open to others meanwhile
+        place.chmod(mode)
     except (OSError, ValueError) as error:
         lines = "".join(_lines(chosen)).strip()
         reason = error.strerror if isinstance(error, OSError) else str(error)
