@@ -1,7 +1,8 @@
 """The node's place among others: who is connected, who is dialled again, who hears what.
 
-Every connection has one owner task; of two connections between the same two nodes the one that the smaller key dialled
-stays, so that both sides keep the same. A known address is dialled until it answers, and again when it is lost.
+Every connection has one owner task. Of two connections between the same two nodes the one that the smaller key dialled
+stays, so that both sides keep the same; the other ends when what had begun on it is over. A known address is dialled
+until it answers, and again when it is lost.
 """
 
 import asyncio
@@ -87,6 +88,8 @@ class Mesh:
         self._refuse = refuse
         self._random = random or SystemRandom()
         self._peers: dict[PublicKey, Peer] = {}
+        self._retiring: dict[PublicKey, Peer] = {}
+        """Another connection to the same node has taken its place, and something still runs on it; one a key."""
         self._origins = Origins(MAX_PEERS)
         self._on_message: dict[type[Message], Callable[[Peer, Message], Awaitable[None]]] = {}
         self._on_stream: Callable[[Peer, Stream], Awaitable[None]] | None = None
@@ -241,29 +244,40 @@ class Mesh:
             self._origins.leave(connection.remote)
             connection.close("not introduced")
             raise
-        if not self._prefers(peer):
-            self._origins.leave(connection.remote)
-            connection.close("connected twice")
-            return self._peers[peer.key]
-        if (former := self._peers.get(peer.key)) is not None:
-            former.close("connected twice")
-        self._peers[peer.key] = peer
-        self._changed.set()
+        self._seat(peer)
         self._spawn(partial(self._own, peer), f"peer-{peer.key.hex()[:8]}")
-        return peer
+        return self._peers[peer.key]
 
-    def _prefers(self, peer: Peer) -> bool:
+    def _seat(self, peer: Peer) -> None:
         """Of two connections both sides keep the one that the smaller key dialled; of two such, the later."""
         former = self._peers.get(peer.key)
-        if former is None or former.connection.dialled == peer.connection.dialled:
-            return True
-        return peer.connection.dialled == (self.key < peer.key)
+        if former is not None and former.connection.dialled == peer.connection.dialled:
+            former.close("connected again")  # whoever dials again has lost it
+            former = None
+        if former is not None and peer.connection.dialled != (self.key < peer.key):
+            self._retire(peer)
+            return
+        self._peers[peer.key] = peer
+        self._changed.set()
+        if former is not None:
+            self._retire(former)
+
+    def _retire(self, peer: Peer) -> None:
+        if (earlier := self._retiring.get(peer.key)) is not None:
+            earlier.close("connected again")
+        self._retiring[peer.key] = peer
+        self._spawn(partial(self._give_up, peer), f"drain-{peer.key.hex()[:8]}")
+
+    async def _give_up(self, peer: Peer) -> None:
+        await peer.drained()
+        peer.close("connected twice")
 
     async def _own(self, peer: Peer) -> None:
         _log.info("peer_connected", peer=peer.key.hex(), remote=peer.connection.remote)
         try:
-            for part in self._parts:
-                await part.met(peer)
+            if self._peers.get(peer.key) is peer:
+                for part in self._parts:
+                    await part.met(peer)
             reason = await peer.run(self._heard, self._asked)
             _log.info("peer_lost", peer=peer.key.hex(), reason=reason)
         finally:
@@ -273,6 +287,8 @@ class Mesh:
                 del self._peers[peer.key]
                 for part in self._parts:
                     part.lost(peer)
+            if self._retiring.get(peer.key) is peer:
+                del self._retiring[peer.key]
             peer.gone.set()
             self._changed.set()
 

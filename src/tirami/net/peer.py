@@ -42,6 +42,8 @@ SILENCE_S: Final = 3.5
 """Seconds without any word after which a peer is gone, noticed at the next ping: within 5 s, or some pings are lost."""
 QUEUE_BYTES: Final = 512 * 1024
 """Bytes that wait for a slow peer, or one message; more are dropped, and reconciliation brings what they said."""
+QUIET_S: Final = 2.0
+"""Seconds without anything under way until a connection is done with: what is opened before both know comes sooner."""
 STALLED_S: Final = 20.0
 """Seconds a peer may leave a message unread before it counts as gone, whatever it says itself."""
 _log = structlog.get_logger()
@@ -120,6 +122,14 @@ class Peer:
         """Let it go: nothing more is wanted of it now."""
         self.released = True
         self.close("nothing more to ask for")
+
+    async def drained(self) -> None:
+        """Wait until nothing has been under way for ``QUIET_S``, or it is gone."""
+        since = self._clock.monotonic()
+        while not self.gone.is_set() and self._clock.monotonic() - since < QUIET_S:
+            await asyncio.sleep(QUIET_S / 4)
+            if self.busy:
+                since = self._clock.monotonic()
 
     async def introduced(self) -> Hello:
         """Open or await the control stream and agree. Raises ``MeshError``."""

@@ -77,15 +77,16 @@ def a_consumer_vanishes(pair: Pair) -> None:
         pair.consumer.start(MESH_TRUSTED=pair.provider.key.hex())
         sales, lost = pair.provider.metric("tirami_sales_total"), pair.provider.metric("tirami_unpaid_trm_total")
         earned = pair.provider.balance
-        pieces = 0
+        pieces, last = 0, {}
         try:
             for chunk in pair.ask(STORY, 600):
+                last = chunk
                 pieces += bool(chunk.get("choices"))
                 if pieces == 3 * WINDOW:
                     pair.consumer.kill()
         except LOST:
             pass
-        expect(pieces >= 3 * WINDOW, "it had begun", pieces=pieces)
+        expect(pieces >= 3 * WINDOW, "it had begun", pieces=pieces, last=last)
         until(lambda: pair.provider.metric("tirami_sales_total") > sales, "the provider notices", 40)
         loss = pair.provider.metric("tirami_unpaid_trm_total") - lost
         until(lambda: pair.provider.balance > earned, "what was signed for is booked", 20)
