@@ -130,7 +130,7 @@ def reserved(member: Member) -> int:
     return sum(account.reserved for account in accounts) + member.client.safety().open_sessions
 
 
-def _knows(member: Member, seller: Member) -> bool:
+def knows(member: Member, seller: Member) -> bool:
     peers = member.client.peers(PeersQuery()).peers
     return any(peer.node_id == seller.key.hex() and peer.models and peer.why_not is None for peer in peers)
 
@@ -170,8 +170,8 @@ def town(scratch: Path) -> Iterator[Town]:
     with ThreadPoolExecutor(len(running)) as threads:
         try:
             list(threads.map(Member.start, running))
-            eventually(lambda: _knows(made.buyer, false_seller), MEETING_S)
-            eventually(lambda: all(_knows(rogue, seller) for rogue in (made.false_buyer, made.hider)), MEETING_S)
+            eventually(lambda: knows(made.buyer, false_seller), MEETING_S)
+            eventually(lambda: all(knows(rogue, seller) for rogue in (made.false_buyer, made.hider)), MEETING_S)
             yield made
         finally:
             list(threads.map(Member.stop, running))

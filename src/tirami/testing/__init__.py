@@ -2,7 +2,8 @@
 
 The testing engine speaks the OpenAI dialect from a process of its own and is reached through the ordinary upstream
 adapter, so no fake stands on a production path. It says what it is in every answer. The network in
-memory keeps the contract of ``tirami.net.transport``.
+memory keeps the contract of ``tirami.net.transport``. ``tirami.testing.rogue`` is a node that cheats, and
+``tirami.testing.ahead`` starts any program on a clock that is ahead.
 """
 
 from tirami.testing.clock import ManualClock
