@@ -3,7 +3,7 @@
 Processes of one network: an honest seller and an honest buyer, a rogue (``tirami.testing.rogue``) that sells to the
 one, and rogues that buy of the other. Elsewhere: who dies is killed in ``test_failover`` (a provider) and in
 ``tirami demo --two-nodes`` (a consumer); what is settled after 11 minutes and a year is in ``test_settled_late``; one
-balance before ten providers in ``test_l1_mesh``.
+balance before ten providers in ``tests/soak/test_one_balance.py``.
 """
 
 import time

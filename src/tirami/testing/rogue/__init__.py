@@ -31,7 +31,8 @@ late          settles nothing when the session ends, and all of it later
 older         settles an older voucher first, and then the last one
 ============  ====================================================================================
 
-From the fifth piece of an answer on, where a cheat is about pieces. What it buys, its own gate being open:
+From the fifth piece of an answer on, where a cheat is about pieces. What it buys, its own gate being open, of whom it
+has paid least, and without a word to others of its trades:
 
 ============  ====================================================================================
 honest        nothing else than is true
@@ -44,6 +45,7 @@ bent          gives the second signature that the same mathematics allow
 ceiling       accepts with a ceiling above the quote
 means         accepts as it is, whatever it has left
 totals        says that it has spent nothing yet
+apart         says to each provider that it has spent nothing elsewhere
 hidden        uses number 0, below all those it has shown
 ============  ====================================================================================
 """

@@ -1,5 +1,7 @@
 """A consumer that cheats: other vouchers than it owes, or another acceptance than its books allow."""
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Final
 
 import structlog
@@ -7,10 +9,15 @@ import structlog
 from tirami.core.keys import SigningKey, sha256
 from tirami.ledger.gate import Gate
 from tirami.ledger.restarts import Restarts
+from tirami.market import Provider
+from tirami.net import gossip, reconciler
 from tirami.net.frames import FrameWriter
 from tirami.net.session import consumer
+from tirami.net.shared import in_messages
 from tirami.net.transport import Stream
-from tirami.proto import Accept, Acceptance, Message, Payment, SignedBody, Trade, decode
+from tirami.net.watch import Watch
+from tirami.node.mesh.shop import Shop
+from tirami.proto import Accept, Acceptance, Envelope, Message, Payment, Records, SignedBody, Trade, decode
 from tirami.testing.rogue.lies import HONEST, Turns, bent, resigned
 
 _log = structlog.get_logger()
@@ -20,7 +27,8 @@ ACCEPTANCES: Final[dict[str, dict[str, object]]] = {
     "totals": {"settled": 0, "open": ()},
     "hidden": {"settled": 0, "open": (), "number": 0},
 }
-CHEATS: Final = frozenset({HONEST, "means", *VOUCHERS, *ACCEPTANCES})
+CHEATS: Final = frozenset({HONEST, "means", "apart", *VOUCHERS, *ACCEPTANCES})
+Providers = Callable[[Shop, str | None, int], Iterator[Provider]]
 
 
 def lie(turns: Turns, key: SigningKey) -> None:
@@ -30,10 +38,33 @@ def lie(turns: Turns, key: SigningKey) -> None:
 
 
 def unbound() -> None:
-    """Let everything pass this process's gate, and hear nothing of what others show of its signatures."""
+    """Let everything pass this process's gate, hear nothing of what others show of its signatures, and tell no trade.
+
+    Each answer is bought of whom it has paid least so far.
+    """
     Gate.check = lambda *_, **__: ()  # type: ignore[method-assign]
     Gate.check_voucher = lambda *_: None  # type: ignore[method-assign]
     Restarts.heard = lambda *_: None  # type: ignore[method-assign]
+    Watch.see_all = lambda *_: None  # type: ignore[method-assign]
+    gossip.in_messages = reconciler.in_messages = _without_trades  # type: ignore[attr-defined]
+    Shop.providers = _least_paid(Shop.providers)  # type: ignore[method-assign, assignment]
+
+
+def _without_trades(envelopes: Iterable[Envelope]) -> Iterator[Records]:
+    return in_messages(one for one in envelopes if one.kind != "trade")
+
+
+def _least_paid(ranked: Providers) -> Providers:
+    asked: Counter[bytes] = Counter()
+
+    def providers(shop: Shop, model: str | None, tokens: int) -> Iterator[Provider]:
+        found = {one.peer.signal.node: one for one in ranked(shop, model, tokens)}
+        if found:
+            least = min(found, key=lambda key: (_Lying.paid[key], asked[key]))
+            asked[least] += 1
+            yield found[least]
+
+    return providers
 
 
 class _Lying(FrameWriter):
@@ -43,19 +74,23 @@ class _Lying(FrameWriter):
     key: ClassVar[SigningKey]
     last: ClassVar[Payment | None] = None
     """The last voucher of an honest session."""
+    paid: ClassVar[Counter[bytes]] = Counter()
+    """TRM that was signed for, by provider."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream)
         self.cheat = self.turns.next()
         self._held: Payment | None = None
-        self._paid = 0
+        self._vouchers = 0
+        self._signed = 0
+        """TRM of this session."""
         self._acceptance: SignedBody | None = None
         """The one that was sent, where it is not the node's own."""
 
     async def write(self, message: Message) -> None:
         said = self._said(message)
         if said != [message]:
-            _log.warning("cheating", cheat=self.cheat, voucher=self._paid)
+            _log.warning("cheating", cheat=self.cheat, voucher=self._vouchers)
         for one in said:
             await super().write(one)
 
@@ -64,15 +99,23 @@ class _Lying(FrameWriter):
             case Accept():
                 return [self._accepted(message)]
             case Payment():
-                self._paid += 1
+                self._vouchers += 1
+                self._count(decode(Trade, message.trade.body))
                 return self._vouched(message)
             case _:
                 return [message]
 
+    def _count(self, trade: Trade) -> None:
+        self.paid[trade.provider] += trade.amount - self._signed
+        self._signed = trade.amount
+
     def _accepted(self, accept: Accept) -> Accept:
-        if self.cheat not in ACCEPTANCES:
+        told = ACCEPTANCES.get(self.cheat)
+        if self.cheat == "apart":
+            told = {"settled": self.paid[decode(Acceptance, accept.acceptance.body).provider], "open": ()}
+        if told is None:
             return accept
-        self._acceptance = resigned(Acceptance, accept.acceptance.body, self.key, **ACCEPTANCES[self.cheat])
+        self._acceptance = resigned(Acceptance, accept.acceptance.body, self.key, **told)
         return Accept(self._acceptance)
 
     def _vouched(self, payment: Payment) -> list[Message]:
