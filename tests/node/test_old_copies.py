@@ -71,7 +71,7 @@ def restored(home: Path, monkeypatch: pytest.MonkeyPatch, seed: int, times: int)
     run_stepped(main())
 
 
-@pytest.mark.row("L1-05", part="an honest node that is put back from a copy made at any moment")
+@pytest.mark.row("L1-05")
 @pytest.mark.parametrize("seed", range(4))
 def test_nobody_is_guilty_who_was_put_back_from_an_old_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -98,8 +98,8 @@ def paid(found: Town, before: int) -> int:
         ("template", "prompt_hash"),
         ("longer", "max_tokens"),
         ("expired", "at_ms"),
-        pytest.param("quote-forged", "signature", marks=pytest.mark.row("L1-03", part="a quote somebody else signed")),
-        pytest.param("quote-bent", "signature", marks=pytest.mark.row("L1-03", part="a malleable signature")),
+        pytest.param("quote-forged", "signature", marks=pytest.mark.row("L1-03")),
+        pytest.param("quote-bent", "signature", marks=pytest.mark.row("L1-03")),
     ],
 )
 def test_a_false_quote_is_not_accepted(found: Town, cheat: str, field: str, record_property: Figure) -> None:
@@ -157,7 +157,7 @@ def test_more_than_was_asked_for_is_not_paid(found: Town, fair: Heard, record_pr
     record_property("figure", f"greedy: {heard.cost} TRM paid, bound {fair.worth(MOST)}: the ceiling")
 
 
-@pytest.mark.row("L1-03", part="a countersignature that is none books nothing")
+@pytest.mark.row("L1-03")
 @pytest.mark.parametrize("cheat", ["trade-forged", "trade-bent"])
 def test_a_false_countersignature_is_none(found: Town, cheat: str, record_property: Figure) -> None:
     """What was signed for stays owed, until the rogue's own book tells the trade: it is paid once."""
@@ -171,7 +171,7 @@ def test_a_false_countersignature_is_none(found: Town, cheat: str, record_proper
     record_property("figure", f"{cheat}: {heard.cost} TRM paid, bound {heard.worth(MOST)}: the last voucher")
 
 
-@pytest.mark.row("L1-03", part="of several countersigned vouchers of a session the highest counts")
+@pytest.mark.row("L1-03")
 def test_an_older_voucher_and_then_the_newer_is_one_bill(found: Town, record_property: Figure) -> None:
     before = found.buyer.balance
     heard = found.bought("older", MOST)
@@ -215,11 +215,11 @@ class Books:
     ("cheat", "tokens"),
     [
         ("unvouched", 0),
-        pytest.param("replay", 5, marks=pytest.mark.row("L1-03", part="a voucher replayed")),
-        pytest.param("reorder", 10, marks=pytest.mark.row("L1-03", part="vouchers in another order")),
-        pytest.param("foreign", 0, marks=pytest.mark.row("L1-03", part="a voucher of another session")),
-        pytest.param("forged", 0, marks=pytest.mark.row("L1-03", part="a voucher somebody else signed")),
-        pytest.param("bent", 0, marks=pytest.mark.row("L1-03", part="a malleable signature")),
+        pytest.param("replay", 5, marks=pytest.mark.row("L1-03")),
+        pytest.param("reorder", 10, marks=pytest.mark.row("L1-03")),
+        pytest.param("foreign", 0, marks=pytest.mark.row("L1-03")),
+        pytest.param("forged", 0, marks=pytest.mark.row("L1-03")),
+        pytest.param("bent", 0, marks=pytest.mark.row("L1-03")),
     ],
 )
 def test_a_false_voucher_ends_the_sale(
@@ -251,7 +251,7 @@ def test_an_acceptance_that_promises_too_much_is_refused(
     record_property("figure", f"{cheat}: 0 TRM lost, bound 0")
 
 
-@pytest.mark.row("L1-05", part="a payer that lies about its totals is proven guilty, and served no more")
+@pytest.mark.row("L1-05")
 @pytest.mark.parametrize("cheat", ["totals", "hidden"])
 def test_who_lies_about_its_totals_is_convicted(
     found: Town, fair_sale: Heard, cheat: str, record_property: Figure
@@ -300,7 +300,7 @@ def test_silence_in_the_middle_is_paid_as_far_as_it_came(waits: Waits, fair: Hea
     record_property("figure", f"fade: {heard.cost} TRM paid, bound {fair.worth(TRUE_PIECES)}; {took_s:.1f} s of 40")
 
 
-@pytest.mark.row("L1-03", part="what is settled late is paid once, what is never settled is not")
+@pytest.mark.row("L1-03")
 def test_settled_late_is_paid_once_and_never_settled_is_only_owed(
     found: Town, waits: Waits, fair: Heard, record_property: Figure
 ) -> None:

@@ -52,7 +52,7 @@ def chat(prompt: str, most: int, **more: object) -> ChatCompletionRequest:
 
 
 @pytest.mark.row("SAF-02")
-@pytest.mark.row("L1-09", part="gate and hold in one step over HTTP; mesh and agent loop come later")
+@pytest.mark.row("L1-09", part="gate and hold in one step over HTTP; the agent loop comes later")
 async def test_two_hundred_parallel_requests_against_an_hourly_budget_for_ten(
     engine: RunningEngine, tmp_path: Path
 ) -> None:
@@ -128,7 +128,7 @@ REQUESTS, WORKERS, STREAMS, BEFORE = 10_000, 64, 8, 1_500
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.row("SAF-01", part="one node; loans, stakes, votes, the bridge and the mesh come later")
+@pytest.mark.row("SAF-01", part="one node; loans, stakes, votes and the bridge come later")
 @pytest.mark.row("API-51", part="one node; release by two people comes later")
 async def test_of_ten_thousand_racing_requests_nothing_is_promised_after_the_reply_to_kill(
     engine: RunningEngine, tmp_path: Path
@@ -170,7 +170,7 @@ def unlimited(node: NodeProcess) -> Agent:
     return agent
 
 
-@pytest.mark.row("SAF-01", part="one node; loans, stakes, votes, the bridge and the mesh come later")
+@pytest.mark.row("SAF-01", part="one node; loans, stakes, votes and the bridge come later")
 async def test_streams_end_within_200_ms_of_the_reply_to_kill(engine: RunningEngine, tmp_path: Path) -> None:
     """The best of three: what else this machine did meanwhile is not the node's doing."""
     home = tmp_path / "home"

@@ -96,7 +96,7 @@ def village(scratch: Path) -> Village:
     return made
 
 
-@pytest.mark.row("L1-03", part="what is settled after 11 minutes or a year is paid once")
+@pytest.mark.row("L1-03")
 def test_a_voucher_is_settled_after_11_minutes_and_after_a_year(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

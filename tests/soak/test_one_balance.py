@@ -97,7 +97,7 @@ def fair(scratch: Path) -> Iterator[Fair]:
             list(threads.map(Member.stop, (*sellers, made.rogue, made.witness)))
 
 
-@pytest.mark.row("L1-05", part="one balance before ten providers at once")
+@pytest.mark.row("L1-05")
 def test_one_balance_before_ten_providers_at_once(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
