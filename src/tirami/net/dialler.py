@@ -9,9 +9,10 @@ choose whom it hears.
 import asyncio
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -25,11 +26,14 @@ from tirami.net.mesh import DIAL_S, Mesh
 from tirami.net.origins import neighbourhood
 from tirami.net.peer import Peer
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 MOST: Final = 16
 """Connections made for purchases, and calls under way, at a time."""
 CALLS: Final = (0.2, 6.0)
 """Calls a second and at once: 12 a minute."""
+WISHES: Final = (0.05, 2.0)
+"""Those of them that nobody waits for, 3 a minute: the others are left to requests that have no other way."""
 NEAR: Final = (0.2, 8.0)
 """Addresses called in one neighbourhood, a second and at once; a node may have 8."""
 NEIGHBOURHOODS: Final = 1_024
@@ -57,6 +61,7 @@ class Dialler:
         self._used: dict[Peer, float] = {}
         """Connections made for purchases, and when each was wanted last."""
         self._calls = Bucket(*CALLS, clock.monotonic())
+        self._wishes = Bucket(*WISHES, clock.monotonic())
         self._near: OrderedDict[bytes, Bucket] = OrderedDict()
         self._wished: PublicKey | None = None
         self._wake = asyncio.Event()
@@ -80,6 +85,10 @@ class Dialler:
             return "not connected: its neighbourhood has all the connections there may be"
         return None
 
+    def in_turn(self, found: Iterable[T], key: Callable[[T], PublicKey]) -> Iterator[T]:
+        """In which order to call; see :meth:`AddressBook.in_turn`."""
+        return self._book.in_turn(found, key)
+
     async def reach(self, key: PublicKey, patience_s: float) -> Peer:
         """The peer, called if it is not connected; it stays for ``IDLE_S`` at least. Raises ``PeerUnreachable``."""
         peer = self._mesh.peers.get(key)
@@ -91,7 +100,7 @@ class Dialler:
         return peer
 
     def wish(self, key: PublicKey) -> None:
-        """Have this one called, and nobody wait for it; of several wishes the last counts."""
+        """Have this one called, and nobody wait for it; of several wishes the last counts, a few a minute."""
         self._wished = key
         self._wake.set()
 
@@ -104,7 +113,7 @@ class Dialler:
             self._wake.clear()
             self._let_go()
             wished, self._wished = self._wished, None
-            if wished is not None:
+            if wished is not None and self._wishes.allows(1, self._clock.monotonic()):
                 with suppress(PeerUnreachable):
                     await self.reach(wished, DIAL_S)
 
