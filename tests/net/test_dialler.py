@@ -251,6 +251,24 @@ def test_a_wish_is_called_and_nobody_waits_and_it_is_no_connection_of_this_nodes
     play(3, scene)
 
 
+def test_peers_are_asked_only_for_who_has_no_address_and_is_wanted() -> None:
+    async def scene(nodes: list[Member], memory: MemoryNetwork) -> None:
+        buyer, seller, met = nodes
+        asked: list[None] = []
+        buyer.dialler._ask = lambda: asked.append(None)
+        buyer.hears_of(seller)
+        await buyer.mesh.connect(met.mesh.address())
+        buyer.dialler.seek([seller.mesh.key, met.mesh.key])
+        assert not asked
+        buyer.dialler.seek([seller.mesh.key, made_up([]).key])
+        assert len(asked) == 1
+        buyer.dialler._may = False
+        buyer.dialler.seek([made_up([]).key])
+        assert len(asked) == 1
+
+    play(3, scene)
+
+
 def test_wishes_leave_calls_for_who_waits() -> None:
     async def scene(nodes: list[Member], memory: MemoryNetwork) -> None:
         buyer, seller = nodes

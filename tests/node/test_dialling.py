@@ -212,6 +212,22 @@ async def test_without_an_address_or_leave_to_call_it_says_so(tmp_path: Path, mo
         assert (await nodes.ask())[0] == 404 and not nodes.met
 
 
+async def test_an_address_that_is_not_known_is_asked_for_and_the_next_request_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with line(tmp_path, monkeypatch) as nodes:
+        finding = nodes.a.mesh.finding
+        finding.book._known.clear()
+        finding.exchange._asked.clear()
+        nodes.b.mesh.finding.exchange._answered.clear()
+        assert (await nodes.ask(model="another"))[0] == 404
+        assert not finding.exchange._asked, "nobody serves it: there is nobody to look for"
+        assert (await nodes.ask())[0] == 404
+        await until(lambda: finding.book.get(nodes.far) is not None)
+        status, reply = await nodes.ask()
+        assert (status, nodes.met) == (200, True), reply
+
+
 async def test_who_is_clearly_better_is_called_and_chosen_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,13 +48,17 @@ class Dialler:
 
     Args:
         may: whether anybody is called whom the owner has not named.
+        ask: has peers asked whom they know; called as often as somebody is wanted.
     """
 
-    def __init__(self, mesh: Mesh, book: AddressBook, clock: Clock, *, may: bool) -> None:
+    def __init__(
+        self, mesh: Mesh, book: AddressBook, clock: Clock, *, may: bool, ask: Callable[[], None] = lambda: None
+    ) -> None:
         self._mesh = mesh
         self._book = book
         self._clock = clock
         self._may = may
+        self._ask = ask
         self._turns: WeakValueDictionary[PublicKey, asyncio.Lock] = WeakValueDictionary()
         """One a key: who waits for another's call has what came of it, and makes none."""
         self._calling = 0
@@ -73,7 +77,7 @@ class Dialler:
             return "not connected: it is called until it answers"
         if not self._may:
             return "not connected: nobody is called who was not named (mesh.peers = 0)"
-        if known is None or not (known.address.direct or known.address.relay):
+        if known is None or not self._located(key):
             return "not connected: no address of it is known"
         if (left_s := known.due_s - self._clock.monotonic()) > 0:
             return f"not connected: dial failed, again in {math.ceil(left_s)} s"
@@ -84,6 +88,11 @@ class Dialler:
         if not self._ways(known) and not known.address.relay:
             return "not connected: its neighbourhood has all the connections there may be"
         return None
+
+    def seek(self, wanted: Iterable[PublicKey]) -> None:
+        """Have peers asked for addresses, if of one of these none is known."""
+        if self._may and not all(map(self._located, wanted)):
+            self._ask()
 
     def in_turn(self, found: Iterable[T], key: Callable[[T], PublicKey]) -> Iterator[T]:
         """In which order to call; see :meth:`AddressBook.in_turn`."""
@@ -143,6 +152,11 @@ class Dialler:
             peer.called_to_buy = True
             self._used[peer] = self._clock.monotonic()
         return peer
+
+    def _located(self, key: PublicKey) -> bool:
+        """Whether it is connected, or an address of it is known."""
+        known = self._book.get(key)
+        return key in self._mesh.peers or (known is not None and bool(known.address.direct or known.address.relay))
 
     def _ways(self, known: Known) -> tuple[str, ...]:
         """Where there is place for one more."""

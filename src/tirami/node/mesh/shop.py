@@ -206,7 +206,8 @@ class Shop:
         It says ``None`` of a provider that does not fit. Who fails it with ``MeshError`` or ``TokenizerError`` is
         passed over, and was asked; who was not reached was not.
         """
-        found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)
+        tokens = sampling.max_tokens or DEFAULT_MAX_TOKENS
+        found = self.providers(call.model, tokens)
         inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected)
         problem: MeshError | TokenizerError | None = None
         had = False
@@ -233,6 +234,7 @@ class Shop:
                 inquiry.asked, had = inquiry.asked + 1, True
                 yield told
         if not had:
+            self._dialler.seek(map(_key, self._ranked(call.model, tokens, lambda _: True)))  # for the next request
             raise problem or inquiry.refusal()
 
     def ended(self, bought: Purchase) -> None:
