@@ -6,6 +6,7 @@ import pytest
 
 from tests.cli.running import Shell
 from tests.node.test_newcomer import INVITER, TOKEN
+from tirami.cli import invite, worker
 from tirami.cli.invite import _arriving
 from tirami.cli.terminal import Terminal
 from tirami.core.config import Config, load_config
@@ -15,7 +16,7 @@ def arrived(home: Path, **flags: object) -> tuple[Config, Config]:
     """Settings of a newcomer with these, now and at its later starts."""
     before = load_config(None, {}, {"data_dir": str(home)})
     given = {"mesh.enabled": True, **{f"mesh.{name}": value for name, value in flags.items()}}
-    now = _arriving(TOKEN, before, before.with_flags(given), Terminal(False))
+    now = _arriving(TOKEN, before, before.with_flags(given), None, Terminal(False))
     return now, load_config(home / "config.toml", {}, {})
 
 
@@ -38,6 +39,39 @@ def test_what_was_said_lasts_where_there_are_settings_already(tmp_path: Path) ->
     assert (mesh.enabled, mesh.sell, mesh.consume, mesh.trusted) == (True, False, "trusted", INVITER.hex())
     assert mesh.bootstrap == f"{INVITER.hex()}@127.0.0.1:4433"
     assert (tmp_path / "config.toml").read_text().startswith("# mine\n")
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+@pytest.mark.parametrize("command", [("join", TOKEN), ("worker", "--daemon", "--join", TOKEN)], ids=["join", "worker"])
+def test_what_was_said_lasts_in_the_file_that_is_named(
+    nowhere: Shell, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], by_variable: bool
+) -> None:
+    started: list[Config] = []
+    for module in (invite, worker):
+        monkeypatch.setattr(module, "foreground", lambda config, _: started.append(config))
+    mine = nowhere.home / "mine.toml"
+    mine.write_text("# mine\n[api]\nport = 4000 # ours\n")
+    named, environment = ((), {"TIRAMI_CONFIG": str(mine)}) if by_variable else (("--config", str(mine)), {})
+    ended = nowhere.run(*command, "--json", *named, **environment)
+    assert ended.code == 0, ended.err
+    own = nowhere.home / ".tirami"
+    assert not (own / "config.toml").exists() and (own / "network.json").exists()
+    assert mine.read_text().startswith("# mine\n[api]\nport = 4000 # ours\n[mesh]\n")
+    later = load_config(mine, {}, {"data_dir": str(own)})
+    assert (later.mesh.enabled, later.mesh.bootstrap) == (True, f"{INVITER.hex()}@127.0.0.1:4433")
+    now = started[0].mesh
+    assert (later.mesh.sell, later.mesh.consume, later.mesh.trusted) == (now.sell, now.consume, now.trusted)
+    assert later.api.port == 4000
+
+
+def test_a_named_file_that_cannot_be_changed_is_named_and_nothing_is_half_done(nowhere: Shell) -> None:
+    mine = nowhere.home / "mine.toml"
+    mine.write_text("mesh = {sell = true}\n")
+    ended = nowhere.run("join", TOKEN, "--json", "--config", str(mine))
+    assert (ended.code, ended.json["error"]["param"]) == (1, "mesh")
+    message = str(ended.json["error"]["message"])
+    assert str(mine) in message and "enabled = true" in message
+    assert not (nowhere.home / ".tirami").exists() and mine.read_text() == "mesh = {sell = true}\n"
 
 
 @pytest.mark.parametrize("variable", ["TIRAMI_URL", "FORGE_URL"])

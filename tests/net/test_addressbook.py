@@ -1,5 +1,6 @@
 """The address book: bounded, fair to sources, never talked out of what works."""
 
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -110,6 +111,30 @@ def test_every_source_gets_its_turn() -> None:
     known.hear("quiet", [at(100)], Trust.FAR)
     drawn = [known.candidates(4, 0.0, (), free) for _ in range(200)]
     assert sum(at(100) in four for four in drawn) > 150
+
+
+def test_what_is_called_for_takes_turns_by_source_and_only_after_the_best() -> None:
+    """Those met first, then who lied least; within one source the order stays."""
+    known = book()
+    known.hear("liar", [at(number, f"9.9.9.{number}:1") for number in range(1, 6)], Trust.FAR)
+    known.hear("fool", [at(number, f"9.9.9.{number}:1") for number in range(6, 8)], Trust.FAR)
+    known.hear("friend", [at(8, "9.9.9.8:1")], Trust.FAR)
+    known.met(at(9, "9.9.9.9:1"), NOW)
+    known.met(at(10, "9.9.9.10:1"), NOW)
+    known.failed(KEYS[6], 0)
+    looked = []
+
+    def ranked() -> Iterator[int]:
+        for number in range(1, 11):
+            looked.append(number)
+            yield number
+
+    turns = known.in_turn(ranked(), KEYS.__getitem__)
+    assert next(turns) == 1 and looked == [1]
+    known.failed(KEYS[1], 0)
+    known.failed(KEYS[1], 0)
+    assert list(turns) == [9, 8, 6, 2, 10, 7, 3, 4, 5]
+    assert list(known.in_turn(iter([]), KEYS.__getitem__)) == []
 
 
 def test_full_neighbourhoods_and_connected_ones_are_left_out() -> None:

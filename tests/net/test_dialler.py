@@ -251,6 +251,39 @@ def test_a_wish_is_called_and_nobody_waits_and_it_is_no_connection_of_this_nodes
     play(3, scene)
 
 
+def test_peers_are_asked_only_for_who_has_no_address_and_is_wanted() -> None:
+    async def scene(nodes: list[Member], memory: MemoryNetwork) -> None:
+        buyer, seller, met = nodes
+        asked: list[None] = []
+        buyer.dialler._ask = lambda: asked.append(None)
+        buyer.hears_of(seller)
+        await buyer.mesh.connect(met.mesh.address())
+        buyer.dialler.seek([seller.mesh.key, met.mesh.key])
+        assert not asked
+        buyer.dialler.seek([seller.mesh.key, made_up([]).key])
+        assert len(asked) == 1
+        buyer.dialler._may = False
+        buyer.dialler.seek([made_up([]).key])
+        assert len(asked) == 1
+
+    play(3, scene)
+
+
+def test_wishes_leave_calls_for_who_waits() -> None:
+    async def scene(nodes: list[Member], memory: MemoryNetwork) -> None:
+        buyer, seller = nodes
+        flood = [made_up([f"10.9.9.{n}:1"]) for n in range(40)]
+        buyer.book.hear("liar", flood, Trust.NEAR)
+        buyer.hears_of(seller)
+        for address in flood:
+            buyer.dialler.wish(address.key)
+            await asyncio.sleep(1.5)
+        assert 2 <= len(buyer.called) <= 2 + 3
+        await buyer.dialler.reach(seller.mesh.key, 5)
+
+    play(2, scene)
+
+
 def test_one_that_is_kept_or_where_nobody_may_be_called_is_not_called() -> None:
     async def main() -> None:
         memory = MemoryNetwork(seed=1)

@@ -12,7 +12,7 @@ import pytest
 from tirami.core.keys import SigningKey
 from tirami.net import FrameReader, FrameWriter, PeerAddress, Stream, registry
 from tirami.net.addressbook import AddressBook, Trust
-from tirami.net.exchange import ANSWERS, Exchange
+from tirami.net.exchange import ANEW_S, ANSWERS, Exchange
 from tirami.net.hello import Identity
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
@@ -151,6 +151,28 @@ def test_who_answers_with_another_key_is_not_taken_for_it() -> None:
         assert claimed not in nodes[0].mesh.peers
 
     play(2, 4, scene)
+
+
+def test_peers_are_asked_anew_when_somebody_is_wanted_and_each_seldom() -> None:
+    """The third node comes after the second has asked whom the first knows."""
+
+    async def scene(nodes: list[Finder], memory: MemoryNetwork) -> None:
+        hub, buyer, late = nodes
+        buyer.mesh.keep(hub.mesh.address())
+        await within(10, lambda: hub.asked == 1)
+        await asyncio.sleep(ANEW_S)
+        late.mesh.keep(hub.mesh.address())
+        await within(10, lambda: late.mesh.key in hub.book)
+        assert late.mesh.key not in buyer.book
+        for _ in range(20):
+            buyer.exchange.ask_anew()
+        assert await within(10, lambda: late.mesh.key in buyer.book) < 1
+        for _ in range(20):
+            buyer.exchange.ask_anew()
+            await asyncio.sleep(1)
+        assert hub.asked <= 2 + 1 + 2, "of the three, and two more within 20 s"
+
+    play(3, 0, scene)
 
 
 def test_who_asks_too_often_is_told_nobody() -> None:

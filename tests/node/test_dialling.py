@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.market.scripted import ScriptedEngine
 from tests.node.nodes import CHAT, HELLO, Bound, Node, count_in_numbers, network_file, node
 from tests.waiting import until
 from tirami.core.keyfile import load_or_create_node_key
-from tirami.core.keys import PublicKey
-from tirami.net import Endpoint
+from tirami.core.keys import PublicKey, SigningKey
+from tirami.net import Connection, Endpoint, PeerAddress
+from tirami.net.addressbook import Trust
+from tirami.net.budget import Bucket
 from tirami.net.iroh import IrohEndpoint
+from tirami.node.mesh import inquiry
+from tirami.node.mesh.inquiry import CALLS
 from tirami.node.mesh.shop import OTHER_FILE
 from tirami.testing import MemoryNetwork
 
@@ -131,6 +135,73 @@ async def test_one_that_cannot_be_reached_is_named_and_left_alone_for_a_while(
         assert (status, reply["error"]["code"]) == (404, "model_not_found")  # type: ignore[index]
 
 
+def flood(nodes: Line, monkeypatch: pytest.MonkeyPatch, count: int) -> list[PublicKey]:
+    """A hears of so many providers that are not there, all of them cheaper than C. Returns whom A calls from now on."""
+    registry, finding = nodes.a.mesh.peers, nodes.a.mesh.finding
+    known = registry.get(nodes.far)
+    assert known is not None
+    cheap = tuple(replace(one, price_in=1, price_out=1) for one in known.signal.models)
+    made_up = [SigningKey.generate().public_key for _ in range(count)]
+    for key in made_up:
+        assert registry.ingest(replace(known.signal, node=key, models=cheap), nodes.a.parts.ledger.now(), by=b"liar")
+    finding.book.hear("liar", [PeerAddress(key, (f"10.{n}.9.9:1",)) for n, key in enumerate(made_up)], Trust.NEAR)
+    first = next(nodes.a.mesh.shop.providers("scripted", 20))
+    assert first.peer.signal.node in made_up
+    called, connect = [], nodes.a.mesh.mesh._endpoint.connect
+
+    async def counted(address: PeerAddress, timeout_s: float) -> Connection:
+        called.append(address.key)
+        return await connect(address, timeout_s)
+
+    monkeypatch.setattr(nodes.a.mesh.mesh._endpoint, "connect", counted)
+    monkeypatch.setattr(inquiry, "IMPATIENT_S", 0.3)
+    return called
+
+
+async def test_the_honest_one_is_found_behind_a_flood_of_one_liar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with line(tmp_path, monkeypatch) as nodes:
+        called = flood(nodes, monkeypatch, 40)
+        status, reply = await nodes.ask()
+        assert status == 200, reply
+        assert reply["x_tirami"]["provider"] == nodes.far.hex()  # type: ignore[index]
+        assert len(called) == 2 and called[-1] == nodes.far
+
+
+async def test_the_honest_one_is_found_behind_several_liars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them comes before the honest one; a call in vain is no try."""
+    async with line(tmp_path, monkeypatch) as nodes:
+        called = flood(nodes, monkeypatch, 5)
+        for number, known in enumerate(nodes.a.mesh.finding.book._known.values()):
+            if known.source == "liar":
+                known.source = f"liar {number}"
+        status, reply = await nodes.ask()
+        assert status == 200, reply
+        assert len(called) == 6 and called[-1] == nodes.far
+
+
+async def test_calls_in_vain_end_and_then_who_is_connected_is_asked_though_it_broke_its_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = MemoryNetwork(seed=1)
+    async with line(tmp_path, monkeypatch, memory) as nodes:
+        memory.cut(nodes.a.mesh.mesh.key, nodes.far)
+        called = flood(nodes, monkeypatch, 40)
+        status, reply = await nodes.ask()
+        assert (status, reply["error"]["code"]) == (503, "peer_unreachable"), reply  # type: ignore[index]
+        assert len(called) == CALLS
+        monkeypatch.setattr(nodes.a.mesh.finding.dialler, "_calls", Bucket(1, 100, 0))
+        near, key = ScriptedEngine(20), nodes.b.mesh.mesh.key
+        nodes.b.parts.engines.serve(near)
+        await until(lambda: (known := nodes.a.mesh.peers.get(key)) and known.signal.free_tokens)
+        nodes.a.mesh.shop._note(key, broke=True)
+        status, reply = await nodes.ask()
+        assert status == 200, reply
+        assert reply["x_tirami"]["provider"] == key.hex()  # type: ignore[index]
+        assert len(called) == 2 * CALLS
+
+
 async def test_without_an_address_or_leave_to_call_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with line(tmp_path, monkeypatch) as nodes:
         monkeypatch.setattr(nodes.a.mesh.finding.dialler, "_may", False)
@@ -139,6 +210,22 @@ async def test_without_an_address_or_leave_to_call_it_says_so(tmp_path: Path, mo
         nodes.a.mesh.finding.book._known.clear()
         assert (await nodes.entry())["why_not"] == "not connected: no address of it is known"
         assert (await nodes.ask())[0] == 404 and not nodes.met
+
+
+async def test_an_address_that_is_not_known_is_asked_for_and_the_next_request_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with line(tmp_path, monkeypatch) as nodes:
+        finding = nodes.a.mesh.finding
+        finding.book._known.clear()
+        finding.exchange._asked.clear()
+        nodes.b.mesh.finding.exchange._answered.clear()
+        assert (await nodes.ask(model="another"))[0] == 404
+        assert not finding.exchange._asked, "nobody serves it: there is nobody to look for"
+        assert (await nodes.ask())[0] == 404
+        await until(lambda: finding.book.get(nodes.far) is not None)
+        status, reply = await nodes.ask()
+        assert (status, nodes.met) == (200, True), reply
 
 
 async def test_who_is_clearly_better_is_called_and_chosen_the_next_time(
@@ -174,7 +261,7 @@ async def test_who_turns_out_to_use_another_network_file_is_asked_for_nothing(
         async def reach(key: PublicKey, patience_s: float) -> object:
             peer = await introduced(key, patience_s)
             assert peer.hello is not None
-            peer.hello = msgspec.structs.replace(peer.hello, network_hash=bytes(32))
+            peer.hello = replace(peer.hello, network_hash=bytes(32))
             return peer
 
         monkeypatch.setattr(nodes.a.mesh.finding.dialler, "reach", reach)

@@ -1,6 +1,6 @@
 """Which offers fit a request, and what it is told when none does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -12,8 +12,9 @@ from tirami.infer import Prompt, Sampling
 from tirami.ledger import NETWORK, Payer, Price
 from tirami.market import Candidate, Provider
 from tirami.market.registry import KnownPeer
+from tirami.net.session import IDLE_S, IMPATIENT_S
 from tirami.node.chat import ChatCall
-from tirami.node.mesh.inquiry import Inquiry
+from tirami.node.mesh.inquiry import CALLING_S, CALLS, TRIES, Inquiry
 from tirami.proto import Offering, Signal
 
 KEY = SigningKey.generate()
@@ -29,8 +30,14 @@ def offer(*, trm: int = 1, context: int = 100, tokenizer: bytes = CARD.tokenizer
     return Provider(KnownPeer(signal, 0), offering, candidate)  # type: ignore[arg-type]
 
 
-def inquiry(max_tokens: int, most: int = 0, prompt: int | None = None, found: Sequence[Provider] = ()) -> Inquiry:
-    made = Inquiry(CALL, Sampling(max_tokens=max_tokens, seed=0), Trm(most), iter(found))
+def inquiry(
+    max_tokens: int,
+    most: int = 0,
+    prompt: int | None = None,
+    found: Sequence[Provider] = (),
+    connected: Callable[[Provider], bool] = lambda _: True,
+) -> Inquiry:
+    made = Inquiry(CALL, Sampling(max_tokens=max_tokens, seed=0), Trm(most), iter(found), connected)
     if prompt is not None:
         made.prompts[CARD.tokenizer_digest] = Prompt(tuple(range(prompt)), TokenCount(prompt), True, "", ())
     return made
@@ -86,6 +93,39 @@ def test_one_ahead_is_judged_again_when_the_prompt_is_known() -> None:
     last = asked.next()
     assert last is not None and last.offering.context_length == 40
     assert len(asked.misfits) == 1
+
+
+def test_three_are_asked_and_no_more() -> None:
+    asked = inquiry(10, found=[offer() for _ in range(5)])
+    for _ in range(TRIES):
+        assert asked.next() is not None
+        assert asked.patience_s() == (IMPATIENT_S if asked.asked < TRIES - 1 else IDLE_S)
+        asked.asked += 1
+    assert asked.next() is None and not asked.has_more()
+
+
+@pytest.mark.parametrize("seconds", [0.1, CALLING_S / 2])
+def test_calls_in_vain_use_up_no_tries_and_have_an_end_then_those_connected_are_asked(seconds: float) -> None:
+    """The end is a number, or a time; whoever may not be called any more is none that does not fit."""
+    made_up, there = [offer(context=99) for _ in range(20)], [offer(context=100 + n) for n in range(TRIES)]
+    asked = inquiry(10, found=[*made_up, *there], connected=there.__contains__)
+    calls = 0
+    while (provider := asked.next()) is not None and provider not in there:
+        assert asked.call_patience_s() == IMPATIENT_S
+        asked.called_in_vain(seconds)
+        calls += 1
+    assert calls == (CALLS if seconds < 1 else 2) and asked.begun
+    for each in there:
+        assert provider is each
+        asked.asked += 1
+        provider = asked.next()
+    assert provider is None and not asked.misfits
+
+
+def test_the_last_one_is_called_for_longer() -> None:
+    asked = inquiry(10, found=[offer(), offer(context=1)], connected=lambda _: False)
+    asked.next()
+    assert asked.call_patience_s() == IDLE_S
 
 
 def test_when_every_context_is_too_small_the_largest_is_told() -> None:

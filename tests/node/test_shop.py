@@ -18,7 +18,7 @@ from tirami.ledger.breaker import MAX_ERRORS
 from tirami.market import Provider
 from tirami.net import blocks
 from tirami.node.mesh import shop as shop_module
-from tirami.node.mesh.shop import _keys
+from tirami.node.mesh.consent import keys_in
 from tirami.proto import Successor, rotation, signed
 
 DEAR = replace(CARD, parameters=10**10, active_parameters=10**10)
@@ -125,7 +125,7 @@ async def test_nothing_is_bought_from_who_is_denied(tmp_path: Path, monkeypatch:
     """Whose key is on the list is chosen by nobody, shown as denied, and asked for nothing, not even a block."""
     async with market(tmp_path, monkeypatch) as found:
         best, other = found.ranked()
-        found.buyer.mesh.shop._denied = _keys(f"{best.key.hex()}, {'00' * 32}")
+        found.buyer.mesh.shop._consent._denied = keys_in(f"{best.key.hex()}, {'00' * 32}")
         assert found.ranked() == [other]
         assert found.buyer.mesh.shop.objection(best.key) == "it is on the deny list"
         status, reply = await found.ask()
@@ -152,8 +152,9 @@ async def test_who_lawfully_follows_a_trusted_key_is_trusted_until_that_is_in_do
 ) -> None:
     async with market(tmp_path, monkeypatch, 1) as found:
         seller, ledger, shop = found.sellers[0], found.buyer.parts.ledger, found.buyer.mesh.shop
-        monkeypatch.setattr(shop, "_config", replace(shop._config, consume="trusted"))
-        monkeypatch.setattr(shop, "_trusted", _keys(OLD.public_key.hex()))
+        consent = shop._consent
+        monkeypatch.setattr(consent, "_config", replace(consent._config, consume="trusted"))
+        monkeypatch.setattr(consent, "_trusted", keys_in(OLD.public_key.hex()))
         assert shop.objection(seller.key) == "it is not on the list of trusted providers"
         await ledger.append([following(found, OLD, seller.node.parts.key)])
         assert shop.objection(seller.key) is None
@@ -176,7 +177,7 @@ async def test_a_new_key_is_no_way_off_the_deny_list(
 ) -> None:
     async with market(tmp_path, monkeypatch, 1) as found:
         seller, ledger, shop = found.sellers[0], found.buyer.parts.ledger, found.buyer.mesh.shop
-        monkeypatch.setattr(shop, "_denied", _keys(OLD.public_key.hex()))
+        monkeypatch.setattr(shop._consent, "_denied", keys_in(OLD.public_key.hex()))
         assert shop.objection(seller.key) is None
         await ledger.append([following(found, OLD, seller.node.parts.key)])
         if contested:

@@ -46,9 +46,11 @@ def serve(config: Config, *, progress: Progress | None, ready: Callable[[Running
         runner.run(_serve(config, progress, ready))
 
 
-def settle_in(invitation: str, config: Config, chosen: Mapping[str, bool | str]) -> Path | None:
+def settle_in(
+    invitation: str, config: Config, chosen: Mapping[str, bool | str], named: Path | None = None
+) -> Path | None:
     """See :func:`tirami.node.newcomer.settle_in`."""
-    return newcomer.settle_in(invitation, config, chosen)
+    return newcomer.settle_in(invitation, config, chosen, named)
 
 
 def inviter(invitation: str) -> str:

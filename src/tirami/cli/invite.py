@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from rich.table import Table
 from tirami.api.schemas import InviteEntry, InviteRequest, InviteRevocation, JoinRequest
 from tirami.cli.ids import whole
 from tirami.cli.options import DataDir, Json, Offline, Token, Url
-from tirami.cli.settings import ConfigFile, settings
+from tirami.cli.settings import ConfigFile, named_file, settings
 from tirami.cli.start import Consume, MeshBind, ModelChoice, Network, NoModel, NoSell, Port, flags_of, foreground
 from tirami.cli.target import connect, data_directory, names_a_node
 from tirami.cli.terminal import Terminal, fields
@@ -105,7 +106,7 @@ def join(
     if not names_a_node(url, data_directory(data_dir)):
         flags = flags_of(**locals())
         before = settings(config_file, data_dir, {"network.file": flags["network.file"]})
-        config = _arriving(invitation, before, before.with_flags(flags), Terminal(json_output))
+        config = _arriving(invitation, before, before.with_flags(flags), named_file(config_file), Terminal(json_output))
         foreground(config, json_output)
         return
     with connect(url, token, data_dir, admin=True, timeout_s=JOIN_S) as client:
@@ -114,8 +115,11 @@ def join(
     Terminal(json_output).show(joined.model_dump(), lambda console: fields(console, "", shown))
 
 
-def _arriving(invitation: str, before: Config, config: Config, terminal: Terminal) -> Config:
+def _arriving(invitation: str, before: Config, config: Config, named: Path | None, terminal: Terminal) -> Config:
     """``config`` of a node that comes by this invitation; noted for later starts, where there was no book ``before``.
+
+    Args:
+        named: the settings that later starts are told to read; those of the data directory otherwise.
 
     Raises ``InvalidField``, ``ConfigError``.
     """
@@ -129,7 +133,7 @@ def _arriving(invitation: str, before: Config, config: Config, terminal: Termina
         chosen["consume"] = mesh.consume
     if mesh.consume == "trusted":
         chosen["trusted"] = ",".join(filter(None, (mesh.trusted, address.partition("@")[0])))
-    changed = settle_in(invitation, before, chosen)
+    changed = settle_in(invitation, before, chosen, named)
     if changed is not None:
         terminal.note(f"Kept for later starts in {changed}, under [mesh].")
     return config.with_flags({"mesh.trusted": chosen.get("trusted")})

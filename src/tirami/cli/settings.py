@@ -35,7 +35,7 @@ def settings(named: Path | None, data_dir: Path | None, flags: Mapping[str, obje
     Raises:
         ConfigError: also for a data directory whose own file names another one: which of them would be meant?
     """
-    named = _named(named)
+    named = named_file(named)
     file, environment = settings_file(named, data_dir), _environment()
     said_by_environment = data_dir is not None and Path(environment.get("TIRAMI_DATA_DIR", "")) == data_dir
     config = load_config(file, environment, {**flags, "data_dir": None if said_by_environment else data_dir})
@@ -47,10 +47,10 @@ def settings(named: Path | None, data_dir: Path | None, flags: Mapping[str, obje
 def settings_file(named: Path | None, data_dir: Path | None) -> Path | None:
     """The file that counts, ``None`` for none."""
     own = data_directory(data_dir) / FILE_NAME
-    return _named(named) or (own if own.exists() else None)
+    return named_file(named) or (own if own.exists() else None)
 
 
-def _named(named: Path | None) -> Path | None:
+def named_file(named: Path | None) -> Path | None:
     """The file on the command line, else in ``TIRAMI_CONFIG``: also of commands that have no option for it."""
     variable = os.environ.get("TIRAMI_CONFIG", "").strip()
     return named or (Path(variable) if variable else None)

@@ -9,7 +9,7 @@ from tirami.cli.banner import Banner
 from tirami.cli.chat import converse
 from tirami.cli.options import DataDir, Json
 from tirami.cli.seed import Relay
-from tirami.cli.settings import ConfigFile, settings
+from tirami.cli.settings import ConfigFile, named_file, settings
 from tirami.cli.start import Bind, Ledger, LogLevel, MeshBind, Network, Port, flags_of, foreground, prepare, quiet
 from tirami.cli.terminal import Terminal
 from tirami.core.config import Config
@@ -56,8 +56,9 @@ def worker(
         from tirami.cli.host import settle_in
 
         mesh = config.mesh
-        chosen = {"trusted": mesh.trusted, "bootstrap": mesh.bootstrap, "relay": mesh.relay}
-        changed = settle_in(invitation, before, {"sell": False, "consume": "trusted", **chosen})
+        chosen: dict[str, bool | str] = {"sell": False, "consume": "trusted", "trusted": mesh.trusted}
+        chosen |= {"bootstrap": mesh.bootstrap, "relay": mesh.relay}
+        changed = settle_in(invitation, before, chosen, named_file(config_file))
         if changed is not None:
             terminal.note(f"Kept for later starts in {changed}, under [mesh].")
     if daemon or json_output:

@@ -6,14 +6,14 @@ not answer is asked ever more seldom and then forgotten. Only who was met is tol
 """
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import ip_address
 from random import Random
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from tirami.core.errors import InvalidField
 from tirami.core.keys import PublicKey
@@ -22,6 +22,7 @@ from tirami.net.address import HostPort, PeerAddress
 from tirami.net.origins import neighbourhood
 from tirami.proto import PeerSeen
 
+T = TypeVar("T")
 MAX_KNOWN: Final = 1_024
 MAX_OF_SOURCE: Final = 64
 """Nodes one source may have us remember that nobody here ever met."""
@@ -32,6 +33,8 @@ FIRST_PAUSE_S: Final = 15.0
 LONGEST_PAUSE_S: Final = 3_600.0
 ALONE_PAUSE_S: Final = 2.0
 """Between two calls of a node that was met, while nobody is connected: it may be this node whose link is down."""
+MET: Final = "met"
+"""The source that all those who were met are together: they are many and known to be good."""
 TOLD_MS: Final = 7 * DAY_MS
 """Who was not met for longer is told to nobody."""
 
@@ -70,6 +73,11 @@ class Known:
     pinned: bool = False
     failures: int = 0
     due_s: float = 0.0
+
+    @property
+    def group(self) -> str:
+        """With whom it takes turns."""
+        return MET if self.met_ms else self.source
 
     @property
     def hopeless(self) -> bool:
@@ -178,10 +186,7 @@ class AddressBook:
                 continue
             ways = tuple(way for way in known.address.direct if full(way) is None)
             if ways or known.address.relay:
-                # of those met, each is its own source, and they count as one: they are many and known to be good
-                sources.setdefault("met" if known.met_ms else known.source, []).append(
-                    replace(known.address, direct=ways)
-                )
+                sources.setdefault(known.group, []).append(replace(known.address, direct=ways))
         chosen: list[PeerAddress] = []
         while sources and len(chosen) < count:
             source = self._random.choice(list(sources))
@@ -190,6 +195,37 @@ class AddressBook:
             if not found:
                 del sources[source]
         return chosen
+
+    def in_turn(self, found: Iterable[T], key: Callable[[T], PublicKey]) -> Iterator[T]:
+        """The best first, then of every other source one, and so on, however much one of them talks.
+
+        Those met come before others, then of whose nodes the fewest calls were in vain; what is of one source keeps its
+        order.
+
+        Args:
+            found: what has to do with nodes that are known here, the best first.
+            key: of its node.
+        """
+        sources: dict[str, deque[T]] = {}
+        first: str | None = None
+        for one in found:
+            if (known := self._known.get(key(one))) is None:
+                continue
+            if first is None:
+                first = known.group
+                yield one  # the others are looked for only if that was not enough
+            else:
+                sources.setdefault(known.group, deque()).append(one)
+        vain: Counter[str] = Counter()
+        for known in self._known.values():
+            vain[known.group] += known.failures
+        order = sorted(sources, key=lambda name: (name == first, name != MET, vain[name]))
+        turns = deque(sources[name] for name in order)
+        while turns:
+            source = turns.popleft()
+            yield source.popleft()
+            if source:
+                turns.append(source)
 
     def tell(self, count: int, asker: PublicKey, now_ms: UnixMs, trust: Trust) -> tuple[PeerSeen, ...]:
         """Some of those met, for a peer that asks. Who asks from afar is told no private address."""

@@ -9,9 +9,10 @@ choose whom it hears.
 import asyncio
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -25,11 +26,14 @@ from tirami.net.mesh import DIAL_S, Mesh
 from tirami.net.origins import neighbourhood
 from tirami.net.peer import Peer
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 MOST: Final = 16
 """Connections made for purchases, and calls under way, at a time."""
 CALLS: Final = (0.2, 6.0)
 """Calls a second and at once: 12 a minute."""
+WISHES: Final = (0.05, 2.0)
+"""Those of them that nobody waits for, 3 a minute: the others are left to requests that have no other way."""
 NEAR: Final = (0.2, 8.0)
 """Addresses called in one neighbourhood, a second and at once; a node may have 8."""
 NEIGHBOURHOODS: Final = 1_024
@@ -44,19 +48,24 @@ class Dialler:
 
     Args:
         may: whether anybody is called whom the owner has not named.
+        ask: has peers asked whom they know; called as often as somebody is wanted.
     """
 
-    def __init__(self, mesh: Mesh, book: AddressBook, clock: Clock, *, may: bool) -> None:
+    def __init__(
+        self, mesh: Mesh, book: AddressBook, clock: Clock, *, may: bool, ask: Callable[[], None] = lambda: None
+    ) -> None:
         self._mesh = mesh
         self._book = book
         self._clock = clock
         self._may = may
+        self._ask = ask
         self._turns: WeakValueDictionary[PublicKey, asyncio.Lock] = WeakValueDictionary()
         """One a key: who waits for another's call has what came of it, and makes none."""
         self._calling = 0
         self._used: dict[Peer, float] = {}
         """Connections made for purchases, and when each was wanted last."""
         self._calls = Bucket(*CALLS, clock.monotonic())
+        self._wishes = Bucket(*WISHES, clock.monotonic())
         self._near: OrderedDict[bytes, Bucket] = OrderedDict()
         self._wished: PublicKey | None = None
         self._wake = asyncio.Event()
@@ -68,7 +77,7 @@ class Dialler:
             return "not connected: it is called until it answers"
         if not self._may:
             return "not connected: nobody is called who was not named (mesh.peers = 0)"
-        if known is None or not (known.address.direct or known.address.relay):
+        if known is None or not self._located(key):
             return "not connected: no address of it is known"
         if (left_s := known.due_s - self._clock.monotonic()) > 0:
             return f"not connected: dial failed, again in {math.ceil(left_s)} s"
@@ -79,6 +88,15 @@ class Dialler:
         if not self._ways(known) and not known.address.relay:
             return "not connected: its neighbourhood has all the connections there may be"
         return None
+
+    def seek(self, wanted: Iterable[PublicKey]) -> None:
+        """Have peers asked for addresses, if of one of these none is known."""
+        if self._may and not all(map(self._located, wanted)):
+            self._ask()
+
+    def in_turn(self, found: Iterable[T], key: Callable[[T], PublicKey]) -> Iterator[T]:
+        """In which order to call; see :meth:`AddressBook.in_turn`."""
+        return self._book.in_turn(found, key)
 
     async def reach(self, key: PublicKey, patience_s: float) -> Peer:
         """The peer, called if it is not connected; it stays for ``IDLE_S`` at least. Raises ``PeerUnreachable``."""
@@ -91,7 +109,7 @@ class Dialler:
         return peer
 
     def wish(self, key: PublicKey) -> None:
-        """Have this one called, and nobody wait for it; of several wishes the last counts."""
+        """Have this one called, and nobody wait for it; of several wishes the last counts, a few a minute."""
         self._wished = key
         self._wake.set()
 
@@ -104,7 +122,7 @@ class Dialler:
             self._wake.clear()
             self._let_go()
             wished, self._wished = self._wished, None
-            if wished is not None:
+            if wished is not None and self._wishes.allows(1, self._clock.monotonic()):
                 with suppress(PeerUnreachable):
                     await self.reach(wished, DIAL_S)
 
@@ -134,6 +152,11 @@ class Dialler:
             peer.called_to_buy = True
             self._used[peer] = self._clock.monotonic()
         return peer
+
+    def _located(self, key: PublicKey) -> bool:
+        """Whether it is connected, or an address of it is known."""
+        known = self._book.get(key)
+        return key in self._mesh.peers or (known is not None and bool(known.address.direct or known.address.relay))
 
     def _ways(self, known: Known) -> tuple[str, ...]:
         """Where there is place for one more."""

@@ -36,6 +36,10 @@ AGAIN_S: Final = 300.0
 """One peer is asked anew this often: who sells may be wanted even when there are enough."""
 MOST_ASKS_S: Final = 5.0
 """A peer that asks more often than this is told nobody."""
+ANEW_S: Final = 2 * MOST_ASKS_S
+"""And this often where somebody is wanted of whom no address is known."""
+ANEW: Final = 8
+"""Peers asked then."""
 ANSWERS: Final = registry(Peers)
 
 
@@ -63,6 +67,8 @@ class Exchange:
         self._random = random
         self._target = target
         self._to_ask: OrderedDict[PublicKey, None] = OrderedDict()
+        self._asked: dict[PublicKey, float] = {}
+        """When each connected peer was asked last."""
         self._answered: dict[PublicKey, float] = {}
         self._wake_asking = asyncio.Event()
         self._wake_dialling = asyncio.Event()
@@ -79,6 +85,7 @@ class Exchange:
 
     def lost(self, peer: Peer) -> None:
         self._to_ask.pop(peer.key, None)
+        self._asked.pop(peer.key, None)
         self._answered.pop(peer.key, None)
         self._wake_dialling.set()
 
@@ -86,6 +93,16 @@ class Exchange:
         """Hints from elsewhere; see :meth:`AddressBook.hear`."""
         if self._book.hear(source, addresses, trust):
             self._wake_dialling.set()
+
+    def ask_anew(self) -> None:
+        """Somebody is wanted of whom no address is known: ask a few peers now whom they know, those not asked lately.
+
+        A message names nobody who is wanted, so this finds it in a small network and perhaps in a large one.
+        """
+        due_s = self._clock.monotonic() - ANEW_S
+        due = [key for key in self._mesh.peers if self._asked.get(key, -ANEW_S) <= due_s]
+        for key in self._random.sample(due, min(ANEW, len(due))):
+            self._ask(key)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -106,6 +123,7 @@ class Exchange:
     # --- asking ------------------------------------------------------------------------------------------------
 
     def _ask(self, key: PublicKey) -> None:
+        self._asked[key] = self._clock.monotonic()
         self._to_ask[key] = None
         self._wake_asking.set()
 

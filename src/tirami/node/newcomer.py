@@ -22,13 +22,14 @@ _VALUE: Final = r"""("([^"\\]|\\.)*"|'[^']*'|[\w.+-]+)"""
 Chosen = Mapping[str, bool | str]
 
 
-def settle_in(token: str, config: Config, chosen: Chosen | None = None) -> Path | None:
+def settle_in(token: str, config: Config, chosen: Chosen | None = None, named: Path | None = None) -> Path | None:
     """Keep the network's file, and in the settings of the data directory that this node is on its mesh.
 
     Of settings that are there, only what was chosen changes; all else stays, comments too.
 
     Args:
         chosen: further settings of ``[mesh]``: what this node sells, and of whom it buys.
+        named: the settings that count instead of those of the data directory.
 
     Returns settings that were there and have changed, ``None`` for none. Raises ``InvalidField`` for what is no token,
     ``ConfigError`` for settings that cannot be changed: it says what to write there, and then nothing is kept.
@@ -36,7 +37,7 @@ def settle_in(token: str, config: Config, chosen: Chosen | None = None) -> Path 
     invitation, home = Invitation.parse(token), config.data_dir
     if config.network.file or journal_path(config).exists():
         return None
-    file, own = home / NETWORK, home / SETTINGS
+    file, own = home / NETWORK, named or home / SETTINGS
     there = own.exists()
     changed = _settle(own, {"enabled": True} | dict(chosen or {})) if there else False
     home.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -65,7 +65,8 @@ class Finding:
         random = SystemRandom()
         self.book = AddressBook(mesh.key, random)
         self.exchange = Exchange(mesh, self.book, parts.clock, parts.ledger.now, random, parts.config.mesh.peers)
-        self.dialler = Dialler(mesh, self.book, parts.clock, may=parts.config.mesh.peers > 0)
+        may, ask = parts.config.mesh.peers > 0, self.exchange.ask_anew
+        self.dialler = Dialler(mesh, self.book, parts.clock, may=may, ask=ask)
         self.probes = Probes(mesh, call, parts.clock, parts.ledger.now, random)
         self.guests = Guests(mesh, parts.ledger, parts.key, self.book, os.urandom)
         self._invitation = self.guests.invitation(parts.config.mesh.invitation)

@@ -1,15 +1,24 @@
 """One request in search of a provider: whose context and price fit it, and what it is told when nobody's do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from tirami.core.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NoModel, TiramiError
 from tirami.core.units import Trm
 from tirami.infer import Prompt, Sampling
 from tirami.market import Provider
+from tirami.net.session import IDLE_S, IMPATIENT_S
 from tirami.node.chat import ChatCall
 
 RETRY_AFTER_S: Final = 5
+TRIES: Final = 3
+"""Providers asked before a request is given up."""
+TOKENIZERS: Final = 6
+"""Different ones that a prompt is cut with before a request is given up."""
+CALLS: Final = 6
+"""Calls in vain before it asks only who is connected: whoever is made up uses up these, and no tries."""
+CALLING_S: Final = 8.0
+"""Of a request's time, after which none is begun either."""
 
 
 class Inquiry:
@@ -19,23 +28,43 @@ class Inquiry:
         sampling: with ``max_tokens`` 0 for as many as there is room and money for; one token is the least of use.
         most: TRM the answer may cost (``mesh.max_trm``); 0 for no bound.
         found: providers, each looked for when it is asked for.
+        connected: whether one is; who is not has to be called.
+
+    Attributes:
+        asked: providers that were reached, and gave an answer or failed.
     """
 
-    def __init__(self, call: ChatCall, sampling: Sampling, most: Trm, found: Iterator[Provider]) -> None:
+    def __init__(
+        self,
+        call: ChatCall,
+        sampling: Sampling,
+        most: Trm,
+        found: Iterator[Provider],
+        connected: Callable[[Provider], bool],
+    ) -> None:
         self.call = call
         self.sampling = sampling
         self.most = most
         self.prompts: dict[bytes, Prompt] = {}
         """As each tokenizer cut it, by the tokenizer's digest; one not cut yet counts as one token."""
         self.misfits: list[Provider] = []
+        self.asked = 0
+        self._connected = connected
+        self._vain, self._vain_s = 0, 0.0
         self._found = found
         self._ahead: Provider | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether anybody was asked or called."""
+        return bool(self.asked or self._vain)
+
     def next(self) -> Provider | None:
-        """The next that fits, as far as is known; ``None`` when there is none left."""
+        """The next that fits, as far as is known; ``None`` when there is none left, or there were tries enough."""
+        if self.asked >= TRIES or len(self.prompts) > TOKENIZERS:
+            return None
         provider, self._ahead = self._ahead or next(self._found, None), None
-        while provider is not None and not self.fits(provider):
-            self.misfits.append(provider)
+        while provider is not None and not self._may_ask(provider):
             provider = next(self._found, None)
         return provider
 
@@ -43,6 +72,26 @@ class Inquiry:
         """Whether :meth:`next` would find one."""
         self._ahead = self.next()
         return self._ahead is not None
+
+    def patience_s(self) -> float:
+        """How long to wait for a provider that is connected, as things stand now: the less if others could be asked."""
+        return IMPATIENT_S if self.asked + 1 < TRIES and self.has_more() else IDLE_S
+
+    def call_patience_s(self) -> float:
+        """The same of one that is called."""
+        return IMPATIENT_S if self.has_more() else IDLE_S
+
+    def called_in_vain(self, seconds: float) -> None:
+        """A provider was not reached, in this time."""
+        self._vain, self._vain_s = self._vain + 1, self._vain_s + seconds
+
+    def _may_ask(self, provider: Provider) -> bool:
+        if not self._connected(provider) and (self._vain >= CALLS or self._vain_s >= CALLING_S):
+            return False
+        if self.fits(provider):
+            return True
+        self.misfits.append(provider)
+        return False
 
     def fits(self, provider: Provider) -> bool:
         """Whether prompt and answer fit its context, and the price what they may cost, as far as is known yet."""

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -24,7 +23,7 @@ from tirami.core.errors import (
     PeerUnreachable,
     TokenizerError,
 )
-from tirami.core.keys import Digest, PublicKey, parse_node_id
+from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
 from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling
 from tirami.ledger import LOCAL, Ledger, Payer
@@ -34,25 +33,20 @@ from tirami.net.dialler import Dialler
 from tirami.net.mesh import Mesh
 from tirami.net.opinions import Opinions
 from tirami.net.peer import Peer
-from tirami.net.session import IDLE_S, IMPATIENT_S, Purchase, Wanted, purchase
+from tirami.net.session import Purchase, Wanted, purchase
 from tirami.node.chat import ChatCall
+from tirami.node.mesh.consent import Consent
 from tirami.node.mesh.goods import Goods
-from tirami.node.mesh.inquiry import Inquiry
+from tirami.node.mesh.inquiry import TRIES, Inquiry
 from tirami.proto import MAX_PROMPT, Offering
 
 T = TypeVar("T")
-Patience = Callable[[], float]
-"""Seconds to wait for a provider, as things stand now."""
 _log = structlog.get_logger()
 LAST_MS = 30_000
 """How long who broke its word, or gave none, comes after all others."""
-TRIES = 3
-"""Providers asked before a request is given up."""
 CLEARLY = Fraction(3, 2)
 """So many times as good is who is called although somebody connected serves the model."""
 OTHER_FILE = "it uses another network file: join with `tirami invite`, or pass --network"
-TOKENIZERS = 6
-"""Different ones that a prompt is cut with before a request is given up."""
 
 
 class TokenizerCheck:
@@ -93,6 +87,7 @@ class Shop:
         goods: Goods,
     ) -> None:
         self._config = config
+        self._consent = Consent(config, ledger)
         self._ledger = ledger
         self._mesh = mesh
         self._peers = peers
@@ -103,8 +98,6 @@ class Shop:
         self._goods = goods
         self._broke: dict[bytes, int] = {}
         """When a provider broke its word, or gave none, Unix milliseconds; of late only."""
-        self._trusted = _keys(config.trusted)
-        self._denied = _keys(config.denied)
         self.bought = 0
         """Sessions begun."""
         self.running = 0
@@ -112,16 +105,18 @@ class Shop:
     @property
     def open(self) -> bool:
         """Whether a prompt may leave this machine at all."""
-        return self._config.consume != "off"
+        return self._consent.given
 
     def providers(self, model: str | None, tokens: int) -> Iterator[Provider]:
         """Whom to ask, each found when it is asked for: connected ones, then who would be called, the best first.
 
         Only those the owner agreed to; what is not what it says is left out; who broke its word of late comes last.
+        Of those who would be called, whoever spoke of their addresses take turns.
         """
         late: list[Provider] = []
-        connected = self._mesh.peers.__contains__
-        for provider in chain(self._ranked(model, tokens, connected), self._ranked(model, tokens, self._callable)):
+        connected = self._ranked(model, tokens, self._mesh.peers.__contains__)
+        called = self._dialler.in_turn(self._ranked(model, tokens, self._callable), _key)
+        for provider in chain(connected, called):
             if self._is_late(provider):
                 late.append(provider)
             else:
@@ -137,6 +132,9 @@ class Shop:
                 _log.info("offering_passed_over", provider=provider.peer.signal.node.hex(), reason=fault)
             else:
                 yield provider
+
+    def _is_connected(self, provider: Provider) -> bool:
+        return _key(provider) in self._mesh.peers
 
     def _callable(self, key: PublicKey) -> bool:
         return key not in self._mesh.peers and self._dialler.obstacle(key) is None
@@ -158,31 +156,7 @@ class Shop:
         peer = self._mesh.peers.get(PublicKey(key))
         if peer is not None and peer.hello is not None and peer.hello.network_hash != self._ledger.network.hash:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
-        if not self.open:
-            return "no prompt leaves this machine (mesh.consume = off)"
-        if self._is_denied(key):
-            return "it is on the deny list"
-        if key in self._ledger.state.settings.convicted:
-            return "it has signed what contradicts itself"
-        if self._ledger.state.succession.ended(key):
-            return "its key was rotated or revoked"
-        if self._config.consume == "trusted" and not self._is_trusted(key):
-            return "it is not on the list of trusted providers"
-        return None
-
-    def _is_denied(self, key: bytes) -> bool:
-        """On the list, or named to follow one that is, by whomever: a new key is no way off it."""
-        line = self._ledger.state.succession.line
-        return any(key in line(old) for old in self._denied)
-
-    def _is_trusted(self, key: bytes) -> bool:
-        """On the list, or the one undisputed heir of one that is, which both of them signed (A-31).
-
-        Whose former key has signed what contradicts itself inherits nothing.
-        """
-        state = self._ledger.state
-        succession, convicted = state.succession, state.settings.convicted
-        return any(succession.heir(old) == key and succession.line(old).isdisjoint(convicted) for old in self._trusted)
+        return self._consent.refusal(key)
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -205,9 +179,10 @@ class Shop:
     def offers(self, call: ChatCall, sampling: Sampling) -> AsyncGenerator[tuple[Purchase, Order], None]:
         """Checked quotes, one after the other, of the best providers that give one; whoever takes one stops here.
 
-        Whose context or price does not fit is passed over. A provider is waited for the shorter if another could be
-        asked. Raises ``ModelNotFound``, ``NoModel``; ``InvalidRequest`` or ``ContextLengthExceeded`` where nobody fits,
-        or what the last provider said, where there was no quote at all.
+        Whose context or price does not fit is passed over, and so is, within bounds, who is not reached. A provider is
+        waited for the shorter if another could be asked. Raises ``ModelNotFound``, ``NoModel``; ``InvalidRequest`` or
+        ``ContextLengthExceeded`` where nobody fits, or what the last provider that was reached said, else why the first
+        was not, where there was no quote at all.
         """
         return self._found(call, sampling, self._offer)
 
@@ -224,32 +199,42 @@ class Shop:
         self,
         call: ChatCall,
         sampling: Sampling,
-        ask: Callable[[Provider, Inquiry, Patience], Awaitable[T | None]],
+        ask: Callable[[Provider, Inquiry], Awaitable[T | None]],
     ) -> AsyncGenerator[T, None]:
-        """What ``ask`` has of one provider after the other, told how long to wait for it; nothing is an error.
+        """What ``ask`` has of one provider after the other; nothing is an error.
 
         It says ``None`` of a provider that does not fit. Who fails it with ``MeshError`` or ``TokenizerError`` is
-        passed over, and was asked.
+        passed over, and was asked; who was not reached was not.
         """
-        found = self.providers(call.model, sampling.max_tokens or DEFAULT_MAX_TOKENS)
-        inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found)
+        tokens = sampling.max_tokens or DEFAULT_MAX_TOKENS
+        found = self.providers(call.model, tokens)
+        inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected)
         problem: MeshError | TokenizerError | None = None
-        asked, had = 0, False
-        while asked < TRIES and len(inquiry.prompts) <= TOKENIZERS and (provider := inquiry.next()) is not None:
-            if not asked:
+        had = False
+        while (provider := inquiry.next()) is not None:
+            if not inquiry.begun:
                 self._call_better(provider, inquiry)
+            began = time.monotonic()
             try:
-                told = await ask(provider, inquiry, partial(_patience_s, inquiry, last=asked + 1 == TRIES))
+                await self._reach(provider, inquiry.call_patience_s())
+            except PeerUnreachable as error:
+                inquiry.called_in_vain(time.monotonic() - began)
+                problem = problem or error
+                self._pass_over(provider, error)
+                continue
+            try:
+                told = await ask(provider, inquiry)
             except (MeshError, TokenizerError) as error:
-                asked, problem = asked + 1, error
+                inquiry.asked, problem = inquiry.asked + 1, error
                 self._pass_over(provider, error)
                 continue
             if told is None:
                 inquiry.misfits.append(provider)
             else:
-                asked, had = asked + 1, True
+                inquiry.asked, had = inquiry.asked + 1, True
                 yield told
         if not had:
+            self._dialler.seek(map(_key, self._ranked(call.model, tokens, lambda _: True)))  # for the next request
             raise problem or inquiry.refusal()
 
     def ended(self, bought: Purchase) -> None:
@@ -279,35 +264,32 @@ class Shop:
         found = self._ranked(inquiry.call.model, tokens, self._callable)
         better = next((one for one in found if inquiry.fits(one) and not self._is_late(one)), None)
         if better is not None and _score(better, tokens) > CLEARLY * _score(chosen, tokens):
-            self._dialler.wish(PublicKey(better.peer.signal.node))
+            self._dialler.wish(_key(better))
 
     async def _reach(self, provider: Provider, patience_s: float) -> None:
         """Be connected to it. Raises ``PeerUnreachable``, also for what is known only then."""
-        peer = await self._dialler.reach(PublicKey(provider.peer.signal.node), patience_s)
+        peer = await self._dialler.reach(_key(provider), patience_s)
         if (refusal := self._refusal(peer.key)) is not None:
             raise PeerUnreachable(f"nothing is bought from the provider: {refusal}")
 
-    async def _offer(self, provider: Provider, inquiry: Inquiry, patience_s: Patience) -> tuple[Purchase, Order] | None:
+    async def _offer(self, provider: Provider, inquiry: Inquiry) -> tuple[Purchase, Order] | None:
         """``None`` when the prompt, cut by its tokenizer, does not fit. Raises ``MeshError``, ``TokenizerError``."""
-        if (cut := await self._cut(provider, inquiry, patience_s)) is None:
+        if (cut := await self._cut(provider, inquiry)) is None:
             return None
         prompter, order = cut
         began = time.monotonic()
-        bought = await self._quote(provider, order, prompter, patience_s())
+        bought = await self._quote(provider, order, prompter, inquiry.patience_s())
         self._peers.update_latency(provider.peer.signal.node, (time.monotonic() - began) * 1000)
         return bought, replace(order, offered=bought.offered)
 
-    async def _foresee(
-        self, provider: Provider, inquiry: Inquiry, patience_s: Patience
-    ) -> tuple[Provider, Order] | None:
-        cut = await self._cut(provider, inquiry, patience_s)
+    async def _foresee(self, provider: Provider, inquiry: Inquiry) -> tuple[Provider, Order] | None:
+        cut = await self._cut(provider, inquiry)
         return None if cut is None else (provider, cut[1])
 
-    async def _cut(self, provider: Provider, inquiry: Inquiry, patience_s: Patience) -> tuple[Prompter, Order] | None:
+    async def _cut(self, provider: Provider, inquiry: Inquiry) -> tuple[Prompter, Order] | None:
         """Its tokenizer, and what is asked of it; ``None`` when the prompt does not fit. Raises what that does."""
         call = inquiry.call
-        await self._reach(provider, patience_s())
-        prompter = await self.prompter(provider, min(patience_s(), blocks.SILENCE_S))
+        prompter = await self.prompter(provider, min(inquiry.patience_s(), blocks.SILENCE_S))
         self._goods.learn(Digest(provider.offering.tokenizer_digest), prompter.size)
         if (field := prompter.size.contradicted(provider.offering)) is not None:
             raise BadQuote(f"the model's own metadata says something else than the provider: {field}", param=field)
@@ -404,14 +386,9 @@ class Shop:
         return replace(sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, room, *within)))
 
 
+def _key(provider: Provider) -> PublicKey:
+    return PublicKey(provider.peer.signal.node)
+
+
 def _score(provider: Provider, tokens: int) -> Fraction:
     return schedule_score(provider.candidate, provider.candidate.cost(0, tokens))
-
-
-def _patience_s(inquiry: Inquiry, *, last: bool) -> float:
-    """Of a provider: the less if another could be asked instead."""
-    return IMPATIENT_S if not last and inquiry.has_more() else IDLE_S
-
-
-def _keys(text: str) -> frozenset[bytes]:
-    return frozenset(parse_node_id(part.strip()) for part in text.split(",") if part.strip())
