@@ -328,7 +328,7 @@ class Mesh:
         pause = REDIAL_S
         while True:
             try:
-                peer = await self.connect(address)
+                await self.connect(address)
             except (PeerUnreachable, TimeoutError) as error:
                 _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
                 longest = LONGEST_REDIAL_S
@@ -337,7 +337,9 @@ class Mesh:
                 longest = LONGEST_REFUSED_S
             else:
                 met, longest = self._clock.monotonic(), LONGEST_REFUSED_S
-                await peer.gone.wait()
+                while address.key in self._peers:  # on whichever connection: another may take the place of the first
+                    self._changed.clear()
+                    await self._changed.wait()
                 if self._clock.monotonic() - met > STEADY_S:
                     pause = REDIAL_S
             pause = min(longest, pause)
