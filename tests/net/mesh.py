@@ -144,8 +144,7 @@ async def member(
     mesh.add(memory)
     watch = Watch(ledger, mesh)
     alarms: dict[PublicKey, str] = {}
-    logs = Logs(heads, memory, watch, clock, alarms.__setitem__)
-    mesh.add(logs)
+    logs = Logs(heads, memory, watch, mesh, clock, alarms.__setitem__)
     gossip = Gossip(ledger, heads, mesh, clock, watch, logs.heard)
 
     async def asked(peer: Peer, stream: Stream) -> None:

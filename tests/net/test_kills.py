@@ -97,6 +97,7 @@ def test_nothing_old_expired_or_strange_is_carried_out(tmp_path: Path) -> None:
         assert not await told(order(boss, 4, expires_ms=now))
         assert not await told(order(boss, 4, expires_ms=now + 10 * LIFETIME_MS))
         assert not await told(order(boss, 4, network="another"))
+        assert not await told(order(boss, 2**64 - 1)), "no later order could follow it"
         assert not await told(order(between, 4))
         assert await told(killed)
         assert not await told(released)
@@ -104,7 +105,7 @@ def test_nothing_old_expired_or_strange_is_carried_out(tmp_path: Path) -> None:
         assert not await told(killed), "an order is carried out once"
         assert not await told(order(boss, 6))
         assert last.ledger.seq == seq
-        assert last.ledger.state.settings.kill_order == 6
+        assert last.ledger.state.settings.kill_orders == {boss.key.public_key: 6}
 
     meshed(tmp_path, 3, Link(delay_s=0.02), play)
 
@@ -146,6 +147,36 @@ def test_the_key_that_follows_the_operators_is_obeyed(tmp_path: Path) -> None:
         with pytest.raises(Conflict, match=heir.key.public_key.hex()):
             await kills[0].order(True, "too late", "me")
         await kills[1].order(True, "fire drill", "me")
+        async with asyncio.timeout(10):
+            while not frozen(last):
+                await asyncio.sleep(0.05)
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
+def test_whoever_stole_the_operators_key_spends_no_numbers_of_the_key_that_follows(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, heir, last = nodes
+        kills = obeying(nodes, boss.key.public_key)
+        rotations = [Rotations(node.ledger, node.mesh) for node in nodes]
+        await connected(nodes)
+        boss.mesh.peers[heir.key.public_key].send(order(boss, 2**64 - 1, active=False))
+        await asyncio.sleep(1)
+        await kills[0].order(True, "the owner still can", "me")
+        async with asyncio.timeout(10):
+            while not frozen(last):
+                await asyncio.sleep(0.05)
+        thief = order(boss, boss.ledger.now() + 2 * LIFETIME_MS, active=False)
+        boss.mesh.peers[heir.key.public_key].send(thief)
+        await asyncio.sleep(0.5)
+        assert not frozen(last), "the thief has the key as well"
+        agreed = Successor.agreeing(boss.ledger.network.id, boss.key.public_key, heir.key)
+        await rotations[0].order(boss.key, agreed)
+        async with asyncio.timeout(60):
+            while not all(node.ledger.state.succession.ended(boss.key.public_key) for node in nodes):
+                await asyncio.sleep(0.05)
+        await kills[1].order(True, "fire drill", "me")
+        assert kills[1]._newest[heir.key.public_key][0] <= heir.ledger.now()
         async with asyncio.timeout(10):
             while not frozen(last):
                 await asyncio.sleep(0.05)

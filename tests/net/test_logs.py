@@ -11,6 +11,8 @@ from tests.net.mesh import Grants, Member, converged, in_a_line
 from tests.net.test_gossip import meshed
 from tirami.core.errors import InvalidProof
 from tirami.ledger import MerkleLog, SignedHead
+from tirami.net import Stream
+from tirami.net.peer import Peer
 from tirami.proto import Head, decode, encode, sign
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
@@ -80,6 +82,35 @@ def test_a_rewritten_log_is_dropped_and_convicted_where_it_shows_how(
             assert not any(one.ledger.state.settings.convicted for one in others)
 
     meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
+def test_no_connection_to_a_rewritten_log_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one either that another has replaced and a stream that says nothing keeps open."""
+
+    async def patient(peer: Peer, stream: Stream) -> None:
+        await asyncio.sleep(3_600)
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        liar, other = nodes
+        other.mesh.on_stream(patient)
+        in_a_line(nodes)
+        for _ in range(5):
+            await liar.ledger.book_record(grants.next())[1]
+        await until(lambda: size(liar, other) == 5, 60)
+        await other.mesh._introduce(await other.mesh._endpoint.connect(liar.mesh.address(), 5))
+        await until(lambda: liar.mesh._retiring and other.mesh._retiring, 1)
+        for peer in (*liar.mesh.peers.values(), *liar.mesh._retiring.values()):
+            await (await peer.places.open()).write(b"a")
+        await asyncio.sleep(30)
+        assert other.mesh.peers and other.mesh._retiring, "it is waited for"
+        rewritten(liar, 7)
+        made_up = [bytes(32)] * 5
+        monkeypatch.setattr(liar.logs._own, "consistency", lambda *_: made_up)
+        await until(lambda: other.alarms, 60)
+        await asyncio.sleep(1)
+        assert not other.mesh.peers and not other.mesh._retiring and not other.mesh._origins._all
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
 
 
 def test_two_heads_of_one_size_convict_without_a_question(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from tirami.net import Stream
 from tirami.net.hello import Identity
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
+from tirami.net.session import SESSION_S
 from tirami.proto import NetworkFile
 from tirami.testing import MemoryNetwork, VirtualClock, run_virtually
 
@@ -111,6 +112,23 @@ def test_who_calls_again_and_again_has_no_more_than_two_connections() -> None:
                 assert smaller._origins._all <= 3, "one may be about to go"
             await asyncio.sleep(1)
             assert smaller._origins._all == 2
+            assert smaller.peers[larger.key].connection.dialled
+
+    run_virtually(main())
+
+
+def test_streams_that_say_nothing_keep_the_other_connection_no_longer_than_a_session_may_last() -> None:
+    async def main() -> None:
+        smaller, larger = _pair()
+        async with smaller.running(), larger.running():
+            await _called_by(larger, smaller)
+            await smaller.wait_for(larger.key, 5)
+            await (await larger.peers[smaller.key].places.open()).write(b"a")
+            await _called_by(smaller, larger)
+            await asyncio.sleep(SESSION_S - 10)
+            assert smaller._origins._all == 2, "a session may still run"
+            await asyncio.sleep(20)
+            assert smaller._origins._all == 1
             assert smaller.peers[larger.key].connection.dialled
 
     run_virtually(main())

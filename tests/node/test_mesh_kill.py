@@ -61,7 +61,7 @@ async def test_the_operators_node_freezes_the_other_over_quic(tmp_path: Path) ->
             print(f"two nodes, QUIC on loopback: frozen {(time.monotonic() - began) * 1000:.0f} ms after the request")
             assert boss.parts.ledger.gate.kill is not None
             assert boss.parts.ledger.gate.kill.active
-            await until(lambda: worker.parts.ledger.state.settings.kill_order > 0, 60)
+            await until(lambda: worker.parts.ledger.state.settings.kill_orders, 60)
             assert await kill(worker, False) == 409, "it is not the operator's"
             assert await kill(boss, False) == 200
             await until(lambda: gate.kill is not None and not gate.kill.active, 60)

@@ -163,12 +163,19 @@ class NodeStarted(msgspec.Struct, frozen=True, array_like=True, tag="node_starte
 
 
 class KillSet(msgspec.Struct, frozen=True, array_like=True, tag="kill_set"):
-    """The kill switch was thrown or released by an operator; by its order number ``order`` to the mesh, or 0."""
+    """The kill switch was thrown or released by an operator.
+
+    Attributes:
+        operator: who that was, for people.
+        order: number of the order to the mesh; 0 for this node alone.
+        key: operator key that signed it; empty for this node alone. Entries of older nodes do not have it.
+    """
 
     active: bool
     reason: str
     operator: str
     order: int = 0
+    key: bytes = b""
 
 
 class PolicySet(msgspec.Struct, frozen=True, array_like=True, tag="policy_set"):

@@ -300,13 +300,14 @@ class Ledger:
 
     # --- the kill switch ---------------------------------------------------------------------------------------
 
-    async def set_kill(self, active: bool, reason: str, operator: str, order: int = 0) -> int:
+    async def set_kill(self, active: bool, reason: str, operator: str, order: int = 0, key: bytes = b"") -> int:
         """Throw or release the kill switch; returns its journal position once durable.
 
         Throwing acts at once, in memory, even when the disk is full; running sessions are told before the write.
-        A switch whose fact could not be written stays thrown until a later fact is.
+        A switch whose fact could not be written stays thrown until a later fact is. ``order`` and ``key`` are those of
+        an order to the mesh.
         """
-        fact = KillSet(active, reason, operator, order)
+        fact = KillSet(active, reason, operator, order, key)
         if active:
             self.gate.thrown = fact
             for stop in self._on_kill:

@@ -90,8 +90,8 @@ class Settings:
     started: NodeStarted | None = None
     kill: KillSet | None = None
     kill_seq: int = 0
-    kill_order: int = 0
-    """The highest number of an order to the mesh that was carried out."""
+    kill_orders: dict[bytes, int] = field(default_factory=dict)
+    """By operator key, the highest number of its orders to the mesh that were carried out."""
     policies: dict[bytes, Policy] = field(default_factory=dict)
     approvals: Approvals = field(default_factory=Approvals)
     answers: Answers = field(default_factory=Answers)
@@ -118,7 +118,7 @@ class Settings:
                 self.started = fact
             case KillSet():
                 self.kill, self.kill_seq = fact, seq
-                self.kill_order = max(self.kill_order, fact.order)
+                self.kill_orders[fact.key] = max(self.kill_orders.get(fact.key, 0), fact.order)
             case PolicySet():
                 budgets = (fact.per_request, fact.per_hour, fact.lifetime)
                 self.policies[fact.account] = Policy(*budgets, fact.approval_above, fact.per_minute)

@@ -1,7 +1,8 @@
 """The mesh-wide kill: an operator's signed order reaches its own nodes through everybody's (PROTOCOL B13, SAF-01).
 
 Whoever hears of an order passes it on once, to all its peers; only nodes that name its operator carry it out. Orders of
-one operator carry rising numbers and an expiry, so nothing old is carried out again, also after a restart.
+one operator key carry rising numbers and an expiry, so nothing old is carried out again, also after a restart. Numbers
+are the time or little more: whoever stole a key does not use up what its owner, or the key that follows, still needs.
 """
 
 from collections import OrderedDict, deque
@@ -60,7 +61,7 @@ class Kills:
                 raise Conflict("the operator's key was revoked, or two keys claim to follow it: no node obeys either")
             raise Conflict(f"orders for the mesh are signed on the operator's node {heir.hex()}")
         now = self._ledger.now()
-        number = max(now, self._ledger.state.settings.kill_order + 1)
+        number = max(now, self._ledger.state.settings.kill_orders.get(self._node.public_key, 0) + 1)
         order = KillOrder(
             network=self._ledger.network.id,
             operator=self._node.public_key,
@@ -71,7 +72,7 @@ class Kills:
             at_ms=now,
         )
         self._pass_on(order, KillOrdered(SignedBody(encode(order), sign(order, self._node))), None)
-        return await self._ledger.set_kill(active, reason, note, number)
+        return await self._ledger.set_kill(active, reason, note, number, self._node.public_key)
 
     async def met(self, peer: Peer) -> None:
         """Who comes late is told what still holds."""
@@ -91,10 +92,11 @@ class Kills:
         number, _ = self._newest.get(order.operator, (0, None))
         ours, now = self._obeys(order.operator), ledger.now()
         if ours:
-            number = max(number, ledger.state.settings.kill_order)
-        if order.network != ledger.network.id or order.number <= number:
+            number = max(number, ledger.state.settings.kill_orders.get(order.operator, 0))
+        latest = now + 2 * LIFETIME_MS
+        if order.network != ledger.network.id or not number < order.number <= latest:
             return
-        if not now < order.expires_ms <= now + 2 * LIFETIME_MS or not (ours or self._affords(peer)):
+        if not now < order.expires_ms <= latest or not (ours or self._affords(peer)):
             return
         signed = KillOrder.TAG + message.order.body
         if not verify(PublicKey(order.operator), Signature(message.order.signature), signed):
@@ -103,7 +105,8 @@ class Kills:
         if ours:
             _log.warning("kill_ordered", active=order.active, number=order.number, reason=order.reason)
             with suppress(StorageUnavailable):  # thrown in memory all the same
-                await ledger.set_kill(order.active, order.reason, f"mesh operator {order.operator.hex()}", order.number)
+                note = f"mesh operator {order.operator.hex()}"
+                await ledger.set_kill(order.active, order.reason, note, order.number, order.operator)
 
     def _obeys(self, key: bytes) -> bool:
         """Of an operator's key that ended nothing is taken any more (A-31)."""

@@ -18,6 +18,7 @@ from tirami.core.keys import PublicKey
 from tirami.ledger import Heads
 from tirami.net.frames import FrameReader, FrameWriter, registry
 from tirami.net.memory import HEADS, Memory
+from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.transport import Stream
 from tirami.net.watch import Watch
@@ -43,11 +44,18 @@ class Logs:
     """
 
     def __init__(
-        self, heads: Heads, memory: Memory, watch: Watch, clock: Clock, alarm: Callable[[PublicKey, str], None]
+        self,
+        heads: Heads,
+        memory: Memory,
+        watch: Watch,
+        mesh: Mesh,
+        clock: Clock,
+        alarm: Callable[[PublicKey, str], None],
     ) -> None:
         self._own = heads
         self._memory = memory
         self._watch = watch
+        self._mesh = mesh
         self._clock = clock
         self._alarm = alarm
         self._checked: OrderedDict[PublicKey, SignedBody] = OrderedDict()
@@ -57,6 +65,7 @@ class Logs:
         self._broken: OrderedDict[PublicKey, str] = OrderedDict()
         self._asked: dict[PublicKey, float] = {}
         self._answered: dict[PublicKey, float] = {}
+        mesh.add(self)
 
     def heard(self, peer: Peer, head: Head, signed: SignedBody) -> None:
         """A head of the peer's own log; its signature has been checked."""
@@ -120,25 +129,25 @@ class Logs:
         try:
             old, new = roots_from_consistency(older.size, newer.size, older.root, path)
         except InvalidProof as error:
-            self._break(peer, error.message)
+            self._break(key, error.message)
             return
         if (old, new) == (older.root, newer.root):
             self._keep(key, signed)
             return
         self._watch.see_rewritten(_cited(checked), _cited(signed), old, path)
-        self._break(peer, f"its {newer.size} leaves do not begin with the {older.size} it had")
+        self._break(key, f"its {newer.size} leaves do not begin with the {older.size} it had")
 
     def objection(self, key: PublicKey) -> str | None:
         """Why nobody connects with this key any more, until the next start; ``None`` for no reason."""
         return self._broken.get(key)
 
-    def _break(self, peer: Peer, reason: str) -> None:
-        self._broken[peer.key] = "its log does not grow from what it was"
+    def _break(self, key: PublicKey, reason: str) -> None:
+        self._broken[key] = "its log does not grow from what it was"
         while len(self._broken) > HEADS:
             self._broken.popitem(last=False)
-        _log.warning("log_inconsistent", peer=peer.key.hex(), reason=reason)
-        self._alarm(peer.key, reason)
-        peer.close(self._broken[peer.key])
+        _log.warning("log_inconsistent", peer=key.hex(), reason=reason)
+        self._alarm(key, reason)
+        self._mesh.shut(key, self._broken[key])
 
     def _keep(self, key: PublicKey, signed: SignedBody) -> None:
         self._checked[key] = signed

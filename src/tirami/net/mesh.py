@@ -7,7 +7,7 @@ until it answers, and again when it is lost.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial
 from random import Random, SystemRandom
@@ -41,6 +41,8 @@ LONGEST_REDIAL_S: Final = 2.0
 """Between two calls of a node that is not reached: with one the outage swallowed, less than 5 s after its end."""
 LONGEST_REFUSED_S: Final = 30.0
 """Between two calls of a node that is there and does not want this one."""
+RETIRED_S: Final = 30 * 60.0
+"""Until a connection that another has replaced ends in any case: no session that had begun on it takes longer."""
 STEADY_S: Final = 10.0
 """A connection that held so long was a good one: its loss is no reason to wait for long."""
 MAX_PEERS: Final = 1_000
@@ -207,6 +209,12 @@ class Mesh:
                 raise MeshError(full)
             return await self._introduce(connection)
 
+    def shut(self, key: PublicKey, reason: str) -> None:
+        """End every connection with this key, also one that only drains; whether it may come again ``refuse`` says."""
+        for peer in (self._peers.get(key), self._retiring.get(key)):
+            if peer is not None:
+                peer.close(reason)
+
     async def wait_for(self, key: PublicKey, timeout_s: float) -> Peer:
         """Raises ``TimeoutError``."""
         async with asyncio.timeout(timeout_s):
@@ -232,14 +240,12 @@ class Mesh:
             connection.close(str(error))
 
     async def _introduce(self, connection: Connection) -> Peer:
-        reason = "this node stops" if self._leaving else self._refuse(connection.peer)
-        if reason is not None:
-            connection.close(reason)
-            raise MeshError(reason)
+        self._check_welcome(connection)
         peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock)
         self._origins.enter(connection.remote)
         try:
             await peer.introduced()
+            self._check_welcome(connection)  # still: that may have taken seconds
         except BaseException:
             self._origins.leave(connection.remote)
             connection.close("not introduced")
@@ -247,6 +253,13 @@ class Mesh:
         self._seat(peer)
         self._spawn(partial(self._own, peer), f"peer-{peer.key.hex()[:8]}")
         return self._peers[peer.key]
+
+    def _check_welcome(self, connection: Connection) -> None:
+        """Raises ``MeshError``."""
+        reason = "this node stops" if self._leaving else self._refuse(connection.peer)
+        if reason is not None:
+            connection.close(reason)
+            raise MeshError(reason)
 
     def _seat(self, peer: Peer) -> None:
         """Of two connections both sides keep the one that the smaller key dialled; of two such, the later."""
@@ -269,7 +282,9 @@ class Mesh:
         self._spawn(partial(self._give_up, peer), f"drain-{peer.key.hex()[:8]}")
 
     async def _give_up(self, peer: Peer) -> None:
-        await peer.drained()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETIRED_S):
+                await peer.drained()
         peer.close("connected twice")
 
     async def _own(self, peer: Peer) -> None:
@@ -313,7 +328,7 @@ class Mesh:
         pause = REDIAL_S
         while True:
             try:
-                peer = await self.connect(address)
+                await self.connect(address)
             except (PeerUnreachable, TimeoutError) as error:
                 _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
                 longest = LONGEST_REDIAL_S
@@ -322,7 +337,9 @@ class Mesh:
                 longest = LONGEST_REFUSED_S
             else:
                 met, longest = self._clock.monotonic(), LONGEST_REFUSED_S
-                await peer.gone.wait()
+                while address.key in self._peers:  # on whichever connection: another may take the place of the first
+                    self._changed.clear()
+                    await self._changed.wait()
                 if self._clock.monotonic() - met > STEADY_S:
                     pause = REDIAL_S
             pause = min(longest, pause)

@@ -13,7 +13,8 @@ class KillOrder(Record, frozen=True):
     """An operator freezes or releases its own nodes: those that name its key.
 
     Attributes:
-        number: rising with every order of this operator; a lower one is old.
+        number: rising with every order of this operator's key, its time in ms or little more; a lower one is old, one
+            of the far future is not carried out.
         active: freeze, or release.
         expires_ms: from which on the order is not carried out any more; what it did stays.
     """
