@@ -10,7 +10,7 @@ from tirami.core.errors import CounterLost, InsufficientFunds, KillSwitchActive,
 from tirami.core.keys import SigningKey, journal_key, local_user_key
 from tirami.core.units import Trm
 from tirami.ledger import Ledger, grant_line
-from tirami.ledger.accounts import quota_account
+from tirami.ledger.state import QUOTA
 from tirami.proto import Grant, NetworkFile
 from tirami.testing.clock import ManualClock
 
@@ -98,7 +98,8 @@ async def test_no_line_is_granted_under_a_thrown_switch(house: House) -> None:
 
 async def test_no_line_is_granted_while_the_counter_is_lost(house: House) -> None:
     ledger, size = house.ledger, house.ledger.state.log.size
-    ledger.state.lineage.elsewhere(quota_account(house.node.public_key, 0), ledger.state.holds.incarnation, 99)
+    quota, now = QUOTA + house.node.public_key, ledger.now()
+    ledger.state.lineage.elsewhere(quota, ledger.state.holds.incarnation, 99, now)
     with pytest.raises(CounterLost):
         grant_line(ledger, house.node, SigningKey.generate().public_key)
     await ledger.durable()

@@ -11,7 +11,7 @@ from tests.net.test_gossip import meshed
 from tests.net.test_kills import connected
 from tests.net.test_logs import until
 from tests.net.test_watch import gift
-from tirami.core.errors import AccountDisabled
+from tirami.core.errors import AccountDisabled, KeyFileError
 from tirami.core.keys import SigningKey
 from tirami.net.rotations import MOST_OF_PEER, OF_STRANGERS, Rotations
 from tirami.proto import Rotation, RotationSeen, SignedBody, Successor, rotation, signed
@@ -87,6 +87,23 @@ def test_whoever_brought_it_may_leave_while_it_is_written(tmp_path: Path, monkey
         await known([last], key)
 
     meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
+def test_it_is_told_whatever_this_node_makes_of_it(tmp_path: Path) -> None:
+    """Once it is in the journal it says nothing new, and would be told to nobody else."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        def unreadable(_: Rotation) -> None:
+            raise KeyFileError("next.key cannot be read")
+
+        rotations = Rotations(nodes[0].ledger, nodes[0].mesh, unreadable)
+        Rotations(nodes[1].ledger, nodes[1].mesh)
+        await connected(nodes)
+        with pytest.raises(KeyFileError):
+            await rotations.order(nodes[0].key, None)
+        await known(nodes, nodes[0].key)
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
 
 
 def bring(source: Member, target: Member, network: bytes, count: int) -> None:

@@ -1,5 +1,6 @@
 """A node's key ends by its operator's order: through its own HTTP door, over a network in memory."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.node.test_guests import post
 from tests.node.test_mesh import two
 from tests.waiting import until
 from tirami.core.errors import AccountDisabled
+from tirami.core.keyfile import NEXT_KEY
 from tirami.core.keys import PublicKey, SigningKey
 from tirami.proto import SignedBody, Successor
 from tirami.testing import MemoryNetwork
@@ -91,6 +93,29 @@ async def test_an_ended_key_sells_and_promises_nothing_and_says_so_after_a_resta
         assert (await shown(mesh.buyer, own(seller)))["acts_now"] is None
     async with node(tmp_path / "seller", tmp_path / "network.json", MemoryNetwork(seed=2)) as again:
         assert not again.mesh.desk.open and "own_key_ended" in again.parts.membership.alarms
+
+
+@pytest.mark.parametrize("by", ["its operator", "a thief"])
+async def test_a_waiting_key_that_cannot_be_read_keeps_nobody_from_hearing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        seller, buyer, new = mesh.seller, mesh.buyer, SigningKey.generate()
+        waits = tmp_path / "seller" / NEXT_KEY
+        waits.write_bytes(new.seed)
+        waits.chmod(0o644)
+        if by == "a thief":
+            agreed = Successor.agreeing("testnet", own(seller), new)
+            await buyer.mesh.handover._rotations.order(seller.parts.key, agreed)
+        else:
+            status, ended = await post(seller, "key/rotate", **rotation(seller, new))
+            assert status == 200, ended
+        for at in (seller, buyer):
+            await until(lambda at=at: at.parts.ledger.state.succession.ended(own(seller)))  # type: ignore[misc]
+        await until(lambda: "own_key_ended" in seller.parts.membership.alarms)
+        assert f"{waits} is open to others" in seller.parts.membership.alarms["own_key_ended"].message
+        await asyncio.sleep(0.2)
+        assert own(seller) in buyer.mesh.mesh.peers, "who brought it stays"
 
 
 async def test_what_orders_nothing(tmp_path: Path) -> None:

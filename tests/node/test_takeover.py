@@ -10,11 +10,12 @@ from tests.node.test_handover import own, rotation
 from tests.node.test_mesh import two
 from tests.waiting import until
 from tirami.core.clock import SystemClock
-from tirami.core.errors import JournalCorrupt
+from tirami.core.errors import JournalCorrupt, KeyFileError
 from tirami.core.keyfile import NEXT_KEY, NODE_KEY, SEAL_KEY, load_or_create_node_key
 from tirami.core.keys import PublicKey, SigningKey
 from tirami.core.units import Trm
 from tirami.ledger import transfer
+from tirami.node import takeover
 from tirami.node.parts import open_parts
 from tirami.testing import MemoryNetwork
 
@@ -96,6 +97,24 @@ async def test_a_key_that_waits_without_an_order_waits_on(tmp_path: Path) -> Non
     async with open_parts(config(tmp_path / "a", file), SystemClock()) as parts:
         assert parts.key.public_key.hex() == first
     assert (tmp_path / "a" / NEXT_KEY).exists() and not (tmp_path / "a" / SEAL_KEY).exists()
+
+
+async def test_a_waiting_key_that_cannot_be_read_is_named_before_the_journal_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _ = network_file(tmp_path, ("a",))
+    home, opened = tmp_path / "a", list[Path]()
+    new, _ = await rotated(home, file)
+    (home / NEXT_KEY).chmod(0o644)
+    with monkeypatch.context() as patched:
+        patched.setattr(takeover, "open_ledger", lambda path, *_, **__: opened.append(path))
+        with pytest.raises(KeyFileError, match="next.key is open to others"):
+            async with open_parts(config(home, file), SystemClock()):
+                pytest.fail("the node started")
+    assert not opened
+    (home / NEXT_KEY).chmod(0o600)
+    async with open_parts(config(home, file), SystemClock()) as parts:
+        assert parts.key.public_key == new.public_key
 
 
 async def test_another_key_does_not_open_the_journal(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """``tirami key``: the end of this node's key, and who follows."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -120,10 +121,19 @@ def _sure(now: KeyReply, what: str, yes: bool, terminal: Terminal) -> None:
 
 
 def _own(directory: Path, now: KeyReply) -> Path:
-    """Where the new key waits for the next start. Raises ``InvalidField`` for the directory of another node."""
+    """Where the new key waits for the next start.
+
+    Raises ``InvalidField`` for the directory of another node, or of another user: its node must read what is written.
+    """
     if not (directory / NODE_KEY).exists() or NodeKeys.of(directory).node.public_key.hex() != now.node_id:
         raise InvalidField(
             f"{directory} is not the data directory of node {now.node_id}: run this on its machine, with --data-dir",
+            param="data_dir",
+        )
+    if (owner := (directory / NODE_KEY).stat().st_uid) != os.geteuid():
+        raise InvalidField(
+            f"{directory / NODE_KEY} is another user's, whose node could not read a key of yours: run this as that"
+            f" user, sudo -u '#{owner}' tirami key rotate --data-dir {directory}",
             param="data_dir",
         )
     return directory / NEXT_KEY

@@ -236,10 +236,15 @@ class Gate:
             raise frozen(kill)
 
     def _check_counter(self, account: bytes) -> None:
-        if account != self._local_user and self._state().lineage.lost:
+        if account == self._local_user:
+            return
+        lineage = self._state().lineage
+        if lineage.taken(account):
+            raise CounterLost("somebody else signs with this account's key: it needs another key")
+        if lineage.lost:
             raise CounterLost(
                 "a key of this node has signed elsewhere, and its last new incarnation is less than 7 days old: "
-                "one key on two machines, or a second restored backup"
+                "one key on two machines, a second restored backup, or a thief; the node's key can be rotated"
             )
 
     def _check_halted(self) -> None:

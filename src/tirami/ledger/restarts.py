@@ -67,8 +67,8 @@ class Restarts:
             return
         key, _, incarnation, _ = claim.series
         account = QUOTA + key if isinstance(record, Grant) else key
-        known = incarnation < lineage.incarnation or incarnation <= lineage.newest
-        if known or lineage.made(account, incarnation, claim.number, claim.amount) or not _signed(key, piece):
+        news = lineage.says_more(account, incarnation)
+        if not news or lineage.made(account, incarnation, claim.number, claim.amount) or not _signed(key, piece):
             return
         _log.warning("signed_elsewhere", key=key.hex(), incarnation=incarnation, number=claim.number)
         ledger.append([SignedElsewhere(account, incarnation, claim.number)])
@@ -86,17 +86,15 @@ class Restarts:
         """A head of this log that this log does not have: the journal is an older copy."""
         lineage = self._ledger.state.lineage
         _log.warning("head_signed_elsewhere", node=self._node.hex())
-        if not lineage.lost:
+        if not lineage.lost and not lineage.taken(self._node):
             self._ledger.append([SignedElsewhere(self._node, lineage.incarnation, 0)])
             self.follow()
-        if self._ledger.state.lineage.lost:  # too soon for another incarnation, but never two logs under one id
+        lineage = self._ledger.state.lineage
+        if lineage.lost or lineage.taken(self._node):  # no other incarnation, but never two logs under one id
             self._begin(lineage.incarnation)
 
     def _begin(self, incarnation: int) -> None:
         ledger = self._ledger
-        if incarnation >= 1 << 64:
-            ledger.gate.halted = "this node's key has used its last incarnation: it needs another key"
-            return
         _log.warning("incarnation_begun", incarnation=incarnation)
         log_id = ledger.gate.random(16)
         ledger.append([NodeStarted(ledger.now(), incarnation, log_id, ledger.network.hash)])

@@ -27,6 +27,7 @@ from tirami.ledger.entries import (
     HoldOwed,
     HoldReleased,
     HoldVouched,
+    JournalOpened,
     KeyRotated,
     RestartSeen,
     SignedElsewhere,
@@ -113,12 +114,17 @@ class State:
             case BreakerTripped():
                 self.holds.kept(content.account).breaker.trip(content.cause, at_ms)
             case SignedElsewhere():
-                self.lineage.elsewhere(content.account, content.incarnation, content.number)
+                self.lineage.elsewhere(content.account, content.incarnation, content.number, at_ms)
             case KeyRotated():
                 order = SignedBody(content.body, content.signature)
                 self.succession.add(decode(Rotation, content.body), order)
             case RestartSeen():
                 self.sightings.see(content.payer, content.incarnation, content.number, entry.seq, at_ms)
+            case JournalOpened():
+                former = self.settings.opened
+                self.settings.apply(content, entry.seq, at_ms)
+                if former is not None and former.node != content.node:
+                    self.lineage.give_up(former.node)
             case _:
                 self.settings.apply(content, entry.seq, at_ms)
                 if (started := self.settings.started) is content:
@@ -198,7 +204,7 @@ class State:
             return
         if not settled and (incarnation, number) == (self.holds.incarnation, self.holds.next_number(account)):
             lineage.make(account, incarnation, number)
-        elif more := lineage.elsewhere(account, incarnation, number, settled):
+        elif more := lineage.elsewhere(account, incarnation, number, at_ms, settled):
             books = self.holds.kept(account)
             books.settled = Trm(books.settled + more)
 

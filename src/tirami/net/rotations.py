@@ -77,8 +77,8 @@ class Rotations:
         """Not to be interrupted: it says nothing new once it is in the journal, and nobody would be told any more."""
         _log.warning("key_ended", key=made.key.hex(), successor=made.successor.hex())
         await self._ledger.append([KeyRotated(order.body, order.signature)])
-        self._ended(made)
         self._mesh.pass_on(RotationSeen(order), but=() if source is None else (source.key,))
+        self._ended(made)
 
     def _affords(self, peer: Peer) -> bool:
         brought = self._brought.pop(peer.key, 0)

@@ -29,9 +29,9 @@ async def opened_ledger(config: Config, keys: NodeKeys, network: NetworkFile, cl
     The ledger is not started. Raises ``StartError``.
     """
     directory = config.data_dir
+    follows = next_key(directory)
     path, accept = journal_path(config), config.journal.accept_rollback
     ledger = await asyncio.to_thread(open_ledger, path, keys, network, clock, accept_rollback=accept)
-    follows = next_key(directory)
     if follows is None or not ledger.state.succession.names(keys.node.public_key, follows.public_key):
         return keys, ledger
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from tirami.core.errors import KeyFileError
 from tirami.core.keyfile import next_key
 from tirami.core.keys import PublicKey, parse_node_id
 from tirami.infer import BlockCache, Prompters
@@ -192,11 +193,13 @@ def _silent(parts: Parts) -> bool:
 def _ended(parts: Parts, order: Rotation) -> None:
     """Whoever has the node key can end it: this node's operator is to know, whoever it was."""
     if order.key == parts.key.public_key:
-        follows = next_key(parts.home.path)
-        if follows is not None and follows.public_key == order.successor:
-            then = f"start it again, and it goes on under {order.successor.hex()}"
-        else:
-            then = "see `tirami key show`"
+        then = "see `tirami key show`"
+        try:
+            follows = next_key(parts.home.path)
+            if follows is not None and follows.public_key == order.successor:
+                then = f"start it again, and it goes on under {order.successor.hex()}"
+        except KeyFileError as error:
+            then = f"{error.message}; until that is mended, this node does not start again"
         message = f"this node's key was rotated or revoked and promises nothing any more: {then}"
         parts.membership.alarms["own_key_ended"] = Alert("own_key_ended", message)
 
