@@ -179,6 +179,9 @@ async def test_an_upstream_that_comes_late_is_served_and_looked_after(tmp_path: 
                 async with room.engine.generate(await room.engine.prepare_text("x"), Sampling(1, 0)):
                     pass
             assert not room.engine.status().ready
+            with pytest.raises(EngineFailed, match="tirami-testing is not ready: the upstream") as gone:
+                await answers(room, None)
+            assert gone.value.retry_after
             await asyncio.to_thread(process.restart)
             await until(lambda: room.engine is not None and room.engine.status().ready)
 

@@ -124,24 +124,25 @@ class EngineRoom:
 
         ``payer`` and ``owner`` say who waits, should it have to be loaded.
 
-        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, ``QueueFull``.
+        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, ``QueueFull``, and ``EngineFailed`` while its engine
+        is away: nobody is admitted to what cannot answer.
         """
         name = self._chosen(model, any_name=any_name)
         async with AsyncExitStack() as stack:
             with _told_as_asked(model, name):
                 served = await stack.enter_async_context(self.pool.use(name, payer, owner=owner))
+            _check_ready(served.engine)
             yield served
 
     async def card(self, model: str | None, *, any_name: bool = False) -> ModelCard:
         """What :meth:`use` would serve, as far as that can be known without loading it; nothing changes.
 
-        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, and ``EngineFailed`` while its engine starts again.
+        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, and ``EngineFailed`` while its engine is away.
         """
         name = self._chosen(model, any_name=any_name)
         place = self.pool.places.get(name)
         if place is not None and place.engine is not None:
-            if not (status := place.engine.status()).ready:
-                raise EngineFailed(f"{name} is not ready: {status.detail}", retry_after=RESTART_S)
+            _check_ready(place.engine)
             return place.engine.card
         with _told_as_asked(model, name):
             self.pool.check_backoff(name)
@@ -264,6 +265,12 @@ def _stamp(path: Path) -> _Stamp:
     except OSError:
         return path, 0, 0
     return path, stat.st_size, stat.st_mtime_ns
+
+
+def _check_ready(engine: Engine) -> None:
+    """Raises ``EngineFailed`` while a child starts again or an upstream is away."""
+    if not (status := engine.status()).ready:
+        raise EngineFailed(f"{engine.card.name} is not ready: {status.detail}", retry_after=RESTART_S)
 
 
 def _broke_off(task: "asyncio.Task[ModelCard | TiramiError]") -> bool:
