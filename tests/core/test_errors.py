@@ -65,6 +65,7 @@ TABLE = {
     "NoModel": ("no_model", 503),
     "EngineFailed": ("engine_failed", 503),
     "ProviderStalled": ("provider_stalled", 503),
+    "UpstreamUnavailable": ("upstream_unavailable", 503),
     "ModelLoadError": ("model_load_failed", 503),
     "ModelDigestMismatch": ("model_digest_mismatch", 503),
     "TokenizerError": ("tokenizer_unusable", 503),

@@ -1,4 +1,4 @@
-"""The hub is asked once and briefly, believed in nothing, and forgotten when it is silent."""
+"""The hub is asked once and briefly, believed in nothing, and left alone for a moment when it is silent."""
 
 import hashlib
 import logging
@@ -85,7 +85,7 @@ def test_a_refusal_is_named_and_not_repeated(hub: Hub, target: Path, status: int
     assert hub.methods() == ["HEAD"]
 
 
-def test_a_silent_hub_is_given_up_after_one_head_and_never_asked_again(
+def test_a_silent_hub_is_given_up_after_one_head_and_not_asked_for_a_while(
     hub: Hub, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert client.HEAD_LIMIT_S == 3
@@ -98,6 +98,8 @@ def test_a_silent_hub_is_given_up_after_one_head_and_never_asked_again(
     hub.silent = False
     assert refused(target) == "the hub does not answer"
     assert hub.methods() == ["HEAD"]
+    monkeypatch.setattr(client, "SILENT_S", 0.0)
+    assert fetched(target) == DATA
 
 
 def test_nobody_at_the_address_is_remembered(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,14 @@ import msgspec
 import pytest
 
 from tests.ledger.crash import copied
+from tests.ledger.disk import Disk
 from tests.ledger.promises import Promises
 from tests.market.conftest import House, opened_house
 from tests.market.test_inference import order, serve
-from tirami.core.errors import JournalRollback, NetworkFileError
+from tirami.core.errors import JournalRollback, NetworkFileError, StorageUnavailable
 from tirami.core.keys import SigningKey, journal_key, local_user_key
 from tirami.ledger import Ledger, transfer, transferable
-from tirami.ledger.entries import NodeStarted
+from tirami.ledger.entries import NodeStarted, PriceObserved
 from tirami.proto import Grant, NetworkFile
 from tirami.testing.clock import ManualClock
 
@@ -183,3 +184,23 @@ async def test_a_clock_set_back_stands_still_until_it_has_caught_up(tmp_path: Pa
     async with opened_house(tmp_path, clock=clock, node=house.node) as again:
         assert before <= again.ledger.now() == again.ledger._journal.last_ms, "no restart makes it older than its book"
         assert again.ledger.now() > clock.now_ms()
+
+
+async def test_a_journal_that_accepts_nothing_is_not_called_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way back to what is durable failed: that there is room again mends nothing."""
+
+    def fails(*, again: bool) -> None:
+        raise RuntimeError("the disk cannot be read either")
+
+    async with opened_house(tmp_path) as house:
+        ledger, disk = house.ledger, Disk(house.ledger, monkeypatch)
+        monkeypatch.setattr(ledger, "_fold", fails)
+        assert ledger.writable
+        disk.full = True
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await ledger.record_facts(PriceObserved(1))
+            disk.full = False
+        assert not ledger.writable

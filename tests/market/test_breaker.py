@@ -18,6 +18,7 @@ from tirami.core.errors import (
     InvalidRequest,
     KillSwitchActive,
     SpendDenied,
+    UpstreamUnavailable,
 )
 from tirami.core.keys import local_user_key
 from tirami.infer import FinishReason, Prompt, Sampling
@@ -96,6 +97,16 @@ async def test_neither_denials_nor_clients_nor_the_switch_count(house: House) ->
         with pytest.raises(InvalidRequest):
             await serve(house)
     assert breaker(house) == Breaker()
+
+
+async def test_an_upstream_that_is_away_is_no_error(house: House) -> None:
+    house.engine = BrokenAtTheDoor()
+    house.engine.error = UpstreamUnavailable("cannot be reached")
+    for _ in range(MAX_ERRORS + 1):
+        with pytest.raises(UpstreamUnavailable):
+            await serve(house)
+    assert breaker(house) == Breaker()
+    assert nothing_is_held(house)
 
 
 async def test_an_answer_that_is_killed_stopped_or_cancelled_is_no_error(house: House) -> None:

@@ -19,6 +19,24 @@ PROMPT = 1
 """TRM: three tokens at a quarter."""
 
 
+async def test_a_node_that_only_buys_is_ready_while_somebody_sells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+
+        async def ready() -> bool:
+            async with found.http.get(f"{found.buyer.url}/readyz") as reply:
+                said = await reply.json()
+                assert (reply.status == 200) == said["ready"] == said["components"]["engine"]
+                return bool(said["ready"])
+
+        assert await ready()
+        assert (await found.ask())[0] == 200
+        (seller,) = found.sellers
+        found.buyer.mesh.shop._denied |= {seller.key}
+        assert not await ready()
+
+
 @pytest.mark.parametrize("ends", ["killed", "node_stopped"])
 async def test_what_arrived_before_an_interruption_is_handed_over_with_its_bill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str

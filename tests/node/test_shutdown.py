@@ -13,7 +13,7 @@ from tests.market.scripted import ScriptedEngine
 from tests.waiting import until
 from tirami.core.clock import SystemClock
 from tirami.core.config import load_config
-from tirami.core.errors import EngineFailed
+from tirami.core.errors import EngineFailed, StorageUnavailable
 from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.keys import journal_key, local_user_key
 from tirami.infer import FinishReason
@@ -144,6 +144,26 @@ async def test_a_node_whose_server_dies_ends_instead_of_running_unheard(
         dies.set()
         with pytest.raises(OSError, match="scripted"):
             await running
+    assert left_open(home) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("serve", [True, False])
+async def test_a_node_whose_journal_is_written_no_more_ends_instead_of_refusing_every_sale(
+    tmp_path: Path, serve: bool
+) -> None:
+    home = tmp_path / "home"
+    config = load_config(None, {}, {"data_dir": str(home), "api.port": 0, "infer.model": ""})
+    async with asyncio.timeout(20), Node.open(config, serve=serve) as node:
+        running = asyncio.create_task(node.run_until(asyncio.Event()))
+        done, _ = await asyncio.wait([running], timeout=0.3)
+        assert not done
+        assert node.parts.ledger.writable
+        writer = node.parts.ledger._journal._writer
+        assert writer is not None
+        writer.cancel()
+        with pytest.raises(StorageUnavailable, match="has to be started again"):
+            await running
+        assert not node.parts.ledger.writable
     assert left_open(home) == (0, 0, 0)
 
 

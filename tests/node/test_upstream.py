@@ -15,8 +15,9 @@ from tests.rows.test_l1 import wait_until
 from tests.rows.test_saf import chat
 from tests.waiting import until
 from tirami.core.clock import SystemClock
-from tirami.core.errors import TiramiError
+from tirami.core.errors import EngineFailed, TiramiError
 from tirami.infer import UpstreamEngine
+from tirami.ledger.breaker import MAX_ERRORS
 from tirami.node.choice import Choice
 from tirami.proto import Trade
 from tirami.testing import EngineProcess
@@ -49,8 +50,10 @@ def test_a_node_is_ready_when_its_upstream_comes_and_again_when_it_comes_back(tm
                 wait_until(lambda: ready(node), 40)
                 client.chat_completions(ASKED)
                 engine.kill()
-                with pytest.raises(TiramiError):
-                    client.chat_completions(ASKED)
+                for _ in range(MAX_ERRORS + 1):  # more than the breaker bears of engines that fail
+                    with pytest.raises(EngineFailed) as away:
+                        client.chat_completions(ASKED)
+                    assert away.value.retry_after
                 assert not ready(node)
         assert node.log().count('"upstream_back"') == 1
 

@@ -50,7 +50,8 @@
      ├─ EngineError                  inference failed
      │   ├─ NoModel                  503 no_model
      │   ├─ EngineFailed             503 engine_failed
-     │   │   └─ ProviderStalled      503 provider_stalled
+     │   │   ├─ ProviderStalled      503 provider_stalled
+     │   │   └─ UpstreamUnavailable  503 upstream_unavailable
      │   ├─ ModelLoadError           503 model_load_failed
      │   ├─ ModelDigestMismatch      503 model_digest_mismatch
      │   └─ TokenizerError           503 tokenizer_unusable
@@ -432,6 +433,12 @@ class ProviderStalled(EngineFailed):
     """The other node is there, says it works, and brings no answer in the time anybody would wait for one."""
 
     code = "provider_stalled"
+
+
+class UpstreamUnavailable(EngineFailed):
+    """The server behind this node cannot be reached, or says that it is not available: it did nothing yet."""
+
+    code = "upstream_unavailable"
 
 
 class ModelLoadError(EngineError):

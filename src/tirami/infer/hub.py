@@ -1,9 +1,10 @@
-"""Files from the model hub, asked briefly: one HEAD of at most 3 s, no retries, and no second try in this
-process. A body that breaks off is gone on with, in this process and in the next.
+"""Files from the model hub, asked briefly: one HEAD of at most 3 s, no retries, and no second try for a moment. A body
+that breaks off is gone on with, in this process and in the next.
 
 ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` are honoured; a token is sent if the user's hub client has one.
 """
 
+import math
 import os
 import queue
 import re
@@ -18,6 +19,8 @@ from tirami.infer.download import Download
 from tirami.infer.sources import HubFile
 
 HEAD_LIMIT_S: Final = 3.0
+SILENT_S: Final = 10.0
+"""How long a hub that did not answer is not asked again: a command with many files waits once, a node not for ever."""
 READ_TIMEOUT_S: Final = 30.0
 TRIES: Final = 4
 """Requests for a body that bring nothing new, one after another, until it is given up."""
@@ -26,8 +29,8 @@ BLOCK: Final = 1 << 20
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _Answer = TypeVar("_Answer")
 
-_silent: dict[str, str] = {}
-"""Endpoints that did not answer in this process, with the reason."""
+_silent: dict[str, float] = {}
+"""Endpoints that did not answer, and when, monotonic seconds."""
 
 
 def fetch(file: HubFile, download: Download) -> None:
@@ -46,16 +49,16 @@ def fetch(file: HubFile, download: Download) -> None:
     constants.HF_HUB_DISABLE_TELEMETRY = True
     endpoint = os.environ.get("HF_ENDPOINT") or None
     place = endpoint or "hub"
-    if place in _silent:
-        raise ModelLoadError(_silent[place])
+    if time.monotonic() - _silent.get(place, -math.inf) < SILENT_S:
+        raise ModelLoadError("the hub does not answer")
     url = hf_hub_url(file.repository, file.file, endpoint=endpoint)
     try:
         known = _within(HEAD_LIMIT_S, lambda: get_hf_file_metadata(url, timeout=HEAD_LIMIT_S, endpoint=endpoint))
     except HfHubHTTPError as error:
         raise ModelLoadError(f"the hub answers {error.response.status_code} for {file}") from error
     except (httpx2.HTTPError, OSError) as error:
-        _silent[place] = "the hub does not answer"
-        raise ModelLoadError(_silent[place]) from error
+        _silent[place] = time.monotonic()
+        raise ModelLoadError("the hub does not answer") from error
     if known.etag and _SHA256.fullmatch(known.etag):
         download.expect(Digest(bytes.fromhex(known.etag)))
     download.resume(known.etag or "")

@@ -21,6 +21,7 @@ from tirami.core.errors import (
     ModelNotFound,
     QueueFull,
     TiramiError,
+    UpstreamUnavailable,
 )
 from tirami.core.keys import sha256
 from tirami.core.units import TokenCount
@@ -46,6 +47,8 @@ MAX_VECTORS = 1 << 26
 """Most bytes of an answer with vectors."""
 LISTED_S = 5
 """How long its list of models may take."""
+UNAVAILABLE = (502, 503)
+"""What a server, or a proxy before it, answers while it starts, stops or has too much to do."""
 
 
 class _Vector(msgspec.Struct):
@@ -236,8 +239,11 @@ class UpstreamEngine:
             raise EngineFailed(f"the upstream is not in use: {self._problem}", retry_after=5)
         try:
             response = await self._session.post(f"{self._url}/{path}", json=body)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             self._problem = f"the upstream cannot be reached: {type(error).__name__}"
+            raise UpstreamUnavailable(self._problem, retry_after=5) from error
+        except (aiohttp.ClientError, OSError) as error:
+            self._problem = f"the upstream broke off: {type(error).__name__}"
             raise EngineFailed(self._problem, retry_after=5) from error
         self._problem = ""
         return response
@@ -326,4 +332,5 @@ def _refusal(status: int, said: str, param: str) -> TiramiError:
         return ModelNotFound("the upstream does not know this model", param="model")
     if status == 429:
         return QueueFull("the upstream is busy", retry_after=5)
-    return EngineFailed(f"the upstream answered {status}", retry_after=5)
+    kind = UpstreamUnavailable if status in UNAVAILABLE else EngineFailed
+    return kind(f"the upstream answered {status}", retry_after=5)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import structlog
 
@@ -182,6 +182,12 @@ class Journal:
         self._group.written.append(written)
         self._wake.set()
         return written
+
+    async def ended(self) -> NoReturn:
+        """Wait for as long as entries are written. Raises ``StorageUnavailable`` when the writer has ended."""
+        assert self._writer is not None
+        await asyncio.wait([self._writer])
+        raise _abandoned() from (None if self._writer.cancelled() else self._writer.exception())
 
     async def barrier(self) -> None:
         """Return when everything appended so far is on disk. Raises ``StorageUnavailable`` when it is not."""

@@ -8,7 +8,7 @@ spend a budget twice (I-19). Callers await durability before they tell anybody.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import structlog
 
@@ -178,7 +178,12 @@ class Ledger:
 
     @property
     def writable(self) -> bool:
-        return not self._degraded
+        """Whether the next entry is likely to be written: the last one was, and the journal takes another."""
+        return not self._degraded and self._journal.accepting
+
+    async def ended(self) -> NoReturn:
+        """Wait for as long as the journal is written. Raises ``StorageUnavailable`` when that is over until a start."""
+        await self._journal.ended()
 
     def append(self, contents: Sequence[Content], admitted: Admitted | None = None) -> Awaitable[None]:
         """Write entries as one group and apply them; the awaitable ends when they are durable.

@@ -15,7 +15,14 @@ from typing import Self, TypeVar
 
 import structlog
 
-from tirami.core.errors import EngineError, InvalidSignature, KillSwitchActive, SpendDenied, TiramiError
+from tirami.core.errors import (
+    EngineError,
+    InvalidSignature,
+    KillSwitchActive,
+    SpendDenied,
+    TiramiError,
+    UpstreamUnavailable,
+)
 from tirami.core.keys import Digest
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
@@ -297,9 +304,10 @@ class MeteredSession:
         """An engine that fails counts against the payer's breaker; what the client or the gate ended does not.
 
         Nor does another node that failed before anything was signed for: that cost nothing, and somebody else is asked.
+        Nor an upstream that is away: it did nothing, and an outage must not lock its callers out for longer.
         """
         fault = isinstance(error, Exception) and not isinstance(error, TiramiError | Interrupted)
-        free = self._counterpart is not None and self._voucher is None
+        free = (self._counterpart is not None and self._voucher is None) or isinstance(error, UpstreamUnavailable)
         if fault or (isinstance(error, EngineError) and not free):
             self._ledger.payables.fail(self.hold_id)
 

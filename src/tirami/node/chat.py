@@ -138,7 +138,7 @@ class Chat:
         self._market.check(call.payer, call.ticket)
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
             raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
-        if (shop := self.shop_for(call)) is not None:
+        if (shop := self.shop_for(call.model, any_name=call.any_name)) is not None:
             if call.ticket is not None:
                 raise Conflict("a ticket is good for the models of this node; a peer would have to answer this")
             return await self._bought(stack, call, shop)
@@ -177,9 +177,9 @@ class Chat:
                 answered.append(number)
         return await self._opened(stack, served, orders, answered, streamed=streamed)
 
-    def shop_for(self, call: ChatCall) -> "Shop | None":
-        """Where this call is to be bought; ``None`` where this node's own engines are to answer it."""
-        here = self._engines.answers(call.model, any_name=call.any_name)
+    def shop_for(self, model: str | None, *, any_name: bool = False) -> "Shop | None":
+        """Where answers of ``model`` are bought; ``None`` where this node's own engines are to give them."""
+        here = self._engines.answers(model, any_name=any_name)
         return self.shop if self.shop is not None and self.shop.open and not here else None
 
     async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> ChatStream:

@@ -91,20 +91,22 @@ class Node:
         return self.parts.engines.problem
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        """Until ``stop`` is set. Raises what ended the HTTP server: a node nobody can reach is to be started again."""
-        if self._server is None:
-            await stop.wait()
-            return
+        """Until ``stop`` is set. Raises what ended the HTTP server or the journal's writer.
+
+        A node that nobody can reach, or that can book nothing any more, is to be started again.
+        """
         stopped = asyncio.create_task(stop.wait(), name="stop")
-        ended = asyncio.create_task(self._server.ended(), name="http-watch")
+        ends = [asyncio.create_task(self.parts.ledger.ended(), name="journal-watch")]
+        if self._server is not None:
+            ends.append(asyncio.create_task(self._server.ended(), name="http-watch"))
         try:
-            await asyncio.wait((stopped, ended), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((stopped, *ends), return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
-                await ended
+                await done.pop()
         finally:
-            stopped.cancel()
-            ended.cancel()
-            await asyncio.gather(stopped, ended, return_exceptions=True)
+            for task in (stopped, *ends):
+                task.cancel()
+            await asyncio.gather(stopped, *ends, return_exceptions=True)
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -16,6 +16,7 @@ from tests.waiting import until
 from tirami.core.config import load_config
 from tirami.core.errors import EngineFailed, ModelLoadError, ModelNotFound, NoModel
 from tirami.infer import Sampling, Source, UpstreamEngine
+from tirami.infer import hub as client
 from tirami.infer.sources import HubFile
 from tirami.node.engines import EngineRoom, Loader
 from tirami.node.engines.supervisor import Sleep
@@ -130,6 +131,50 @@ async def test_a_start_that_failed_is_tried_again_after_a_while(
         assert (room.problem, engines["one"].started) == (None, 2)
 
 
+async def test_a_model_that_could_not_be_fetched_at_the_start_is_fetched_when_the_hub_is_there(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that boots before its network is up."""
+    monkeypatch.setattr(client, "HEAD_LIMIT_S", 0.1)
+    monkeypatch.setattr(client, "SILENT_S", 0.0)
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0.01)
+
+    hub.silent = True
+    async with opened(tmp_path, sleep=sleep, model="one", models="two") as room:
+        await room.start()
+        assert "the hub does not answer" in str(room.problem)
+        await until(lambda: len(pauses) >= 6)
+        assert pauses[:6] == [15, 30, 60, 120, 240, 240]
+        with pytest.raises(NoModel) as caught:
+            await answers(room, None)
+        assert caught.value.retry_after
+        hub.silent = False
+        await until(lambda: room.ready and room.knows("two"))
+        assert (room.problem, await answers(room, None)) == (None, "one")
+
+
+@pytest.mark.parametrize("why", ["wrong file", "given up"])
+async def test_a_fetch_that_trying_again_does_not_mend_is_not_repeated(tmp_path: Path, hub: Hub, why: str) -> None:
+    async with opened(tmp_path, sleep=briefly, model="one") as room:
+        if why == "wrong file":
+            hub.etag = "ab" * 32
+            await room.start()
+        else:
+            hub.silent = True
+            starting = asyncio.create_task(room.start())
+            await until(lambda: room.pulls.running("one"))
+            room.pulls.known["one"].given_up.set()
+            await starting
+        assert room.problem
+        asked = len(hub.asked)
+        await asyncio.sleep(0.2)
+        assert len(hub.asked) == asked
+
+
 async def test_a_configured_model_that_was_unloaded_comes_back_when_nobody_is_named(tmp_path: Path) -> None:
     async with opened(tmp_path, model="one", models="two") as room:
         await room.start()
@@ -179,6 +224,9 @@ async def test_an_upstream_that_comes_late_is_served_and_looked_after(tmp_path: 
                 async with room.engine.generate(await room.engine.prepare_text("x"), Sampling(1, 0)):
                     pass
             assert not room.engine.status().ready
+            with pytest.raises(EngineFailed, match="tirami-testing is not ready: the upstream") as gone:
+                await answers(room, None)
+            assert gone.value.retry_after
             await asyncio.to_thread(process.restart)
             await until(lambda: room.engine is not None and room.engine.status().ready)
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -15,6 +15,7 @@ from tirami.infer import CATALOGUE, Engine, ModelCard, Progress, UpstreamEngine
 from tirami.node.engines.budget import budget_bytes
 from tirami.node.engines.loader import Loader
 from tirami.node.engines.pool import Occupancy, Pool, Served
+from tirami.node.engines.provision import Provision
 from tirami.node.engines.pulls import Pulls
 from tirami.node.engines.supervisor import Sleep, UpstreamSupervisor
 
@@ -35,12 +36,13 @@ class EngineRoom:
     """
 
     def __init__(self, config: Config, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
-        """``sleep`` waits between two looks at an upstream."""
+        """``sleep`` waits between two looks at an upstream, and between two tries to fetch a model."""
         infer = config.infer
         self.loader = Loader(config, clock)
         self._upstream = UpstreamSupervisor(self.loader.upstream(), self._adopt, sleep) if infer.upstream_url else None
-        self._supervision: asyncio.Task[None] | None = None
         self.pulls = Pulls(self.loader.fetch)
+        self._provision = Provision(self.pulls, self._came, sleep)
+        self._background: list[asyncio.Task[None]] = []
         self.pool = Pool(
             slots=infer.slots,
             queue=infer.queue,
@@ -81,6 +83,8 @@ class EngineRoom:
             return None
         if self._upstream is not None and self._upstream.problem is not None:
             return self._upstream.problem
+        if self.pulls.running(self._primary) and not self.loading:
+            return "the model is being fetched"
         return failure.message if failure else self._problem
 
     @property
@@ -93,6 +97,7 @@ class EngineRoom:
         An upstream is then looked after until :meth:`stop`: it may come later, go, and come back.
 
         Then the further models of the configuration are fetched, where they are missing; they load when asked for.
+        What could not be fetched is asked for again until :meth:`stop`; the configured model is loaded when it comes.
         """
         upstream = self._upstream
         if upstream or self._primary:
@@ -106,10 +111,13 @@ class EngineRoom:
             finally:
                 self.loading = False
         if upstream:
-            self._supervision = asyncio.create_task(upstream.run(), name="upstream")
+            self._background.append(asyncio.create_task(upstream.run(), name="upstream"))
         if not self.loader.offline:
-            for name in set(self.loader.further) - self.loader.installed().keys():
+            further = set(self.loader.further) - self.loader.installed().keys()
+            for name in further:
                 self.pulls.start(name)
+            missing = further | ({self.loader.primary} - {""} - self.loader.installed().keys())
+            self._background.append(asyncio.create_task(self._provision.run(missing), name="provision"))
 
     def serve(self, engine: Engine) -> None:
         """Put a started engine to work, for whoever names it or no model; :meth:`close` will close it."""
@@ -124,24 +132,25 @@ class EngineRoom:
 
         ``payer`` and ``owner`` say who waits, should it have to be loaded.
 
-        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, ``QueueFull``.
+        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, ``QueueFull``, and ``EngineFailed`` while its engine
+        is away: nobody is admitted to what cannot answer.
         """
         name = self._chosen(model, any_name=any_name)
         async with AsyncExitStack() as stack:
             with _told_as_asked(model, name):
                 served = await stack.enter_async_context(self.pool.use(name, payer, owner=owner))
+            _check_ready(served.engine)
             yield served
 
     async def card(self, model: str | None, *, any_name: bool = False) -> ModelCard:
         """What :meth:`use` would serve, as far as that can be known without loading it; nothing changes.
 
-        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, and ``EngineFailed`` while its engine starts again.
+        Raises ``NoModel``, ``ModelNotFound``, ``ModelLoadError``, and ``EngineFailed`` while its engine is away.
         """
         name = self._chosen(model, any_name=any_name)
         place = self.pool.places.get(name)
         if place is not None and place.engine is not None:
-            if not (status := place.engine.status()).ready:
-                raise EngineFailed(f"{name} is not ready: {status.detail}", retry_after=RESTART_S)
+            _check_ready(place.engine)
             return place.engine.card
         with _told_as_asked(model, name):
             self.pool.check_backoff(name)
@@ -189,9 +198,9 @@ class EngineRoom:
 
     async def stop(self) -> None:
         """Fetch and load nothing more; what is loaded goes on."""
-        if self._supervision is not None:
-            self._supervision.cancel()
-            await asyncio.gather(self._supervision, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.pulls.close()
         await self.pool.stop_loading()
 
@@ -246,11 +255,18 @@ class EngineRoom:
         async with self.pool.withdrawn(upstream.card.name):
             self.serve(upstream)
 
+    def _came(self, name: str) -> None:
+        """A model that was missing at the start is here."""
+        if name == self._primary:
+            self._problem = None
+            with suppress(TiramiError):  # told by :attr:`problem`
+                self.pool.load(name)
+
     async def _start_primary(self, progress: Progress | None) -> None:
         pull = self.pulls.start(self._primary, progress)
         try:
             await self.pulls.wait(pull)
-        except BaseException:
+        except asyncio.CancelledError:
             pull.given_up.set()
             raise
         async with self.pool.use(self._primary):
@@ -264,6 +280,12 @@ def _stamp(path: Path) -> _Stamp:
     except OSError:
         return path, 0, 0
     return path, stat.st_size, stat.st_mtime_ns
+
+
+def _check_ready(engine: Engine) -> None:
+    """Raises ``EngineFailed`` while a child starts again or an upstream is away."""
+    if not (status := engine.status()).ready:
+        raise EngineFailed(f"{engine.card.name} is not ready: {status.detail}", retry_after=RESTART_S)
 
 
 def _broke_off(task: "asyncio.Task[ModelCard | TiramiError]") -> bool:

@@ -48,7 +48,7 @@ async def healthz(call: Call) -> Response:
 @handles("readyz")
 async def readyz(call: Call) -> Response:
     components = {
-        "engine": call.parts.engines.ready,
+        "engine": call.parts.engines.ready or _buys(call.parts),
         "queue": not call.parts.engines.room.full,
         "ledger": call.parts.ledger.gate.halted is None,
         "storage": call.parts.ledger.writable,
@@ -57,6 +57,12 @@ async def readyz(call: Call) -> Response:
     warnings = [alert.code for alert in alerts(call.parts.config, call.parts.membership.alarms.values())]
     reply = ReadyReply(ready=ready, components=components, warnings=warnings, slots_busy=_slots_busy(call.parts))
     return json_reply(reply, 200 if ready else 503)
+
+
+def _buys(parts: Parts) -> bool:
+    """Whether a request that names no model would be answered by a peer, and there is one that sells."""
+    view = parts.membership.view
+    return view is not None and parts.chat.shop_for(None) is not None and bool(view.sellers(None))
 
 
 @handles("status", shows_book=True)

@@ -71,7 +71,7 @@ async def quote(call: Call) -> QuoteReply:
     parts = call.parts
     asked = quote_call(call, payer_of(call.request, call.caller, parts), body)
     with named(max_tokens=body.limit_name):
-        shop = parts.chat.shop_for(asked)
+        shop = parts.chat.shop_for(asked.model, any_name=asked.any_name)
         return await (_own_quote(parts, asked) if shop is None else _remote_quote(parts, asked, shop))
 
 
