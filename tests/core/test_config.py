@@ -64,6 +64,7 @@ DEFAULTS = {
     "journal.accept_rollback": False,
     "journal.file": "",
     "journal.low_disk_mib": 256,
+    "keystore.accept_locked": False,
     "keystore.passphrase": "",
 }
 

@@ -81,7 +81,7 @@ TABLE = {
     "NoCommonVersion": ("no_common_version", 502),
     "StartError": ("start_failed", 500),
     "KeyFileError": ("key_file", 500),
-    "KeystoreError": ("keystore", 500),
+    "KeystoreError": ("keystore", 503),
     "ConfigError": ("config", 500),
     "DataDirLocked": ("data_dir_locked", 500),
     "PortTaken": ("port_taken", 500),

@@ -6,7 +6,7 @@ import pytest
 from tirami.core import keystore as module
 from tirami.core.errors import KeystoreError
 from tirami.core.keys import SigningKey
-from tirami.core.keystore import Keystore
+from tirami.core.keystore import Keystore, Tried
 
 NODE = SigningKey.from_seed(b"\x01" * 32)
 ACCOUNT = SigningKey.from_seed(b"\x02" * 32)
@@ -69,6 +69,25 @@ def test_one_derivation_a_salt(monkeypatch: pytest.MonkeyPatch) -> None:
         assert second.open(key.public_key, sealed).seed == key.seed
     assert msgspec.msgpack.decode(second.seal(ACCOUNT))[1] == derived[0], "the salt seen first is kept"
     assert len(derived) == 2
+
+
+def test_one_key_of_each_salt_tells_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived: list[bytes] = []
+    real = Keystore._derive
+    monkeypatch.setattr(Keystore, "_derive", lambda self, salt: derived.append(salt) or real(self, salt))
+    monkeypatch.setattr(module, "ARGON2_KIB", 64)
+    keys = [SigningKey.from_seed(bytes([number]) * 32) for number in range(10, 16)]
+    sealed = {}
+    for word, some in (("", keys[:1]), ("a", keys[1:3]), ("b", keys[3:])):
+        keystore = Keystore(NODE, word)
+        sealed |= {key.public_key: keystore.seal(key) for key in some}
+    names = [key.public_key for key in keys]
+    derived.clear()
+    assert Keystore(NODE, "a").tried(sealed) == Tried(1, 5, 2, tuple(names[3:]))
+    assert len(derived) == 3
+    assert Keystore(NODE, "b").tried(sealed) == Tried(1, 5, 3, tuple(names[1:3]))
+    assert Keystore(NODE).tried(sealed) == Tried(1, 5, 0, tuple(names[1:]))
+    assert Keystore(NODE, "c").tried({names[0]: b""}) == Tried(0, 0, 0, (names[0],)), "damaged"
 
 
 def test_the_strength_of_argon2id_is_fixed() -> None:

@@ -165,7 +165,7 @@ async def test_proving_changes_nothing_and_works_beside_a_running_node(tmp_path:
     archive = archived(home, clock, tmp_path / "a.tirami")
     before = {path.name: path.read_bytes() for path in home.iterdir() if path.is_file()}
     running = Home.open(home)
-    done = await prove(archive, PASSPHRASE, clock)
+    done = await prove(archive, PASSPHRASE, configured(home), clock)
     running.close()
     assert done.entries > 20
     assert {path.name: path.read_bytes() for path in home.iterdir() if path.is_file()} == before

@@ -87,6 +87,7 @@ def restore(
         "log_id": done.log_id,
         "replaced": done.replaced and str(done.replaced),
         "network_file": done.network_file and str(done.network_file),
+        "locked_keys": done.locked_keys,
     }
     shown = {
         "Proved" if check else "Restored": f"node {done.node}",
@@ -95,6 +96,7 @@ def restore(
         **({} if check else {"Now in": str(config.data_dir)}),
         **({"Moved aside": str(done.replaced)} if done.replaced else {}),
         **({"Network": str(done.network_file)} if done.network_file else {}),
+        **({"LOCKED": f"{done.locked_keys} hosted keys need another keystore.passphrase"} if done.locked_keys else {}),
     }
     terminal.show(facts, lambda console: fields(console, "", shown))
 

@@ -256,5 +256,5 @@ def restore_node(archive: Path, ask: Callable[[], str], config: Config, *, force
     """
     passphrase = ask() if is_sealed(archive) else None
     if only_prove:
-        return asyncio.run(prove(archive, passphrase, SystemClock()))
+        return asyncio.run(prove(archive, passphrase, config, SystemClock()))
     return asyncio.run(restore(archive, passphrase, config, SystemClock(), force=force))

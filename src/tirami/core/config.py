@@ -209,6 +209,8 @@ class JournalConfig:
 class KeystoreConfig:
     """Keys of hosted accounts."""
 
+    accept_locked: bool = False
+    """Start although not one key that needs a passphrase opens under this one: those accounts cannot pay."""
     passphrase: str = _secret()
     """Seals hosted keys, together with the node's key; empty when that alone seals them."""
 

@@ -542,9 +542,10 @@ class KeyFileError(StartError):
 
 
 class KeystoreError(StartError):
-    """A hosted key cannot be opened."""
+    """Hosted keys do not open under ``keystore.passphrase``. A request that needs such a key is answered 503."""
 
     code = "keystore"
+    status = 503
 
 
 class ConfigError(StartError):

@@ -7,6 +7,8 @@ associated data, so that a blob opens for its own account only.
 """
 
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -35,6 +37,23 @@ class _Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """The 32-byte seed and the 16-byte tag."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a keystore can do with some sealed keys.
+
+    Attributes:
+        bare: how many are sealed under the node's key alone.
+        sealed: how many are sealed under some passphrase.
+        opened: how many of those open under the keystore's.
+        locked: accounts whose key does not open, for whatever reason.
+    """
+
+    bare: int
+    sealed: int
+    opened: int
+    locked: tuple[PublicKey, ...]
+
+
 class Keystore:
     """Seals and opens the keys of accounts this node hosts. Not thread-safe.
 
@@ -49,6 +68,10 @@ class Keystore:
         self._salt: bytes | None = None if self._passphrase else b""
         self._ciphers: dict[bytes, AESGCM] = {}
 
+    @property
+    def has_passphrase(self) -> bool:
+        return self._passphrase is not None
+
     def __repr__(self) -> str:
         return f"Keystore(passphrase={'set' if self._passphrase else 'none'})"
 
@@ -62,15 +85,7 @@ class Keystore:
 
     def open(self, account: PublicKey, sealed: bytes) -> SigningKey:
         """The key of ``account``. Raises ``KeystoreError`` naming the account, never the reason's secret parts."""
-        name = account.hex()
-        try:
-            if len(sealed) > MAX_SEALED:
-                raise ValueError
-            blob = msgspec.msgpack.decode(sealed, type=_Sealed)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise KeystoreError(f"the sealed key of account {name} is damaged", account=name) from error
-        if blob.salt and len(blob.salt) != _SALT_BYTES:
-            raise KeystoreError(f"the sealed key of account {name} is damaged", account=name)
+        name, blob = account.hex(), _parsed(account, sealed)
         if blob.salt and self._passphrase is None:
             raise KeystoreError(f"the key of account {name} needs the keystore's passphrase", account=name)
         try:
@@ -85,6 +100,31 @@ class Keystore:
             self._salt = blob.salt or None
         return key
 
+    def tried(self, keys: Mapping[PublicKey, bytes]) -> Tried:
+        """Open one of ``keys`` of each salt: the rest of a salt opens as it does. Blocks as long as they derive."""
+        by_salt: dict[bytes, list[PublicKey]] = {}
+        locked: list[PublicKey] = []
+        for account, sealed in keys.items():
+            try:
+                by_salt.setdefault(_parsed(account, sealed).salt, []).append(account)
+            except KeystoreError:
+                locked.append(account)
+        bare = by_salt.pop(b"", [])
+        opened = 0
+        for accounts in (bare, *by_salt.values()):
+            if accounts and not self._opens(accounts[0], keys[accounts[0]]):
+                locked += accounts
+            elif accounts is not bare:
+                opened += len(accounts)
+        return Tried(len(bare), sum(map(len, by_salt.values())), opened, tuple(locked))
+
+    def _opens(self, account: PublicKey, sealed: bytes) -> bool:
+        try:
+            self.open(account, sealed)
+        except KeystoreError:
+            return False
+        return True
+
     def _cipher(self, salt: bytes) -> AESGCM:
         cipher = self._ciphers.get(salt)
         if cipher is None:
@@ -98,6 +138,20 @@ class Keystore:
         assert self._passphrase is not None
         argon2 = Argon2id(salt=salt, length=32, iterations=ARGON2_PASSES, lanes=ARGON2_LANES, memory_cost=ARGON2_KIB)
         return hkdf(kek + argon2.derive(self._passphrase), _INFO + b"/passphrase")
+
+
+def _parsed(account: PublicKey, sealed: bytes) -> _Sealed:
+    """Raises ``KeystoreError``."""
+    try:
+        if len(sealed) > MAX_SEALED:
+            raise ValueError
+        blob = msgspec.msgpack.decode(sealed, type=_Sealed)
+        if len(blob.salt) not in (0, _SALT_BYTES):
+            raise ValueError
+    except (msgspec.MsgspecError, ValueError) as error:
+        name = account.hex()
+        raise KeystoreError(f"the sealed key of account {name} is damaged", account=name) from error
+    return blob
 
 
 def _bound(salt: bytes, account: PublicKey) -> bytes:

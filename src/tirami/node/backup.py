@@ -5,6 +5,7 @@ incarnation and a new log (PROTOCOL B9), durable before it takes its place, so t
 further word and never contradicts what it signed before.
 """
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -20,11 +21,13 @@ from tirami.core.config import Config, load_config
 from tirami.core.errors import BackupError, RestoreRefused
 from tirami.core.keyfile import NodeKeys
 from tirami.core.keys import journal_key
+from tirami.core.keystore import Keystore
 from tirami.core.secretfile import read_secret
 from tirami.ledger import Journal
 from tirami.node.archive import JOURNAL, SECRETS, Manifest, unpack_archive, write_archive
 from tirami.node.home import NETWORK, RESTORING, Home, journal_path
 from tirami.node.parts import network_of
+from tirami.node.payers import Payers
 from tirami.node.staging import PREFIX, lay_down
 from tirami.node.takeover import open_ledger
 from tirami.proto import NetworkFile
@@ -85,6 +88,7 @@ class Restored:
         incarnation, log_id: what it begins anew with.
         replaced: where the files went that lay there before; ``None`` when there were none.
         network_file: the network to start with, when it is not the built-in one.
+        locked_keys: hosted accounts whose key does not open under the settings' ``keystore.passphrase``.
     """
 
     node: str
@@ -94,16 +98,17 @@ class Restored:
     log_id: str
     replaced: Path | None
     network_file: Path | None
+    locked_keys: int
 
 
-async def prove(archive: Path, passphrase: str | None, clock: Clock) -> Restored:
+async def prove(archive: Path, passphrase: str | None, config: Config, clock: Clock) -> Restored:
     """Whether a restore would work, tried in a temporary directory: seal, hashes, every entry of the journal under the
-    node's key, the fold, and the log against the last head the node signed.
+    node's key, the fold, the log against the last head the node signed; and which hosted keys ``config`` opens.
 
     Raises as :func:`restore` for what is in the archive.
     """
     with TemporaryDirectory(prefix="tirami-prove-") as directory:
-        return await _begin_anew(Path(directory), unpack_archive(archive, passphrase, Path(directory)), clock)
+        return await _begin_anew(Path(directory), unpack_archive(archive, passphrase, Path(directory)), config, clock)
 
 
 async def restore(archive: Path, passphrase: str | None, config: Config, clock: Clock, *, force: bool) -> Restored:
@@ -124,7 +129,7 @@ async def restore(archive: Path, passphrase: str | None, config: Config, clock: 
         _check_empty(home.path, journal_path(config), force)
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(mode=0o700)
-        begun = await _begin_anew(staged, unpack_archive(archive, passphrase, staged), clock)
+        begun = await _begin_anew(staged, unpack_archive(archive, passphrase, staged), config, clock)
         journal = _destination(config, staged)
         replaced = _take_place(home, journal, _check_empty(home.path, journal, force))
         network_file = home.path / NETWORK if (home.path / NETWORK).exists() else None
@@ -149,9 +154,15 @@ def _check_empty(home: Path, journal: Path, force: bool) -> list[Path]:
 
 def _destination(config: Config, staged: Path) -> Path:
     """Where the restored node will look for its journal: today's settings, else those in the archive."""
-    if not config.journal.file and (staged / "config.toml").exists():
-        return journal_path(replace(load_config(staged / "config.toml", {}, {}), data_dir=config.data_dir))
+    if not config.journal.file:
+        return journal_path(replace(_archived(staged), data_dir=config.data_dir))
     return journal_path(config)
+
+
+def _archived(staged: Path) -> Config:
+    """The settings in the archive; the defaults when it holds none."""
+    file = staged / "config.toml"
+    return load_config(file if file.exists() else None, {}, {})
 
 
 def _journal_files(journal: Path) -> list[Path]:
@@ -159,7 +170,7 @@ def _journal_files(journal: Path) -> list[Path]:
             journal.with_suffix(".tip"), journal.with_suffix(".snapshot")]  # fmt: skip
 
 
-async def _begin_anew(staged: Path, manifest: Manifest, clock: Clock) -> Restored:
+async def _begin_anew(staged: Path, manifest: Manifest, config: Config, clock: Clock) -> Restored:
     """Prove the journal and begin its new incarnation, in the staged files."""
     keys = NodeKeys.of(staged)
     if keys.created or keys.node.public_key.hex() != manifest.node:
@@ -167,6 +178,8 @@ async def _begin_anew(staged: Path, manifest: Manifest, clock: Clock) -> Restore
     network = NetworkFile.load(staged / NETWORK)
     ledger = open_ledger(staged / JOURNAL, keys, network, clock, accept_rollback=True)
     try:
+        keystore = Keystore(keys.seal, config.keystore.passphrase or _archived(staged).keystore.passphrase)
+        locked = len((await asyncio.to_thread(Payers(ledger, keystore, keys).tried)).locked)
         written = max(manifest.created_ms, ledger.now())  # read first: the clock goes on between two readings
         if clock.now_ms() < written:  # two restores would begin the same incarnation
             raise RestoreRefused("this machine's clock stands before the time of the backup: set it first")
@@ -174,9 +187,8 @@ async def _begin_anew(staged: Path, manifest: Manifest, clock: Clock) -> Restore
         await ledger.start(os.urandom)
         started = ledger.state.settings.started
         assert started is not None
-        begun = Restored(
-            manifest.node, manifest.created_ms, entries, started.incarnation, started.log_id.hex(), None, None
-        )
+        log_id = started.log_id.hex()
+        begun = Restored(manifest.node, manifest.created_ms, entries, started.incarnation, log_id, None, None, locked)
     finally:
         await ledger.close()
     if network == NetworkFile.regtest(keys.node.public_key):

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,7 +11,6 @@ from tirami.core.clock import Clock, SystemClock
 from tirami.core.config import Config, is_public
 from tirami.core.errors import PublicBindRefused
 from tirami.core.keys import PublicKey
-from tirami.node.alerts import alerts
 from tirami.node.engines import Progress
 from tirami.node.http import HttpServer, Tls, build_app
 from tirami.node.parts import Parts, open_parts
@@ -61,7 +59,7 @@ class Node:
                 parts.market,
                 parts.engines.room,
                 parts.clock,
-                partial(alerts, parts.config, parts.membership.alarms.values()),
+                parts.alerts,
                 lambda: parts.membership.claims(),
             )
             watching = asyncio.create_task(upkeep.run(), name="upkeep")

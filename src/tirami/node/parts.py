@@ -16,6 +16,7 @@ from tirami.core.units import Ppm, UnixMs
 from tirami.ledger import Heads, Ledger, grant_line, is_issuer
 from tirami.market import InferenceMarket, Load
 from tirami.node.activity import Activity
+from tirami.node.alerts import Alert, alerts
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
 from tirami.node.home import NETWORK, Home, journal_path
@@ -51,6 +52,10 @@ class Parts:
     staging: Staging
     membership: Membership
 
+    def alerts(self) -> list[Alert]:
+        """What the operator should see to now."""
+        return alerts(self.config, [*self.payers.alerts(), *self.membership.alarms.values()])
+
 
 @asynccontextmanager
 async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
@@ -64,12 +69,14 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         keys, ledger = await opened_ledger(config, keys, network, clock)
         key = keys.node
         stack.push_async_callback(ledger.close)
+        keystore = Keystore(keys.seal, config.keystore.passphrase)
+        payers = Payers(ledger, keystore, keys)
+        await payers.check(accept_locked=config.keystore.accept_locked)
         await ledger.start(os.urandom)
         home.note_journal(journal)
         staging = Staging(home.path)
         staging.clear()
-        heads, keystore = Heads(ledger, key), Keystore(keys.seal, config.keystore.passphrase)
-        payers = Payers(ledger, keystore, keys)
+        heads = Heads(ledger, key)
         load = _load(config, ledger)
         meter = NodeMeter()
         market = InferenceMarket(ledger, heads, key, load, os.urandom, meter)

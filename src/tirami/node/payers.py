@@ -1,10 +1,17 @@
 """Payers: turns an account into a key that can sign. The only place where hosted keys are opened."""
 
-from tirami.core.errors import AccountNotFound
+import asyncio
+
+import structlog
+
+from tirami.core.errors import AccountNotFound, KeystoreError
 from tirami.core.keyfile import NodeKeys
 from tirami.core.keys import PublicKey, SigningKey, local_user_key
-from tirami.core.keystore import Keystore
+from tirami.core.keystore import Keystore, Tried
 from tirami.ledger import LOCAL, NETWORK, Ledger, Payer
+from tirami.node.alerts import Alert
+
+_log = structlog.get_logger()
 
 
 class Payers:
@@ -16,6 +23,7 @@ class Payers:
         self._node = keys.node
         self._local_user = local_user_key(keys.seal)
         self._opened: dict[bytes, SigningKey] = {}
+        self._locked: tuple[PublicKey, ...] = ()
 
     @property
     def owner(self) -> Payer:
@@ -25,6 +33,38 @@ class Payers:
     @property
     def node(self) -> Payer:
         return Payer(self._node.public_key, self._node, NETWORK)
+
+    async def check(self, *, accept_locked: bool) -> None:
+        """Before anything opens or seals a key: whether the passphrase is the one of the hosted keys.
+
+        Raises ``KeystoreError`` when it opens none of those that need one, unless ``accept_locked``: keys sealed now
+        would be lost with the next, right one.
+        """
+        tried = await asyncio.to_thread(self.tried)
+        self._locked = tried.locked
+        if tried.sealed and not tried.opened and not accept_locked:
+            raise KeystoreError(
+                f"keystore.passphrase is missing or wrong: it opens none of the {tried.sealed} hosted keys that "
+                "need one; if it is lost, keystore.accept_locked = true starts without those accounts",
+                param="keystore.passphrase",
+            )
+        if self._keystore.has_passphrase and tried.bare and not tried.sealed:
+            _log.warning("passphrase_unused", keys=tried.bare, reason="they were sealed without it and stay so")
+
+    def tried(self) -> Tried:
+        """The keys of hosted accounts that are not disabled, tried. Blocking."""
+        hosted = self._ledger.state.settings.accounts.values()
+        return self._keystore.tried({PublicKey(each.account): each.sealed for each in hosted if not each.disabled})
+
+    def alerts(self) -> list[Alert]:
+        """What the check found, as long as one of those accounts is not disabled."""
+        known = self._ledger.state.settings.accounts
+        locked = [account for account in self._locked if not known[account].disabled]
+        if not locked:
+            return []
+        few = ", ".join(account.hex()[:16] for account in locked[:3]) + (", …" if len(locked) > 3 else "")
+        message = f"{len(locked)} hosted accounts cannot pay: keystore.passphrase does not open their keys ({few})"
+        return [Alert("keys_locked", message)]
 
     def hosted(self, account: PublicKey) -> Payer:
         """Raises ``AccountNotFound``, ``KeystoreError``."""

@@ -14,7 +14,6 @@ from tirami.api.schemas import (
 )
 from tirami.core.units import DAY_MS, MICRO
 from tirami.ledger import tier_of
-from tirami.node.alerts import alerts
 from tirami.node.http.economy import network_reply
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.mesh import mesh_report
@@ -54,7 +53,7 @@ async def readyz(call: Call) -> Response:
         "storage": call.parts.ledger.writable,
     }
     ready = all(components.values())
-    warnings = [alert.code for alert in alerts(call.parts.config, call.parts.membership.alarms.values())]
+    warnings = [alert.code for alert in call.parts.alerts()]
     reply = ReadyReply(ready=ready, components=components, warnings=warnings, slots_busy=_slots_busy(call.parts))
     return json_reply(reply, 200 if ready else 503)
 
@@ -76,10 +75,7 @@ async def status(call: Call) -> StatusReply:
         engine=_engine(parts),
         activity=_activity(parts, owner=call.caller.account is None),
         storage_writable=parts.ledger.writable,
-        warnings=[
-            StatusWarning(code=alert.code, message=alert.message)
-            for alert in alerts(parts.config, parts.membership.alarms.values())
-        ],
+        warnings=[StatusWarning(code=alert.code, message=alert.message) for alert in parts.alerts()],
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),

@@ -6,7 +6,7 @@ import msgspec
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from tirami.core.errors import TiramiError
+from tirami.core.errors import KeystoreError, TiramiError
 
 _NO_RETRY = frozenset({402, 403, 423})
 
@@ -20,7 +20,7 @@ def error_reply(error: TiramiError, request_id: str, *, forge: bool = False) -> 
     headers = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
-    if error.status in _NO_RETRY:
+    if error.status in _NO_RETRY or isinstance(error, KeystoreError):
         headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
