@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tirami.core.shaping import NAMES, VALUES, enforceable
+
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 INSTRUCTIONS = (
     "You may call functions to answer. Their signatures, one JSON object a line:\n<tools>\n{tools}\n</tools>\n"
@@ -39,12 +41,19 @@ class Tools:
         return {function["name"] for function in self.functions}
 
     def constraint(self) -> str | None:
-        """JSON schema of a demanded call; ``None`` when none is demanded."""
+        """JSON schema of a demanded call; ``None`` when none is demanded.
+
+        Patterns that arguments cannot be held to stay only with functions that are ``strict``, to be refused.
+        """
         if not self.demanded:
             return None
         called = [function for function in self.functions if function["name"] in self.demanded]
         shapes = {
-            str(number): _arguments(function.get("parameters") or {"type": "object"}, f"#/$defs/{number}")
+            str(number): _arguments(
+                function.get("parameters") or {"type": "object"},
+                f"#/$defs/{number}",
+                strict=bool(function.get("strict")),
+            )
             for number, function in enumerate(called)
         }
         calls = [_call(function["name"], f"#/$defs/{number}") for number, function in enumerate(called)]
@@ -100,16 +109,23 @@ def _call(name: str, arguments: str) -> dict[str, Any]:
     }
 
 
-def _arguments(schema: Any, root: str) -> Any:
+def _arguments(schema: Any, root: str, *, strict: bool) -> Any:
     """``schema`` as it reads at ``root``: references lead to where it is now, and only what is declared is given.
 
     JSON schema allows undeclared properties; a small model fills the answer with them.
     """
     if isinstance(schema, list):
-        return [_arguments(item, root) for item in schema]
+        return [_arguments(item, root, strict=strict) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {key: _arguments(value, root) for key, value in schema.items()}
+    moved: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in VALUES:
+            moved[key] = value
+        elif key in NAMES and isinstance(value, dict):
+            moved[key] = {name: _arguments(item, root, strict=strict) for name, item in value.items()}
+        elif key != "pattern" or strict or not isinstance(value, str) or enforceable(value):
+            moved[key] = _arguments(value, root, strict=strict)
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#"):
         moved["$ref"] = root + reference[1:]
