@@ -1,10 +1,12 @@
 """Tools a model may call: what it is told about them, and the shape a demanded call is held to.
 
-A chat template that knows tools renders them itself. For one that does not, they are described in the first message,
-in the convention most open models were trained on: a call is ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``.
+Calls are read in the convention most open models were trained on: ``<tool_call>{"name": …, "arguments": {…}}
+</tool_call>``. A chat template that tells a model to call so renders tools itself; for any other they are described in
+the first message.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ INSTRUCTIONS = (
     "To call one, answer with its name and arguments as a JSON object between marks:\n"
     '<tool_call>\n{{"name": "<name>", "arguments": {{<arguments>}}}}\n</tool_call>'
 )
+_MARKED = re.compile(OPEN + r'\s*\{+\s*"(?:name|arguments)"')
 Message = Mapping[str, object]
 
 
@@ -73,6 +76,11 @@ class Tools:
 def names_called(messages: Sequence[Message]) -> set[str]:
     """Names in the calls of earlier answers."""
     return {str(call["name"]) for message in messages for call in _calls(message)}
+
+
+def marked_calls(text: str) -> int:
+    """How often a prompt shows a call as answers are read: in an earlier answer, or to tell the model how."""
+    return len(_MARKED.findall(text))
 
 
 def _calls(message: Message) -> list[dict[str, Any]]:
