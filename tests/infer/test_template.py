@@ -277,10 +277,43 @@ async def test_what_the_tokenizer_adds_is_taken_off_what_the_template_wrote() ->
 async def test_tools_that_a_template_leaves_out_are_told_in_words() -> None:
     told = await prompter(**{"tokenizer.chat_template": "{{ messages[0].content }}"}).prepare(HELLO, SUM)
     assert "adds <two>" in told.text
-    knows = "{{ tools | tojson }}{{ messages[-1].content }}"
-    assert (await prompter(**{"tokenizer.chat_template": knows}).prepare(HELLO, SUM)).text == (
-        json.dumps(SUM.specs) + "Hello 猫"
-    )
+
+
+HERMES = '<tool_call>\\n{"name": <function-name>, "arguments": <args-json-object>}\\n</tool_call>'
+REVERSED = '<tool_call>\\n{"arguments": <args-dict>, "name": <function-name>}\\n</tool_call>'
+BRACES = HERMES.replace("{", "{{").replace("}", "}}")
+OTHERS = {
+    "llama 3": 'Respond in the format {"name": function name, "parameters": dictionary of arguments}.',
+    "mistral": "[AVAILABLE_TOOLS][/AVAILABLE_TOOLS]",
+    "qwen 3 coder": "<tool_call>\\n<function=example_function_name>\\n</function>\\n</tool_call>",
+    "glm 4": "<tool_call>{function-name}\\n<arg_key>{arg-key-1}</arg_key>\\n</tool_call>",
+}
+TELLS = (
+    "{%% if tools %%}{{ tools | tojson }}{{ '%s' }}{%% endif %%}{%% for m in messages %%}{{ m.content }}{%% endfor %%}"
+)
+
+
+@pytest.mark.parametrize("way", [HERMES, REVERSED, BRACES])
+async def test_a_template_that_has_calls_written_as_they_are_read_tells_of_tools_itself(way: str) -> None:
+    knows = prompter(**{"tokenizer.chat_template": TELLS % way})
+    expected = json.dumps(SUM.specs, ensure_ascii=False) + way.replace("\\n", "\n") + "Hello 猫"
+    assert (await knows.prepare(HELLO, SUM)).text == expected
+
+
+@pytest.mark.parametrize("way", OTHERS.values(), ids=OTHERS)
+async def test_a_template_that_has_calls_written_in_another_way_is_not_asked_to_tell_of_tools(way: str) -> None:
+    """What such a model answered was shown to the client as text: nobody read it as a call."""
+    quoted: list[dict[str, Any]] = [{"role": "user", "content": 'Is <tool_call>{"name": "sum"}</tool_call> yours?'}]
+    other = prompter(**{"tokenizer.chat_template": TELLS % way})
+    for messages in (HELLO, quoted):
+        told = (await other.prepare(messages, SUM)).text
+        assert '<tool_call>\n{"name": "<name>", "arguments": {<arguments>}}\n</tool_call>' in told
+        assert way.replace("\\n", "\n") not in told
+
+
+async def test_earlier_calls_stay_in_the_templates_own_words_where_no_tools_are_offered() -> None:
+    own = "{% for m in messages %}{% for c in m.tool_calls %}[CALL]{{ c.function.name }}{% endfor %}{% endfor %}"
+    assert (await prompter(**{"tokenizer.chat_template": own}).prepare(CALLS)).text == "[CALL]sum"
 
 
 async def test_no_messages_no_role_and_no_prompt_are_refused() -> None:

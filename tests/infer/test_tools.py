@@ -47,6 +47,15 @@ def test_references_inside_a_tool_lead_to_where_it_stands_now() -> None:
     assert resolve(one, where["items"][0]["$ref"]) == where
 
 
+def test_a_pattern_that_a_demanded_call_cannot_be_held_to_is_left_out() -> None:
+    strings = {"zip": {"pattern": r"\d{5}"}, "state": {"pattern": "^[A-Z]{2}$"}, "pattern": {"const": {"pattern": "a"}}}
+    function = {"name": "f", "parameters": {"type": "object", "properties": strings}}
+    demanded = json.loads(Tools((function,), ("f",)).constraint() or "")
+    assert demanded["$defs"]["0"]["properties"] == {**strings, "zip": {}}
+    strict = json.loads(Tools(({**function, "strict": True},), ("f",)).constraint() or "")
+    assert strict["$defs"]["0"]["properties"] == strings, "which is refused then"
+
+
 def test_a_template_without_tools_is_told_in_the_first_message() -> None:
     talk: list[dict[str, object]] = [
         {"role": "system", "content": "Be brief."},

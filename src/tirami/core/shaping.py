@@ -26,16 +26,31 @@ MAX_PATTERN: Final = 512
 MAX_REPETITIONS: Final = 2000
 """Of a pattern: the product of the upper bounds of all its repetitions."""
 _BOUND = re.compile(r"\{(\d{0,9}),?(\d{0,9})\}")
-_NAMES = ("properties", "$defs", "definitions")
-_VALUES = ("const", "enum", "default", "examples")
+_SYMBOL = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?:?|.", re.DOTALL)
+"""Of a pattern: an escape, a class, what opens a group, or a character."""
+_UNREAD = re.compile(r"\\[bBAZ1-9]|\(\?")
+"""Symbols that ask what stands around or before: boundaries, references, looks ahead or back."""
+NAMES: Final = ("properties", "$defs", "definitions")
+"""Keywords whose members have the caller's names and are schemas."""
+VALUES: Final = ("const", "enum", "default", "examples")
+"""Keywords that hold values, in which nothing is a keyword."""
 
 
-def bounded(schema: dict[str, Any], depth: int = MAX_DEPTH) -> dict[str, Any]:
-    """The JSON schema itself. Raises ``ValueError`` for one that makes too large a grammar."""
+def bounded(schema: dict[str, Any], depth: int = MAX_DEPTH, *, patterns: bool = True) -> dict[str, Any]:
+    """The JSON schema itself.
+
+    Args:
+        schema: what an answer shall be held to, or may be.
+        depth: most levels of it.
+        patterns: whether its patterns have to be such as an answer can be held to.
+
+    Raises:
+        ValueError: it makes too large a grammar, or one that leaves a pattern out.
+    """
     size = len(json.dumps(schema, separators=(",", ":"), ensure_ascii=False).encode())
     if size > MAX_BYTES:
         raise ValueError(f"a schema has at most {MAX_BYTES} bytes")
-    _walk(schema, depth)
+    _walk(schema, depth, patterns)
     return schema
 
 
@@ -62,22 +77,31 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _walk(value: Any, depth: int) -> None:
+def _walk(value: Any, depth: int, patterns: bool) -> None:
     if depth == 0 and isinstance(value, list | dict):
         raise ValueError(f"a schema is nested at most {MAX_DEPTH} levels deep")
     if isinstance(value, list):
         for item in value:
-            _walk(item, depth - 1)
+            _walk(item, depth - 1, patterns)
     if not isinstance(value, dict):
         return
     for key, item in value.items():
-        if key == "pattern" and isinstance(item, str):
+        if patterns and key == "pattern" and isinstance(item, str):
             _check_pattern(item)
-        elif key in _NAMES and isinstance(item, dict):  # names of the caller's, not keywords
+        elif key in NAMES and isinstance(item, dict):
             for schema in item.values():
-                _walk(schema, depth - 1)
-        elif key not in _VALUES:
-            _walk(item, depth - 1)
+                _walk(schema, depth - 1, patterns)
+        elif key not in VALUES:
+            _walk(item, depth - 1, patterns)
+
+
+def enforceable(pattern: str) -> bool:
+    """Whether an answer can be held to this pattern."""
+    try:
+        _check_pattern(pattern)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_pattern(pattern: str) -> None:
@@ -88,6 +112,8 @@ def _check_pattern(pattern: str) -> None:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"a pattern is not valid: {error}") from None
+    if any(_UNREAD.fullmatch(symbol) for symbol in _SYMBOL.findall(pattern)):
+        raise ValueError("a pattern has no boundaries, references, flags, names of groups, looks ahead or back")
     product = 1
     for low, high in _BOUND.findall(pattern):
         product *= max(1, int(low or 0), int(high or 0))

@@ -8,7 +8,7 @@ import msgspec
 from tirami.core.errors import InvalidRequest
 from tirami.core.units import TokenCount
 from tirami.infer.engine import Message, Prompt
-from tirami.infer.tools import Tools, names_called
+from tirami.infer.tools import Tools, marked_calls, names_called
 
 PER_MESSAGE, PER_PROMPT, PER_TOOLS = 16, 16, 512
 """Upper bound of what a chat template adds, tokens."""
@@ -29,7 +29,10 @@ def check(messages: Sequence[Message]) -> None:
 
 
 async def rendered(render: Renderer, messages: Sequence[Message], tools: Tools | None) -> str:
-    """The text of a prompt. A template that leaves out tools or calls does not know them; then they are told in words.
+    """The text of a prompt, as whoever serves and whoever pays makes it.
+
+    A template that leaves out tools or calls does not know them, and one that has calls written in another way than
+    answers are read would have them shown as text; then they are told in words.
 
     Raises:
         InvalidRequest: the template refuses the messages.
@@ -39,8 +42,10 @@ async def rendered(render: Renderer, messages: Sequence[Message], tools: Tools |
         return await render(messages)
     bare = [{key: value for key, value in message.items() if key != "tool_calls"} for message in messages]
     try:
-        text = await render(messages, tools.specs if tools else ())
-        known = text != await render(bare) and all(name in text for name in called)
+        text, without = await render(messages, tools.specs if tools else ()), await render(bare)
+        known = text != without and all(name in text for name in called)
+        if tools is not None:
+            known = known and marked_calls(text) > marked_calls(without)
     except InvalidRequest:
         known = False
     return text if known else await render((tools or Tools(())).described(messages))

@@ -1,13 +1,17 @@
 """Tools a model may call: what it is told about them, and the shape a demanded call is held to.
 
-A chat template that knows tools renders them itself. For one that does not, they are described in the first message,
-in the convention most open models were trained on: a call is ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``.
+Calls are read in the convention most open models were trained on: ``<tool_call>{"name": …, "arguments": {…}}
+</tool_call>``. A chat template that tells a model to call so renders tools itself; for any other they are described in
+the first message.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from tirami.core.shaping import NAMES, VALUES, enforceable
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 INSTRUCTIONS = (
@@ -15,6 +19,7 @@ INSTRUCTIONS = (
     "To call one, answer with its name and arguments as a JSON object between marks:\n"
     '<tool_call>\n{{"name": "<name>", "arguments": {{<arguments>}}}}\n</tool_call>'
 )
+_MARKED = re.compile(OPEN + r'\s*\{+\s*"(?:name|arguments)"')
 Message = Mapping[str, object]
 
 
@@ -39,12 +44,19 @@ class Tools:
         return {function["name"] for function in self.functions}
 
     def constraint(self) -> str | None:
-        """JSON schema of a demanded call; ``None`` when none is demanded."""
+        """JSON schema of a demanded call; ``None`` when none is demanded.
+
+        Patterns that arguments cannot be held to stay only with functions that are ``strict``, to be refused.
+        """
         if not self.demanded:
             return None
         called = [function for function in self.functions if function["name"] in self.demanded]
         shapes = {
-            str(number): _arguments(function.get("parameters") or {"type": "object"}, f"#/$defs/{number}")
+            str(number): _arguments(
+                function.get("parameters") or {"type": "object"},
+                f"#/$defs/{number}",
+                strict=bool(function.get("strict")),
+            )
             for number, function in enumerate(called)
         }
         calls = [_call(function["name"], f"#/$defs/{number}") for number, function in enumerate(called)]
@@ -64,6 +76,11 @@ class Tools:
 def names_called(messages: Sequence[Message]) -> set[str]:
     """Names in the calls of earlier answers."""
     return {str(call["name"]) for message in messages for call in _calls(message)}
+
+
+def marked_calls(text: str) -> int:
+    """How often a prompt shows a call as answers are read: in an earlier answer, or to tell the model how."""
+    return len(_MARKED.findall(text))
 
 
 def _calls(message: Message) -> list[dict[str, Any]]:
@@ -100,16 +117,23 @@ def _call(name: str, arguments: str) -> dict[str, Any]:
     }
 
 
-def _arguments(schema: Any, root: str) -> Any:
+def _arguments(schema: Any, root: str, *, strict: bool) -> Any:
     """``schema`` as it reads at ``root``: references lead to where it is now, and only what is declared is given.
 
     JSON schema allows undeclared properties; a small model fills the answer with them.
     """
     if isinstance(schema, list):
-        return [_arguments(item, root) for item in schema]
+        return [_arguments(item, root, strict=strict) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {key: _arguments(value, root) for key, value in schema.items()}
+    moved: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in VALUES:
+            moved[key] = value
+        elif key in NAMES and isinstance(value, dict):
+            moved[key] = {name: _arguments(item, root, strict=strict) for name, item in value.items()}
+        elif key != "pattern" or strict or not isinstance(value, str) or enforceable(value):
+            moved[key] = _arguments(value, root, strict=strict)
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#"):
         moved["$ref"] = root + reference[1:]

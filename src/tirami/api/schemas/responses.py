@@ -9,7 +9,7 @@ from tirami.api.schemas.chat import ForgeExtension, XTirami
 from tirami.api.schemas.jsonschema import JsonSchema
 from tirami.api.schemas.parts import Content
 from tirami.api.schemas.sampling import Temperature, Tokens, TopP
-from tirami.api.schemas.tools import MAX_TOOLS, Description, FunctionName
+from tirami.api.schemas.tools import MAX_TOOLS, Description, FunctionName, FunctionSpec, check_functions
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
@@ -58,12 +58,8 @@ class ResponseItem(OpenAiPart):
         return self
 
 
-class ResponseTool(OpenAiPart):
+class ResponseTool(FunctionSpec):
     type: Literal["function"]
-    name: FunctionName
-    description: Description | None = None
-    parameters: JsonSchema | None = None
-    strict: bool | None = None
 
 
 class NamedResponseTool(OpenAiPart):
@@ -106,13 +102,8 @@ class ResponseRequest(OpenAiBody):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [tool.name for tool in self.tools or ()]
-        if len(set(names)) != len(names):
-            raise inconsistent("tools", "two have the same name")
-        if isinstance(self.tool_choice, NamedResponseTool) and self.tool_choice.name not in names:
-            raise inconsistent("tool_choice", f"there is no tool {self.tool_choice.name[:64]!r}")
-        if self.tool_choice == "required" and not names:
-            raise inconsistent("tool_choice", "required needs tools")
+        named = self.tool_choice.name if isinstance(self.tool_choice, NamedResponseTool) else None
+        check_functions(self.tools or (), named, required=self.tool_choice == "required")
         shape = self.text.format if self.text else None
         if self.offers_tools and shape is not None and shape.type != "text":
             raise inconsistent("text.format", "it cannot be combined with tools; set tool_choice to none")
