@@ -1,5 +1,6 @@
 """What an invitation writes down in a directory, and what it leaves alone."""
 
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tirami.core.errors import ConfigError, InvalidField
 from tirami.core.keys import SigningKey
 from tirami.net import PeerAddress
 from tirami.net.invites import Invitation, number
+from tirami.node import newcomer
 from tirami.node.newcomer import inviter, settle_in
 from tirami.node.parts import network_of
 from tirami.proto import NetworkFile
@@ -92,6 +94,61 @@ def test_settings_that_cannot_be_changed_stay_and_it_is_said_what_to_write(tmp_p
     assert str(mine) in caught.value.message and MESH.strip() in caught.value.message
     assert mine.read_text() == before
     assert not (tmp_path / "network.json").exists(), "nothing is half done"
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", range(3))
+@pytest.mark.parametrize("before", [None, "[api]\nport = 1\n"], ids=["no settings", "settings"])
+def test_a_join_that_is_killed_leaves_no_settings_without_the_network_and_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, after: int
+) -> None:
+    mine, file, steps = tmp_path / "config.toml", tmp_path / "network.json", iter(range(after + 1))
+
+    def killed(*_: object, **__: object) -> None:
+        if next(steps) == after:
+            raise Killed
+
+    if before is not None:
+        mine.write_text(before)
+    with monkeypatch.context() as patched:
+        for name in ("write_bytes", "write_text", "replace"):
+            step = getattr(Path, name)
+            patched.setattr(Path, name, lambda *given, step=step: (killed(), step(*given))[1])
+        try:
+            settle_in(TOKEN, settings(tmp_path), CHOSEN)
+        except Killed:
+            pass
+    assert not file.exists() or network_of(settings(tmp_path), OWN) == FILE
+    assert file.exists() or not mine.exists() or mine.read_text() == before
+    settle_in(TOKEN, settings(tmp_path), CHOSEN)
+    assert load_config(mine, {}, {}).mesh.enabled and network_of(settings(tmp_path), OWN) == FILE
+
+
+def test_a_network_file_of_no_bytes_is_written_again(tmp_path: Path) -> None:
+    """As versions left it that were killed while they wrote."""
+    (tmp_path / "network.json").touch()
+    settle_in(TOKEN, settings(tmp_path))
+    assert network_of(settings(tmp_path), OWN) == FILE
+
+
+def test_settings_that_cannot_be_written_keep_nothing_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, replaced = tmp_path / "config.toml", newcomer.replace_secret
+    mine.write_text("[api]\nport = 1\n")
+
+    def full(path: Path, data: bytes) -> None:
+        if path == mine:
+            raise OSError(ENOSPC, "no space left on device")
+        replaced(path, data)
+
+    monkeypatch.setattr(newcomer, "replace_secret", full)
+    with pytest.raises(ConfigError, match="no space left"):
+        settle_in(TOKEN, settings(tmp_path), CHOSEN)
+    assert [one.name for one in tmp_path.iterdir()] == ["config.toml"]
 
 
 @pytest.mark.parametrize("case", ["a book", "a file that is named"])

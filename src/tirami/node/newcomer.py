@@ -39,13 +39,22 @@ def settle_in(token: str, config: Config, chosen: Chosen | None = None, named: P
         return None
     file, own = home / NETWORK, named or home / SETTINGS
     there = own.exists()
-    changed = _settle(own, {"enabled": True} | dict(chosen or {})) if there else False
+    values = {"enabled": True} | dict(chosen or {})
+    changed = _settled(own, values) if there else None
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not file.exists():
-        file.write_bytes(invitation.network.to_bytes())
+    made = not file.exists() or not file.stat().st_size  # of no bytes: a join was killed while it wrote
+    if made:  # before the settings: whoever starts with them alone begins a book of another network
+        replace_secret(file, invitation.network.to_bytes())
     if not there:
-        own.write_text("[mesh]\n" + "".join(_lines({"enabled": True} | dict(chosen or {}))))
-    return own if changed else None
+        own.write_text("[mesh]\n" + "".join(_lines(values)))
+    elif changed is not None:
+        try:
+            _replace(own, changed)
+        except OSError as error:
+            if made:
+                file.unlink()
+            raise _unchanged(own, values, error) from error
+    return own if changed is not None else None
 
 
 def inviter(token: str) -> str:
@@ -53,28 +62,35 @@ def inviter(token: str) -> str:
     return str(Invitation.parse(token).address)
 
 
-def _settle(own: Path, chosen: Chosen) -> bool:
-    """Whether the file had to be changed to say what was chosen. Raises ``ConfigError``."""
+def _settled(own: Path, chosen: Chosen) -> str | None:
+    """The text that says what was chosen, ``None`` where the file does already. Raises ``ConfigError``."""
     try:
         text = own.read_bytes().decode()
         before = tomllib.loads(text)
         table = before.get("mesh", {})
         missing = {name: value for name, value in chosen.items() if table.get(name) != value}
         if not missing:
-            return False
+            return None
         changed = _changed(text, missing)
         if tomllib.loads(changed) != before | {"mesh": table | missing}:
             raise ValueError("its [mesh] is written in a way of its own")
-        place = own.resolve()  # the link stays where there is one
-        mode = stat.S_IMODE(place.stat().st_mode)
-        replace_secret(place, changed.encode())  # a passphrase may stand in it: never open to others meanwhile
-        place.chmod(mode)
     except (OSError, ValueError) as error:
-        lines = "".join(_lines(chosen)).strip()
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        message = f"{own} cannot be changed ({reason}); write under [mesh] there, then join again:\n{lines}"
-        raise ConfigError(message, param="mesh", path=str(own)) from error
-    return True
+        raise _unchanged(own, chosen, error) from error
+    return changed
+
+
+def _replace(own: Path, text: str) -> None:
+    place = own.resolve()  # the link stays where there is one
+    mode = stat.S_IMODE(place.stat().st_mode)
+    replace_secret(place, text.encode())  # a passphrase may stand in it: never open to others meanwhile
+    place.chmod(mode)
+
+
+def _unchanged(own: Path, chosen: Chosen, error: OSError | ValueError) -> ConfigError:
+    lines = "".join(_lines(chosen)).strip()
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    message = f"{own} cannot be changed ({reason}); write under [mesh] there, then join again:\n{lines}"
+    return ConfigError(message, param="mesh", path=str(own))
 
 
 def _changed(text: str, values: Chosen) -> str:
