@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.market.conftest import House, opened_house
@@ -14,9 +15,10 @@ from tirami.core.errors import (
     InsufficientFunds,
     KillSwitchActive,
 )
-from tirami.core.units import Trm, UnixMs
+from tirami.core.units import Ppm, Trm, UnixMs
 from tirami.ledger import ApprovalRequested, Approvals, Payer, PolicySet, Verdict, transfer
 from tirami.ledger.approvals import MAX_LIVE, MAX_PER_ACCOUNT, PERMIT_MS, REQUEST_MS
+from tirami.ledger.entries import EntryKind, decode_content
 from tirami.testing import ManualClock
 
 LIMITS = (None, None, None, 100, None)
@@ -63,6 +65,42 @@ async def test_a_permit_is_its_accounts_and_its_ceilings(house: House) -> None:
     assert await asked(house, showing(other, permit)) != permit
     assert await asked(house, showing(payer, permit), 201) != permit
     await buys(house, showing(payer, permit), 199)
+
+
+def at(house: House, percent: int) -> None:
+    """Load moves the price to so much of the list price."""
+    house.market.load._follow, house.market.load.demand = True, Ppm(percent * 10_000)
+
+
+async def test_a_permit_is_good_at_the_price_it_was_asked_at_and_at_a_lower_one(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    at(house, 100)
+    permits = [await asked(house, payer, most) for most in (200, 300)]
+    for permit in permits:
+        await decide(house, permit)
+    for percent, most, ceiling in ((300, 200, 200), (50, 300, 150)):
+        at(house, percent)
+        showing_it = showing(payer, permits.pop(0))
+        ticket = await house.market.begin_inference(await order(house, showing_it, max_tokens=most))
+        assert (ticket.ceiling, ticket.price.completion) == (ceiling, ceiling * 1_000_000 // most)
+        await house.market.cancel(ticket)
+        with pytest.raises(ApprovalRequired):
+            await buys(house, showing_it, 201)
+
+
+async def test_the_price_of_a_permit_is_for_the_spend_that_uses_it_up(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    at(house, 100)
+    permit = await asked(house, payer)
+    await decide(house, permit)
+    at(house, 200)
+    small = await house.market.begin_inference(await order(house, showing(payer, permit), max_tokens=50))
+    assert small.ceiling == 100, "it needs no approval and has today's price"
+    with pytest.raises(ApprovalRequired) as beyond:
+        await buys(house, showing(payer, permit), 201)
+    assert beyond.value.data["ceiling"] == 402, "more than was approved is asked for anew, at today's price"
+    await buys(house, showing(payer, permit), 200)
+    await house.market.cancel(small)
 
 
 async def test_the_first_of_two_that_show_it_has_it(house: House) -> None:
@@ -192,3 +230,20 @@ async def test_a_transfer_needs_the_same_permit(house: House) -> None:
     assert ledger.state.stored(admitted.record_id) is not None
     with pytest.raises(ApprovalRequired):
         transfer(ledger, node, to, Trm(50), permit)
+
+
+def test_a_request_of_an_older_node_remembers_no_price() -> None:
+    old = msgspec.msgpack.encode(["approval_requested", b"i" * 32, b"a" * 32, 501, 1_000])
+    assert decode_content(EntryKind.FACT, old) == ApprovalRequested(b"i" * 32, b"a" * 32, 501, 1_000, 0)
+
+
+async def test_a_reservation_is_made_at_the_price_that_was_approved(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    at(house, 100)
+    permit = await asked(house, payer)
+    await decide(house, permit)
+    at(house, 200)
+    told = house.market.estimate([await order(house, showing(payer, permit), max_tokens=200)])
+    assert told.ceiling == 200
+    kept = await house.market.reserve(showing(payer, permit), house.engine.card, told.price, told.ceiling, "request")
+    assert kept.held == 200

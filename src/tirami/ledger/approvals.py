@@ -35,6 +35,7 @@ class Approval:
         account: who asked; nobody else can use the permit.
         ceiling: the most the permitted spend may cost, TRM.
         requested_ms, expires_ms: Unix milliseconds; a decision moves the latter.
+        factor: load factor of the price it was quoted at, parts per million; 0 for a spend that has none.
         verdict: a :class:`Verdict`.
         operator: who decided.
     """
@@ -44,6 +45,7 @@ class Approval:
     ceiling: int
     requested_ms: int
     expires_ms: int
+    factor: int = 0
     verdict: str = Verdict.PENDING.value
     operator: str = ""
 
@@ -61,7 +63,8 @@ class Approvals:
         match fact:
             case ApprovalRequested():
                 self.by_id = {approval.id: approval for approval in self.live(at_ms)}
-                self.by_id[fact.id] = Approval(fact.id, fact.account, fact.ceiling, at_ms, fact.expires_ms)
+                asked = Approval(fact.id, fact.account, fact.ceiling, at_ms, fact.expires_ms, fact.factor)
+                self.by_id[fact.id] = asked
             case ApprovalDecided():
                 approval = self.by_id[fact.id]
                 approval.verdict = (Verdict.APPROVED if fact.approved else Verdict.DENIED).value

@@ -241,12 +241,16 @@ class BreakerTripped(msgspec.Struct, frozen=True, array_like=True, tag="breaker_
 
 
 class ApprovalRequested(msgspec.Struct, frozen=True, array_like=True, tag="approval_requested"):
-    """A spend of ``ceiling`` TRM waits for a person until ``expires_ms``; ``id`` is 32 random bytes."""
+    """A spend of ``ceiling`` TRM waits for a person until ``expires_ms``; ``id`` is 32 random bytes.
+
+    ``factor`` is the load factor its price had, parts per million; 0 where load does not make the price.
+    """
 
     id: bytes
     account: bytes
     ceiling: int
     expires_ms: int
+    factor: int = 0
 
 
 class ApprovalDecided(msgspec.Struct, frozen=True, array_like=True, tag="approval_decided"):

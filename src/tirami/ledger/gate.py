@@ -17,7 +17,7 @@ from tirami.core.errors import (
     VelocityExceeded,
 )
 from tirami.core.keys import PublicKey
-from tirami.core.units import Trm, UnixMs
+from tirami.core.units import Ppm, Trm, UnixMs
 from tirami.ledger.accounts import key_account
 from tirami.ledger.approvals import REQUEST_MS, Approval, Verdict
 from tirami.ledger.breaker import Trip
@@ -103,7 +103,13 @@ class Gate:
     # --- questions ---------------------------------------------------------------------------------------------
 
     def check(
-        self, account: bytes, amount: Trm, permit: bytes = b"", spends: int = 1, passed: int = 0
+        self,
+        account: bytes,
+        amount: Trm,
+        permit: bytes = b"",
+        spends: int = 1,
+        passed: int = 0,
+        factor: int = 0,
     ) -> tuple[Fact, ...]:
         """Raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial.
 
@@ -111,6 +117,7 @@ class Gate:
             permit: id of the approval the caller shows, empty for none.
             spends: in how many parts it is promised, each a spend of its own.
             passed: an amount this gate has let pass before for the same spend, approval included: a reservation.
+            factor: load factor of its price, parts per million: what an approval is remembered with.
 
         Returns:
             What must be journaled in one group with the promise: the use of a permit.
@@ -120,7 +127,24 @@ class Gate:
             threshold = means.policy.approval_above if means.policy else 0
             if threshold is None or amount <= max(threshold, passed):
                 return ()
-            return (self._permit(account, amount, permit, threshold),)
+            return (self._permit(account, amount, permit, threshold, Ppm(factor)),)
+
+    def approved_factor(self, account: bytes, permit: bytes) -> Ppm | None:
+        """The load factor of the price that the approval shown was given for; ``None`` without such an approval.
+
+        It is good for the spend that :meth:`uses_permit`, and for no other. Raises ``SafetyUnknown``.
+        """
+        with _Denying(self, account, None):
+            shown = self._approved(account, permit)
+            return Ppm(shown.factor) if shown is not None and shown.factor else None
+
+    def uses_permit(self, account: bytes, permit: bytes, amount: Trm) -> bool:
+        """Whether a spend of ``amount`` needs an approval, and the one shown allows it. Raises ``SafetyUnknown``."""
+        with _Denying(self, account, None):
+            shown, policy = self._approved(account, permit), self.policy(account)
+            if shown is None or policy is None or policy.approval_above is None:
+                return False
+            return policy.approval_above < amount and shown.permits(amount)
 
     def check_early(self, account: bytes) -> None:
         """All but the approval, for the smallest spend there is. Raises ``SpendDenied``."""
@@ -183,11 +207,9 @@ class Gate:
         Raises ``SafetyUnknown``.
         """
         with _Denying(self, account, None):
-            now = self._now()
-            shown = self._state().settings.approvals.shown(permit, account, now)
-            approved = shown.ceiling if shown is not None and shown.verdict == Verdict.APPROVED else 0
-            permitted = Trm(max(approved, passed))
-            return headroom(self.means(account), self._state().holds.books(account), permitted, now)
+            shown = self._approved(account, permit)
+            permitted = Trm(max(shown.ceiling if shown is not None else 0, passed))
+            return headroom(self.means(account), self._state().holds.books(account), permitted, self._now())
 
     # --- how they are answered ---------------------------------------------------------------------------------
 
@@ -203,7 +225,11 @@ class Gate:
             raise denied
         return means
 
-    def _permit(self, account: bytes, amount: Trm, permit: bytes, threshold: int) -> ApprovalUsed:
+    def _approved(self, account: bytes, permit: bytes) -> Approval | None:
+        shown = self._state().settings.approvals.shown(permit, account, self._now())
+        return shown if shown is not None and shown.verdict == Verdict.APPROVED else None
+
+    def _permit(self, account: bytes, amount: Trm, permit: bytes, threshold: int, factor: Ppm) -> ApprovalUsed:
         """The use of the permit shown. Raises ``ApprovalDenied``, or ``ApprovalRequired`` and queues the request."""
         approvals, now = self._state().settings.approvals, self._now()
         shown = approvals.shown(permit, account, now)
@@ -215,7 +241,7 @@ class Gate:
         if waiting is None and approvals.full(account, now):
             message = "this spend needs an approval, and too many requests are waiting already"
             raise ApprovalRequired(message, approval_id=None, threshold=threshold, ceiling=amount)
-        request = waiting or self._request(account, amount, now)
+        request = waiting or self._request(account, amount, factor, now)
         raise ApprovalRequired(
             f"{amount} TRM are more than the {threshold} this account may spend without an approval; "
             "when it is approved, repeat the call with the header X-Tirami-Approval",
@@ -225,8 +251,8 @@ class Gate:
             expires_ms=request.expires_ms,
         )
 
-    def _request(self, account: bytes, amount: Trm, now: UnixMs) -> Approval:
-        request = ApprovalRequested(self.random(32), account, amount, now + REQUEST_MS)
+    def _request(self, account: bytes, amount: Trm, factor: Ppm, now: UnixMs) -> Approval:
+        request = ApprovalRequested(self.random(32), account, amount, now + REQUEST_MS, factor)
         self._write(request)
         return Approval(request.id, account, amount, now, request.expires_ms)
 

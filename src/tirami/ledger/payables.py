@@ -49,14 +49,15 @@ class Payables:
         signs: Sequence[Callable[[], HoldOpened]],
         permit: bytes = b"",
         passed: int = 0,
+        factor: int = 0,
     ) -> Awaitable[None]:
         """Gate, signatures and holds in one step: each of ``signs`` is called when the gate has let ``total`` pass.
 
         A ``permit`` that is needed is used up with the first hold; none is for an amount that ``passed`` with a
-        reservation. The awaitable ends when all are durable.
+        reservation. ``factor`` is that of :meth:`Gate.check`. The awaitable ends when all are durable.
         Raises ``SpendDenied``, ``StorageUnavailable``.
         """
-        used = self._ledger.gate.check(account, total, permit, spends=len(signs), passed=passed)
+        used = self._ledger.gate.check(account, total, permit, len(signs), passed, factor)
         written: Awaitable[None] | None = None
         for sign in signs:  # each acceptance counts the holds before it, so they are applied one by one
             hold = sign()

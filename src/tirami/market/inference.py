@@ -23,7 +23,7 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import PublicKey, Signer
 from tirami.core.uninterrupted import uninterrupted
-from tirami.core.units import MicroTrm, Trm
+from tirami.core.units import MicroTrm, Ppm, Trm
 from tirami.infer import Engine, FinishReason, Generation, ModelCard, Prompt, Sampling
 from tirami.ledger import Heads, HoldOpened, Ledger, Payer, Price
 from tirami.market.counterparts import Offered
@@ -159,7 +159,7 @@ class InferenceMarket:
 
         Raises ``ContextLengthExceeded``.
         """
-        offers = [self._offer(order, len(orders)) for order in orders]
+        offers = self._offers(orders)
         least = Trm(sum(offer.at_least for offer in offers))
         ceiling = Trm(sum(offer.ceiling for offer in offers))
         denied = self._ledger.gate.foreseen(orders[0].payer.key, ceiling)
@@ -168,7 +168,8 @@ class InferenceMarket:
     async def reserve(self, payer: Payer, card: ModelCard, price: Price, amount: Trm, request_id: str) -> Reservation:
         """Keep funds and price for a call to come. Raises ``SpendDenied``, ``QueueFull``, ``StorageUnavailable``."""
         self._check_running()
-        return await self.reservations.reserve(self._random(16), payer, card.digest, price, amount, request_id)
+        factor = self.load.factor
+        return await self.reservations.reserve(self._random(16), payer, card.digest, price, amount, request_id, factor)
 
     async def begin_inference(self, order: Order) -> Ticket:
         """:meth:`begin` for one order."""
@@ -185,7 +186,7 @@ class InferenceMarket:
         """
         key = orders[0].payer.key
         self._check_running()
-        offers = [self._offer(order, len(orders)) for order in orders]
+        offers = self._offers(orders)
         if not self._ledger.gate.may_open(key, len(orders)):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
         total = Trm(sum(offer.ceiling for offer in offers))
@@ -198,8 +199,10 @@ class InferenceMarket:
             return hold
 
         try:
+            signs = [partial(issue, offer) for offer in offers]
+            factor = self.load.factor if orders[0].offered is None else 0
             await self._ledger.payables.open_holds(
-                key, total, [partial(issue, offer) for offer in offers], orders[0].payer.permit, offers[0].reserved
+                key, total, signs, orders[0].payer.permit, offers[0].reserved, factor
             )
         except StorageUnavailable:
             for ticket in tickets:
@@ -211,11 +214,22 @@ class InferenceMarket:
             raise
         return tickets
 
-    def _offer(self, order: Order, among: int) -> "_Offer":
+    def _offers(self, orders: Sequence[Order]) -> "list[_Offer]":
+        """At today's price; the spend that uses an approval up, at the one it was approved at where that is lower."""
+        first, now, gate = orders[0], self.load.factor, self._ledger.gate
+        offers = [self._offer(order, len(orders), now) for order in orders]
+        factor = gate.approved_factor(first.payer.key, first.payer.permit)
+        if first.offered is not None or first.ticket is not None or factor is None or factor >= now:
+            return offers
+        approved = [self._offer(order, len(orders), factor) for order in orders]
+        total = Trm(sum(offer.ceiling for offer in approved))
+        return approved if gate.uses_permit(first.payer.key, first.payer.permit, total) else offers
+
+    def _offer(self, order: Order, among: int, factor: Ppm) -> "_Offer":
         if order.offered is not None:
             return _accepted(order, order.offered.quote)
         kept = self._reservation(order)
-        price = kept.price if kept else self.load.price(order.card.active_parameters)
+        price = kept.price if kept else self.load.price(order.card.active_parameters, factor)
         reserved = kept.held if kept else 0
         if order.vectors:
             price = Price(price.prompt, MicroTrm(0))

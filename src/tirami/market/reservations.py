@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tirami.core.errors import Conflict, QueueFull
 from tirami.core.keys import Digest
-from tirami.core.units import Trm, UnixMs
+from tirami.core.units import Ppm, Trm, UnixMs
 from tirami.ledger import HoldOpened, HoldReleased, Ledger, Payer, Price
 
 LIFETIME_MS = 60_000
@@ -43,14 +43,26 @@ class Reservations:
         return set(self._open)
 
     async def reserve(
-        self, hold_id: bytes, payer: Payer, model_digest: Digest, price: Price, amount: Trm, request_id: str
+        self,
+        hold_id: bytes,
+        payer: Payer,
+        model_digest: Digest,
+        price: Price,
+        amount: Trm,
+        request_id: str,
+        factor: Ppm,
     ) -> Reservation:
-        """Hold ``amount``; durable when it returns. Raises ``SpendDenied``, ``QueueFull``, ``StorageUnavailable``."""
+        """Hold ``amount``; durable when it returns. Raises ``SpendDenied``, ``QueueFull``, ``StorageUnavailable``.
+
+        ``factor`` is the load factor of ``price``.
+        """
         ledger = self._ledger
         if not ledger.gate.may_open(payer.key):
             raise QueueFull("32 sessions of this payer are open", retry_after=1)
         kept = Reservation(hold_id, payer, model_digest, price, amount, UnixMs(ledger.now() + LIFETIME_MS))
-        opened = ledger.payables.open_holds(payer.key, amount, [lambda: self._hold(kept, request_id)], payer.permit)
+        opened = ledger.payables.open_holds(
+            payer.key, amount, [lambda: self._hold(kept, request_id)], payer.permit, factor=factor
+        )
         self._open[hold_id] = kept
         await opened
         return kept
