@@ -62,6 +62,18 @@ def test_receipts_of_the_newest_trades_are_checked(booked: Shell) -> None:
     assert booked.run("log", "verify", "--node", "ab" * 32).code == 3
 
 
+def test_an_audit_keeps_to_the_rate_limit_of_the_node(engine: RunningEngine, tmp_path: Path) -> None:
+    """One receipt a request, and this node allows one request a second: the audit takes longer and does not fail."""
+    home, shell = tmp_path / ".tirami", Shell(tmp_path)
+    hello = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    with NodeProcess(home, "--upstream", engine.url) as node:
+        for _ in range(4):
+            httpx2.post(node.url + "/v1/chat/completions", json=hello, trust_env=False).raise_for_status()
+    with NodeProcess(home, "--upstream", engine.url, env={"TIRAMI_API_RATE_PER_SECOND": "1"}):
+        ended = shell.run("log", "verify", "-n", "4", "--json")
+    assert (ended.code, ended.json.get("verified")) == (0, 4), ended.out
+
+
 def test_the_newest_trades_come_last(booked: Shell) -> None:
     booked.run("chat", "hi", "-n", "4")
     rows = booked.run("log", "tail", "-n", "2", "--json").json

@@ -2,9 +2,10 @@
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,7 +16,7 @@ from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
 from tirami.cli.times import when
-from tirami.core.errors import InvalidProof
+from tirami.core.errors import InvalidProof, RateLimited
 from tirami.core.keys import PublicKey, parse_node_id
 from tirami.proto import Head
 from tirami.sdk import Tirami
@@ -24,6 +25,11 @@ from tirami.verify import verify_growth, verify_head, verify_receipt
 commands = typer.Typer(no_args_is_help=True, help="Audit a node's log: signed heads, growth, receipts.")
 MAX_HEAD_FILE = 1 << 16
 POLL_S = 1.0
+TRIES: Final = 20
+"""How often one question is put to a node that says it is asked too much."""
+LONGEST_WAIT_S: Final = 5
+P = ParamSpec("P")
+T = TypeVar("T")
 Count = Annotated[int, typer.Option("-n", min=1, max=100, help="How many.")]
 Key = Annotated[
     str | None, typer.Option("--node", metavar="KEY", help="The node's key, if you know it from elsewhere.")
@@ -47,7 +53,7 @@ def head(
 ) -> None:
     """The newest signed head, its signature checked. Exit 3 when that is not the node's."""
     with connect(url, token, data_dir, admin=True) as client:
-        entry = client.log_head()
+        entry = _patiently(client.log_head)
     checked = _checked(entry, _key(node))
     if save is not None:
         save.write_text(entry.model_dump_json() + "\n")
@@ -63,7 +69,7 @@ def consistency(
         saved = HeadEntry.model_validate_json(opened.read(MAX_HEAD_FILE))
     older = _checked(saved, None)
     with connect(url, token, data_dir, admin=True) as client:
-        newer = _checked(client.log_head(), None)
+        newer = _checked(_patiently(client.log_head), None)
         _grown(client, older, newer)
     result = {"consistent": True, "node": newer.node.hex(), "from_size": older.size, "to_size": newer.size}
     text = f"[bold green]The log has only grown[/]: {older.size} → {newer.size} leaves, root {newer.root.hex()}"
@@ -81,9 +87,9 @@ def verify(
 ) -> None:
     """Check the receipts of the newest trades, and that all stand in the log under one signed head. Exit 3 if not."""
     with connect(url, token, data_dir, admin=True) as client:
-        trades = client.trades(TradesQuery(limit=count)).trades
-        receipts = [verify_receipt(client.trade_receipt(trade.id)) for trade in trades]
-        newest = _checked(client.log_head(), _key(node))
+        trades = _patiently(client.trades, TradesQuery(limit=count)).trades
+        receipts = [verify_receipt(_patiently(client.trade_receipt, trade.id)) for trade in trades]
+        newest = _checked(_patiently(client.log_head), _key(node))
         heads = {receipt.head.size: receipt.head for receipt in receipts}
         for older in heads.values():
             _grown(client, older, newest)
@@ -108,7 +114,7 @@ def tail(
     """The newest trades, the newest last; with --follow and --json one a line."""
     terminal = Terminal(json_output)
     with connect(url, token, data_dir, admin=True) as client:
-        trades = client.trades(TradesQuery(limit=count)).trades[::-1]
+        trades = _patiently(client.trades, TradesQuery(limit=count)).trades[::-1]
         if not follow:
             terminal.show([trade.model_dump() for trade in trades], lambda console: _lines(console, trades))
             return
@@ -127,8 +133,18 @@ def _follow(client: Tirami, terminal: Terminal, trades: list[TradeEntry]) -> Non
             else:
                 _lines(terminal.out, [trade])
         time.sleep(POLL_S)
-        newest = client.trades(TradesQuery(limit=100)).trades[::-1]
+        newest = _patiently(client.trades, TradesQuery(limit=100)).trades[::-1]
         trades = [trade for trade in newest if trade.leaf_index > seen]
+
+
+def _patiently(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """An audit asks more than ``api.rate_per_second`` allows at once: wait as the node asks. Raises ``RateLimited``."""
+    for _ in range(TRIES):
+        try:
+            return ask(*args, **kwargs)
+        except RateLimited as error:
+            time.sleep(min(error.retry_after or 1, LONGEST_WAIT_S))
+    return ask(*args, **kwargs)
 
 
 def _checked(entry: HeadEntry, node: PublicKey | None) -> Head:
@@ -144,7 +160,7 @@ def _grown(client: Tirami, older: Head, newer: Head) -> None:
     """Raises ``InvalidProof``."""
     proof: list[bytes] = []
     if 0 < older.size < newer.size:
-        answer = client.log_consistency(ConsistencyQuery(first=older.size, second=newer.size))
+        answer = _patiently(client.log_consistency, ConsistencyQuery(first=older.size, second=newer.size))
         proof = [bytes.fromhex(node) for node in answer.proof]
     verify_growth(older, newer, proof)
 

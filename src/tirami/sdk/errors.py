@@ -32,8 +32,9 @@ def error_from(status: int, body: bytes, retry_after: str | None = None) -> Tira
     except (ValueError, KeyError, TypeError):
         return TiramiError(f"the server answered {status} without an error envelope", status=status)
     known = [cls for cls in _tree(TiramiError) if cls.code == code]
-    candidates = _tree(TiramiError) if code == str(status) else known
-    of_status = [cls for cls in candidates if cls.status == status and "code" in vars(cls)]
+    known = [cls for cls in known if not any(other.__base__ is cls for other in known)]  # a group, and what is raised
+    candidates = [cls for cls in _tree(TiramiError) if "code" in vars(cls)] if code == str(status) else known
+    of_status = [cls for cls in candidates if cls.status == status]
     cls = next(iter(of_status or known), TiramiError)
     data = {key: value for key, value in content.items() if key not in _FIXED}
     seconds = int(retry_after) if retry_after and retry_after.isdigit() else None
