@@ -118,9 +118,10 @@ def test_replies_about_things_that_exist(admin_target: Target) -> None:
         account = reply("create_account", {}, {"label": "exists"}).json()["account"]
         answered = reply("chat_completions", {}, {"messages": messages, "max_tokens": 5}).json()
         trade = {"id": answered["x_tirami"]["trade_id"]}
-        for name in ("trade", "trade_proof", "trade_receipt"):
+        for name in ("trade", "trade_proof", "trade_receipt", "record", "record_proof"):
             reply(name, trade)
         reply("trades", {}, signatures="true", limit="1")
+        reply("records", {}, signatures="true", proofs="true", limit="3")
         reply("model", {"model": answered["model"]})
         reply("balance", {}, node=account)
         reply("safety", {}, node=account)

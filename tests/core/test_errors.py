@@ -40,6 +40,7 @@ TABLE = {
     "ModelNotFound": ("model_not_found", 404),
     "AccountNotFound": ("account_not_found", 404),
     "TradeNotFound": ("trade_not_found", 404),
+    "RecordNotFound": ("record_not_found", 404),
     "TokenNotFound": ("token_not_found", 404),
     "ProviderNotFound": ("provider_not_found", 404),
     "SpendDenied": ("spend_denied", 403),

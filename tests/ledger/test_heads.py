@@ -11,7 +11,7 @@ from tests.ledger.crash import copied
 from tests.ledger.disk import Disk
 from tests.market.conftest import House, opened_house
 from tests.market.test_inference import serve
-from tirami.core.errors import InvalidProof, StorageUnavailable, TradeNotFound
+from tirami.core.errors import InvalidProof, RecordNotFound, StorageUnavailable
 from tirami.core.keys import Digest, SigningKey
 from tirami.ledger import Inclusion, SignedHead, grant_line
 from tirami.ledger.entries import EntryKind, HeadPublished, decode_content
@@ -119,7 +119,7 @@ async def test_no_head_covers_leaves_the_disk_has_lost(tmp_path: Path, monkeypat
             for unanswered in (lost, proof, receipt):
                 with pytest.raises(StorageUnavailable):
                     await unanswered
-            with pytest.raises(TradeNotFound):
+            with pytest.raises(RecordNotFound):
                 await house.heads.inclusion(record)
             shown.append(await house.heads.current())
             disk.full = False

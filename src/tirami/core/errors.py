@@ -26,6 +26,7 @@
      │   ├─ ModelNotFound            404 model_not_found
      │   ├─ AccountNotFound          404 account_not_found
      │   ├─ TradeNotFound            404 trade_not_found
+     │   ├─ RecordNotFound           404 record_not_found
      │   ├─ TokenNotFound            404 token_not_found
      │   ├─ ApprovalNotFound         404 approval_not_found
      │   ├─ FraudNotFound            404 fraud_not_found
@@ -272,6 +273,12 @@ class TradeNotFound(NotFound):
     """No such trade stands in this node's book."""
 
     code = "trade_not_found"
+
+
+class RecordNotFound(NotFound):
+    """No such record stands in this node's book."""
+
+    code = "record_not_found"
 
 
 class ApprovalNotFound(NotFound):

@@ -6,7 +6,7 @@ consistency proof to every later one, whatever crashes in between (I-16).
 
 from dataclasses import dataclass
 
-from tirami.core.errors import InvalidProof, StorageUnavailable, TradeNotFound
+from tirami.core.errors import InvalidProof, RecordNotFound, StorageUnavailable, TradeNotFound
 from tirami.core.keys import Digest, Signature, Signer
 from tirami.ledger.entries import HeadPublished
 from tirami.ledger.ledger import Ledger
@@ -86,10 +86,10 @@ class Heads:
         return signed
 
     async def inclusion(self, record_id: bytes) -> Inclusion:
-        """Raises ``TradeNotFound``; ``StorageUnavailable`` when no durable head covers the record yet."""
+        """Raises ``RecordNotFound``; ``StorageUnavailable`` when no durable head covers the record yet."""
         record = self._ledger.state.stored(record_id)
         if record is None:
-            raise TradeNotFound(f"no record {record_id.hex()} in this book", param="id")
+            raise RecordNotFound(f"no record {record_id.hex()} in this book", param="id")
         signed = self.published
         if signed is None or signed.head.size <= record.leaf_index:
             signed = await self._publish()

@@ -2,8 +2,9 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tirami.core.units import Flop, Trm, UnixMs
 from tirami.ledger.accounts import key_account, local_account
@@ -35,7 +36,7 @@ from tirami.ledger.entries import (
 from tirami.ledger.holds import Holds
 from tirami.ledger.lineage import Lineage
 from tirami.ledger.log import MerkleLog
-from tirami.ledger.records import EntrySource, Nowhere, Records, StoredRecord
+from tirami.ledger.records import EntrySource, Nowhere, Records, StoredRecord, parties
 from tirami.ledger.settings import Settings
 from tirami.ledger.sightings import Sightings
 from tirami.ledger.succession import Succession
@@ -54,6 +55,7 @@ from tirami.proto import (
     leaf,
 )
 
+K = TypeVar("K", bytes, str)
 QUOTA = b"quota"
 """Prefix under which an issuer's grants are numbered, apart from what it pays as a node."""
 
@@ -79,7 +81,7 @@ class Totals:
 class State:
     """Book, holds, settings, log and indexes; changed by :meth:`apply` and nothing else.
 
-    About 215 bytes a record: bodies are read again from ``source``, the journal they came from.
+    About 220 bytes a record: bodies are read again from ``source``, the journal they came from.
     """
 
     def __init__(self, network: NetworkFile, source: EntrySource | None = None) -> None:
@@ -99,6 +101,7 @@ class State:
         self.earnings = Earnings()
         self.line_due: dict[bytes, UnixMs] = {}
         self._by_party: dict[bytes, Column] = {}
+        self._by_kind: dict[str, Column] = {}
         self._trades_of: Counter[bytes] = Counter()
 
     def apply(self, entry: Entry, admitted: Admitted | None = None) -> None:
@@ -141,9 +144,19 @@ class State:
 
     def newest_first(self, party: bytes | None, before: int | None) -> Iterator[StoredRecord]:
         """Records, newest first, with leaf index < ``before``; of one party when given."""
-        indexes = range(len(self.records)) if party is None else self._by_party.get(party, ())
-        end = len(indexes) if before is None else bisect_left(indexes, before)
-        return (self.records[indexes[i]] for i in range(end - 1, -1, -1))
+        return self._newest(range(len(self.records)) if party is None else self._by_party.get(party, ()), before)
+
+    def newest_of_kind(self, kind: str, before: int | None) -> Iterator[StoredRecord]:
+        """Records of one kind (of their envelope), newest first, with leaf index < ``before``."""
+        return self._newest(self._by_kind.get(kind, ()), before)
+
+    def first_booked_at(self, at_ms: int) -> int:
+        """The first leaf booked at or after a time; the size of the log when there is none. O(log n) reads."""
+        return bisect_left(range(len(self.records)), at_ms, key=lambda leaf: self.records[leaf].at_ms)
+
+    def _newest(self, leaves: Sequence[int], before: int | None) -> Iterator[StoredRecord]:
+        end = len(leaves) if before is None else bisect_left(leaves, before)
+        return (self.records[leaves[i]] for i in range(end - 1, -1, -1))
 
     def _apply_hold(self, content: Hold, at_ms: UnixMs) -> None:
         session = self.holds.open.get(content.id)
@@ -169,20 +182,20 @@ class State:
         index = self.log.append(leaf(admitted.envelope))
         self.records.add(seq)
         self.book.add(admitted.record_id, admitted.demand)
+        self._index(self._by_kind, admitted.envelope.kind, index)
+        for party in set(parties(body)):  # an issuer's own line has one
+            self._index(self._by_party, party, index)
         match body:
             case Trade():
-                self._index(index, body.payer, body.provider)
                 self._trades_of.update((body.payer, body.provider))
                 (self.local_totals if body.scope == LOCAL else self.network_totals).add(body)
                 self._use(body, at_ms)
                 if body.scope == NETWORK:
                     self._number(seq, at_ms, body.payer, body.incarnation, body.session, body.amount)
             case Transfer():
-                self._index(index, body.payer, body.to)
                 self._number(seq, at_ms, body.payer, body.incarnation, body.number)
                 self.holds.debited(body.payer, body.number, Trm(body.amount), at_ms)
             case Grant():
-                self._index(index, body.issuer, body.to)
                 self.line_due[body.to] = max(self.line_due.get(body.to, UnixMs(0)), UnixMs(body.due_ms))
                 self._number(seq, at_ms, QUOTA + body.issuer, body.incarnation, body.number)
                 books = self.holds.kept(QUOTA + body.issuer)
@@ -240,12 +253,12 @@ class State:
         opened = self.settings.opened
         return key in self.settings.accounts or (opened is not None and key == opened.node)
 
-    def _index(self, index: int, *parties: bytes) -> None:
-        for party in parties:
-            column = self._by_party.get(party)
-            if column is None:
-                column = self._by_party[party] = Column(U32)
-            column.append(index)
+    @staticmethod
+    def _index(columns: dict[K, Column], key: K, leaf: int) -> None:
+        column = columns.get(key)
+        if column is None:
+            column = columns[key] = Column(U32)
+        column.append(leaf)
 
     def net(self, key: bytes, *, local: bool) -> Trm:
         return self.book.net(local_account(key) if local else key_account(key))

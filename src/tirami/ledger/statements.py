@@ -32,20 +32,8 @@ class StatementWindow:
     @classmethod
     def of(cls, state: State, since_ms: UnixMs, until_ms: UnixMs, cursor: int = 0) -> "StatementWindow":
         """The durable leaves of a window, from leaf ``cursor`` on."""
-        first = max(cursor, _first_booked_at(state, since_ms))
-        return cls(since_ms, until_ms, first, max(first, _first_booked_at(state, until_ms)))
-
-
-def _first_booked_at(state: State, at_ms: UnixMs) -> int:
-    """The first leaf booked at or after a time; the size of the log when there is none. O(log n) reads."""
-    low, high = 0, state.log.size
-    while low < high:
-        middle = (low + high) // 2
-        if next(state.newest_first(None, middle + 1)).at_ms < at_ms:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+        first = max(cursor, state.first_booked_at(since_ms))
+        return cls(since_ms, until_ms, first, max(first, state.first_booked_at(until_ms)))
 
 
 class StatementRun:

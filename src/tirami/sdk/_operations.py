@@ -104,6 +104,21 @@ class Operations(SyncCaller):
         result: bytes = self._call("trade_receipt", {"id": id}, None, None, bytes)
         return result
 
+    def records(self, query: s.RecordsQuery | None = None) -> s.RecordsReply:
+        """Everything booked, of every kind, newest first. ``GET /v1/tirami/records``"""
+        result: s.RecordsReply = self._call("records", {}, query, None, s.RecordsReply)
+        return result
+
+    def record(self, id: str) -> s.RecordEntry:
+        """One record with its canonical bytes and signatures. ``GET /v1/tirami/records/{id}``"""
+        result: s.RecordEntry = self._call("record", {"id": id}, None, None, s.RecordEntry)
+        return result
+
+    def record_proof(self, id: str) -> s.ProofReply:
+        """Inclusion proof of a record. ``GET /v1/tirami/records/{id}/proof``"""
+        result: s.ProofReply = self._call("record_proof", {"id": id}, None, None, s.ProofReply)
+        return result
+
     def log_head(self) -> s.HeadEntry:
         """Signed tree head over everything booked. ``GET /v1/tirami/log/head``"""
         result: s.HeadEntry = self._call("log_head", {}, None, None, s.HeadEntry)
@@ -436,6 +451,21 @@ class AsyncOperations(AsyncCaller):
     async def trade_receipt(self, id: str) -> bytes:
         """Receipt file of a trade (RFC 8785). ``GET /v1/tirami/trades/{id}/receipt``"""
         result: bytes = await self._call("trade_receipt", {"id": id}, None, None, bytes)
+        return result
+
+    async def records(self, query: s.RecordsQuery | None = None) -> s.RecordsReply:
+        """Everything booked, of every kind, newest first. ``GET /v1/tirami/records``"""
+        result: s.RecordsReply = await self._call("records", {}, query, None, s.RecordsReply)
+        return result
+
+    async def record(self, id: str) -> s.RecordEntry:
+        """One record with its canonical bytes and signatures. ``GET /v1/tirami/records/{id}``"""
+        result: s.RecordEntry = await self._call("record", {"id": id}, None, None, s.RecordEntry)
+        return result
+
+    async def record_proof(self, id: str) -> s.ProofReply:
+        """Inclusion proof of a record. ``GET /v1/tirami/records/{id}/proof``"""
+        result: s.ProofReply = await self._call("record_proof", {"id": id}, None, None, s.ProofReply)
         return result
 
     async def log_head(self) -> s.HeadEntry:

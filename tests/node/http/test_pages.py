@@ -63,7 +63,7 @@ async def test_filters(door: Door) -> None:
 
 
 async def test_a_page_looks_at_a_bounded_number_of_records(door: Door, monkeypatch: object) -> None:
-    monkeypatch.setattr("tirami.node.http.trades.SCANNED", 3)  # type: ignore[attr-defined]
+    monkeypatch.setattr("tirami.node.http.paging.SCANNED", 3)  # type: ignore[attr-defined]
     _, token = await door.agent()
     mine = await ask(door, token, 1)
     await ask(door, None, 7)

@@ -86,6 +86,64 @@ class TradesReply(Reply):
     """What the proofs lead to."""
 
 
+class RecordsQuery(Query):
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
+    """``next_cursor`` of the page before."""
+    kind: Literal["trade", "transfer", "grant"] | None = None
+    node: AccountId | None = None
+    """Only records of this key, as payer or payee."""
+    since: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
+    until: Annotated[int, Field(ge=0, le=MAX_SAFE)] | None = None
+    """Unix milliseconds: ``since`` ≤ booked_at < ``until``."""
+    signatures: bool = False
+    """With each record what was signed: ``body``, ``signatures`` and ``attachments``."""
+    proofs: bool = False
+    """With each record its audit path to one signed head, ``head`` of the reply."""
+
+
+class RecordEntry(Reply):
+    """One leaf of the log. All those that applied, added up by payer and payee, are the balances of the book."""
+
+    id: str
+    """SHA-256 of the kind's tag and the body."""
+    kind: str
+    """``trade``, ``transfer`` or ``grant`` (a credit line)."""
+    leaf_index: int
+    scope: str
+    """``local`` for the owner's own use, which moves nothing between the accounts of the network."""
+    payer: str
+    """Who gives: the payer of a trade or transfer, the issuer of a grant."""
+    payee: str
+    """Who gets: the provider of a trade, the receiver of a transfer, whose line a grant is."""
+    trm_amount: int
+    """TRM moved. Of a grant the credit line it opens, which moves nothing: of several the largest counts."""
+    timestamp: int
+    """As it was signed."""
+    booked_at: int
+    """When this node booked it; never runs backwards."""
+    due_at: int | None
+    """When what a grant lends is due."""
+    applied: bool
+    """Whether the payer's account, or the issuer's quota, covered it."""
+    body: str | None = None
+    """Canonical bytes, on request. The leaf is the body followed by the signatures."""
+    signatures: list[str] | None = None
+    """The payer's, and of a trade the provider's after it, over tag and body; on request."""
+    attachments: list[str] | None = None
+    """Of a trade its acceptance, which the body names by hash, and the payer's signature over that; on request."""
+    proof: list[str] | None = None
+    """RFC 6962 audit path, on request; ``null`` while no durable head covers the record."""
+
+
+class RecordsReply(Reply):
+    count: int
+    records: list[RecordEntry]
+    next_cursor: int | None
+    head: "HeadEntry | None" = None
+    """What the proofs lead to."""
+
+
 class HeadEntry(Reply):
     network: str
     network_hash: str

@@ -1,4 +1,6 @@
-"""Trades, proofs, receipts, heads: the auditor's door."""
+"""Trades, records, proofs, receipts, heads: the auditor's door."""
+
+from typing import TypeVar
 
 from starlette.responses import Response
 
@@ -7,18 +9,23 @@ from tirami.api.schemas import (
     ConsistencyReply,
     HeadEntry,
     ProofReply,
+    RecordEntry,
+    RecordsQuery,
+    RecordsReply,
     StateReply,
     TradeEntry,
     TradesQuery,
     TradesReply,
 )
-from tirami.core.errors import InvalidField, InvalidProof, TradeNotFound
-from tirami.core.keys import Digest
-from tirami.ledger import SignedHead, StoredRecord
+from tirami.core.errors import InvalidField, InvalidProof, NotFound, RecordNotFound, TradeNotFound
+from tirami.ledger import SignedHead, StoredRecord, parties
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
+from tirami.node.http.records import record_entries, record_entry
 from tirami.node.http.trades import trade_entries, trade_entry
 from tirami.proto import Trade
+
+Row = TypeVar("Row", TradeEntry, RecordEntry)
 
 
 @handles("trades", shows_book=True)
@@ -26,7 +33,10 @@ async def trades(call: Call) -> TradesReply:
     query: TradesQuery = call.query
     party = call.caller.account if query.node is None else visible_account(call, query.node)
     page = trade_entries(call.parts, query, party)
-    return await _proved(call, page) if query.proofs else page
+    if not query.proofs:
+        return page
+    proved, head = await _proved(call, page.trades)
+    return page.model_copy(update={"trades": proved, "head": head})
 
 
 @handles("trade", shows_book=True)
@@ -38,13 +48,7 @@ async def trade(call: Call) -> TradeEntry:
 @handles("trade_proof")
 async def trade_proof(call: Call) -> ProofReply:
     stored, _ = _visible_trade(call)
-    found = await call.parts.heads.inclusion(stored.record_id)
-    return ProofReply(
-        id=stored.record_id.hex(),
-        leaf_index=stored.leaf_index,
-        proof=[node.hex() for node in found.path],
-        head=head_entry(found.head),
-    )
+    return await _proof_of(call, stored)
 
 
 @handles("trade_receipt")
@@ -52,6 +56,27 @@ async def trade_receipt(call: Call) -> Response:
     stored, _ = _visible_trade(call)
     receipt = await call.parts.heads.receipt(stored.record_id)
     return Response(receipt, media_type="application/json")
+
+
+@handles("records", shows_book=True)
+async def records(call: Call) -> RecordsReply:
+    query: RecordsQuery = call.query
+    party = call.caller.account if query.node is None else visible_account(call, query.node)
+    page = record_entries(call.parts, query, party)
+    if not query.proofs:
+        return page
+    proved, head = await _proved(call, page.records)
+    return page.model_copy(update={"records": proved, "head": head})
+
+
+@handles("record", shows_book=True)
+async def record(call: Call) -> RecordEntry:
+    return record_entry(call.parts, _visible(call, RecordNotFound), signatures=True)
+
+
+@handles("record_proof")
+async def record_proof(call: Call) -> ProofReply:
+    return await _proof_of(call, _visible(call, RecordNotFound))
 
 
 @handles("log_head")
@@ -83,26 +108,40 @@ async def log_state(call: Call) -> StateReply:
     )
 
 
-async def _proved(call: Call, page: TradesReply) -> TradesReply:
+async def _proof_of(call: Call, stored: StoredRecord) -> ProofReply:
+    found = await call.parts.heads.inclusion(stored.record_id)
+    return ProofReply(
+        id=stored.record_id.hex(),
+        leaf_index=stored.leaf_index,
+        proof=[node.hex() for node in found.path],
+        head=head_entry(found.head),
+    )
+
+
+async def _proved(call: Call, rows: list[Row]) -> tuple[list[Row], HeadEntry]:
+    """Each row with its audit path to one head, where that covers it."""
     signed, log = await call.parts.heads.current(), call.parts.ledger.state.log
-    trades = [
-        entry.model_copy(update={"proof": [node.hex() for node in log.inclusion(entry.leaf_index, signed.head.size)]})
-        if entry.leaf_index < signed.head.size
-        else entry
-        for entry in page.trades
+    proved = [
+        row.model_copy(update={"proof": [node.hex() for node in log.inclusion(row.leaf_index, signed.head.size)]})
+        if row.leaf_index < signed.head.size
+        else row
+        for row in rows
     ]
-    return page.model_copy(update={"trades": trades, "head": head_entry(signed)})
+    return proved, head_entry(signed)
+
+
+def _visible(call: Call, missing: type[NotFound]) -> StoredRecord:
+    """The record of the path; one of others does not exist for a token bound to an account."""
+    stored, account = call.parts.ledger.state.stored(call.digest(missing)), call.caller.account
+    if stored is None or (account is not None and account not in parties(stored.body)):
+        raise missing("nothing in this book has this id", param="id")
+    return stored
 
 
 def _visible_trade(call: Call) -> tuple[StoredRecord, Trade]:
-    """The trade of the path; one of somebody else does not exist for a token bound to an account."""
-    record_id: Digest = call.digest(TradeNotFound)
-    stored = call.parts.ledger.state.stored(record_id)
-    if stored is None or not isinstance(stored.body, Trade):
-        raise TradeNotFound("no such trade", param="id")
-    account = call.caller.account
-    if account is not None and account not in (stored.body.payer, stored.body.provider):
-        raise TradeNotFound("no such trade", param="id")
+    stored = _visible(call, TradeNotFound)
+    if not isinstance(stored.body, Trade):
+        raise TradeNotFound("this record is no trade", param="id")
     return stored, stored.body
 
 

@@ -6,11 +6,9 @@ from tirami.api.schemas import TradeEntry, TradesQuery, TradesReply
 from tirami.core.keys import PublicKey
 from tirami.core.units import FLOP_PER_TRM
 from tirami.ledger import LOCAL, StoredRecord
+from tirami.node.http.paging import page_of
 from tirami.node.parts import Parts
 from tirami.proto import Trade
-
-SCANNED = 1_000
-"""Records looked at for one page: each is read from the journal."""
 
 
 def trade_entry(parts: Parts, stored: StoredRecord, trade: Trade, *, signatures: bool) -> TradeEntry:
@@ -36,18 +34,16 @@ def trade_entry(parts: Parts, stored: StoredRecord, trade: Trade, *, signatures:
 def trade_entries(parts: Parts, query: TradesQuery, party: PublicKey | None) -> TradesReply:
     """A page of the trades of ``party`` (of all, when ``None``), newest first.
 
-    At most ``SCANNED`` records are looked at; a page that ends there may be short, and its cursor goes on.
+    A page may be short where its cursor goes on.
     """
-    page: list[TradeEntry] = []
-    for looked_at, stored in enumerate(parts.ledger.state.newest_first(party, query.cursor)):
+
+    def entry(stored: StoredRecord) -> TradeEntry | None:
         trade = stored.body
-        if looked_at == SCANNED:
-            return TradesReply(count=len(page), trades=page, next_cursor=stored.leaf_index + 1)
-        if _wanted(trade, query):
-            if len(page) == query.limit:
-                return TradesReply(count=len(page), trades=page, next_cursor=stored.leaf_index + 1)
-            page.append(trade_entry(parts, stored, trade, signatures=query.signatures))
-    return TradesReply(count=len(page), trades=page, next_cursor=None)
+        return trade_entry(parts, stored, trade, signatures=query.signatures) if _wanted(trade, query) else None
+
+    found = parts.ledger.state.newest_first(party, query.cursor)
+    page, next_cursor = page_of(found, query.limit, entry)
+    return TradesReply(count=len(page), trades=page, next_cursor=next_cursor)
 
 
 def _wanted(trade: object, query: TradesQuery) -> TypeGuard[Trade]:
