@@ -505,13 +505,29 @@ async def test_the_width_of_vectors_is_asked_for_and_checked(server: Server, clo
             await vectors(engine, 3)
         assert caught.value.param == "dimensions"
         server.answer = answer
-        for width in (3, 4):
-            with pytest.raises(InvalidRequest, match="have 2 dimensions") as caught:
+        for width in (3, 3):
+            with pytest.raises(InvalidRequest, match="asked for 3 dimensions, .* have 2") as caught:
                 await vectors(engine, width)
             assert caught.value.param == "dimensions"
         assert await vectors(engine, 2) == await vectors(engine, None) == 1
     asked = [body.get("dimensions") for body in server.bodies]
-    assert asked == [None, 2, 3, 3, 2, None], "who took no notice of 3 need not work for nothing at 4"
+    assert asked == [None, 2, 3, 3, 2, None], "who took no notice of 3 need not work for nothing again"
+
+
+async def test_a_width_that_an_upstream_has_not_keeps_nobody_from_one_that_it_has(
+    server: Server, clock: ManualClock
+) -> None:
+    """It cuts its vectors of 4 as it is told, and cannot make longer ones of them."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        cut = [0.5, 1.0, 1.5, 2.0][: (await request.json()).get("dimensions")]
+        return web.json_response({"data": [{"embedding": cut}], "usage": {"prompt_tokens": 2}})
+
+    server.answer = answer
+    async with started(server, clock) as engine:
+        with pytest.raises(InvalidRequest, match="asked for 4096 dimensions, .* have 4"):
+            await vectors(engine, 4096)
+        assert await vectors(engine, 2) == await vectors(engine, 4) == await vectors(engine, None) == 1
 
 
 @pytest.mark.parametrize("sent", [[[0.5, 1.0], [0.5]], [[], []]], ids=["of two widths", "empty"])

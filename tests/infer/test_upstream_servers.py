@@ -55,6 +55,7 @@ class Kind:
         counted: prompt and completion tokens it must be understood to have said.
         context: of the model, as it tells it.
         refusals: status and text with what they stand for.
+        reasoning: what it thought before, and how many tokens of it are known.
     """
 
     entry: dict[str, Any]
@@ -64,6 +65,7 @@ class Kind:
     refusals: tuple[tuple[int, str, type[TiramiError]], ...]
     finish: FinishReason = FinishReason.STOP
     told_size: int = 0
+    reasoning: tuple[str, int] = ("", 0)
 
 
 OLLAMA = Kind(
@@ -106,6 +108,7 @@ VLLM = Kind(
         done(),
     ),
     counted=(11, 3),
+    reasoning=("hm", 1),
     context=32768,
     refusals=(
         (
@@ -231,6 +234,7 @@ async def test_an_answer_is_whole_counted_and_ended(speaking: Server, kind: Kind
     assert (reading.prompt_tokens, reading.completion_tokens) == kind.counted
     assert [piece.count for piece in chunks] == sorted(piece.count for piece in chunks)
     assert chunks[-1].count == kind.counted[1]
+    assert ("".join(piece.reasoning for piece in chunks), reading.reasoning_tokens) == kind.reasoning
     assert reason is kind.finish
     assert reading.counted_by is CountedBy.UPSTREAM
     assert reading.flop > 0
@@ -318,6 +322,28 @@ async def test_a_server_that_breaks_off_fails_and_what_came_is_counted(
     speaking.stream, speaking.breaks = kind.stream[:ended], True
     async with started(speaking, clock, parameters=SIZE) as engine:
         assert type(await failure(engine)) is EngineFailed
+
+
+@pytest.mark.parametrize(
+    ("deltas", "details", "thought"),
+    [
+        ([{"reasoning": "Let me"}, {"reasoning": " think"}], {}, 2),  # Ollama
+        ([{"reasoning_content": "Let me"}, {"reasoning_content": " think"}], {"reasoning_tokens": 9}, 9),  # LM Studio
+        ([{"reasoning": "Let me think", "reasoning_content": "Let me think"}], {"reasoning_tokens": None}, 1),  # vLLM
+        ([{"reasoning_content": "Let me think", "reasoning": {"effort": 5}}], {"reasoning_tokens": 99}, 12),
+    ],
+)
+async def test_an_answer_that_is_all_reasoning_is_told_and_counted(
+    server: Server, clock: ManualClock, deltas: list[dict[str, object]], details: dict[str, object], thought: int
+) -> None:
+    told = usage(11, 12, completion_tokens_details=details or None)
+    events = [*map(chunk, deltas), chunk({"content": ""}, "length"), {**chunk({}), "choices": [], "usage": told}]
+    server.models, server.stream = {"object": "list", "data": [OLLAMA.entry]}, (*map(data, events), done())
+    async with started(server, clock, parameters=SIZE) as engine:
+        chunks, reading, reason = await collect(engine)
+    assert ["".join(getattr(piece, part) for piece in chunks) for part in ("reasoning", "text")] == ["Let me think", ""]
+    assert [piece.count for piece in chunks] == [*range(1, len(deltas) + 1), 12]
+    assert (reading.completion_tokens, reading.reasoning_tokens, reason) == (12, thought, FinishReason.LENGTH)
 
 
 @pytest.mark.parametrize(

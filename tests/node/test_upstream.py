@@ -1,6 +1,7 @@
 """A node over an upstream: one that comes late, goes and comes back, and one that counts only at the end."""
 
 import asyncio
+import json
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable
@@ -14,6 +15,7 @@ from tests.processes import NodeProcess
 from tests.rows.test_l1 import wait_until
 from tests.rows.test_saf import chat
 from tests.waiting import until
+from tirami.api.schemas import ChatCompletion, CompletionTokensDetails, ResponseReply
 from tirami.core.clock import SystemClock
 from tirami.core.errors import EngineFailed, TiramiError
 from tirami.infer import UpstreamEngine
@@ -80,6 +82,69 @@ async def uncounted() -> AsyncIterator[str]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     await runner.cleanup()
+
+
+THOUGHT = [{"reasoning": "Hm"}, {"reasoning": ", well"}, {"content": "Yes"}, {"reasoning": "?"}, {"content": "."}]
+
+
+@pytest.fixture
+async def thinking() -> AsyncIterator[str]:
+    """URL of a server that tells reasoning and answer apart, and counts them together."""
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "big"}]})
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        choices = [{"delta": delta} for delta in THOUGHT] + [{"delta": {}, "finish_reason": "stop"}]
+        for choice in choices:
+            await response.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+        await response.write(b'data: {"usage": {"prompt_tokens": 4, "completion_tokens": 7}}\n\ndata: [DONE]\n\n')
+        return response
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("tools", [False, True])
+async def test_reasoning_is_told_beside_the_answer_and_counted_in_it(
+    tmp_path: Path, thinking: str, tools: bool
+) -> None:
+    """It was billed and thrown away: an answer that ended in it was empty, and nothing said where its tokens went."""
+    async with opened_door(tmp_path / "home") as door:
+        engine = UpstreamEngine(thinking, parameters=10**9, clock=SystemClock())
+        await engine.start()
+        door.parts.engines.serve(engine)
+        body: dict[str, object] = {"model": "big", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9}
+        body |= {"tools": [{"type": "function", "function": {"name": "f"}}]} if tools else {}
+        _, whole = await door.call("POST", "/v1/chat/completions", body)
+        reply = ChatCompletion.model_validate(whole)
+        message = reply.choices[0].message
+        assert (message.reasoning_content, message.content) == ("Hm, well?", "Yes.")
+        details = CompletionTokensDetails(reasoning_tokens=3)
+        assert (reply.usage.completion_tokens, reply.usage.completion_tokens_details) == (7, details)
+        assert reply.x_tirami.trm_cost >= 7
+        asked = body | {"stream": True, "stream_options": {"include_usage": True}}
+        async with door.http.post(f"{door.url}/v1/chat/completions", json=asked) as stream:
+            lines = [line[6:] for line in (await stream.text()).split("\n") if line.startswith("data: {")]
+        events = [json.loads(line) for line in lines]
+        deltas = [choice["delta"] for event in events for choice in event["choices"]]
+        told = [{field: delta[field]} for delta in deltas for field in delta if field != "role" and delta[field]]
+        names = {"reasoning": "reasoning_content", "content": "content"}
+        assert told == [{names[field]: said for field, said in delta.items()} for delta in THOUGHT]
+        assert events[-1]["usage"] == reply.usage.model_dump()
+        _, other = await door.call("POST", "/v1/responses", {"model": "big", "input": "Hi"})
+        response = ResponseReply.model_validate(other)
+        assert response.usage is not None
+        assert response.usage.output_tokens_details.reasoning_tokens == 3
+        await engine.close()
 
 
 async def only_trade(door: Door) -> Trade:

@@ -153,12 +153,14 @@ class Chunk:
         ids: token ids of this piece; empty where the engine does not tell.
         count: completion tokens of the answer so far, this piece included; never falls. Of embeddings: vectors.
         logprobs: of the tokens in this piece, where asked for; tokens merged into one character are missing.
+        reasoning: what the model thought before ``text``, where an upstream tells the two apart; counted as well.
     """
 
     text: str
     ids: tuple[int, ...]
     count: TokenCount
     logprobs: Sequence[TokenLogprob] = ()
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Reading:
         peak_memory_bytes: the engine process's peak resident size; 0 where it is not ours to see.
         ids_complete: whether every completion token's id is known.
         counted_by: who counted.
+        reasoning_tokens: of ``completion_tokens`` those that are no part of the answer's text, as far as it is known.
     """
 
     prompt_tokens: TokenCount
@@ -184,6 +187,7 @@ class Reading:
     peak_memory_bytes: int
     ids_complete: bool
     counted_by: CountedBy
+    reasoning_tokens: TokenCount = TokenCount(0)
 
 
 class Generation(Protocol):

@@ -97,8 +97,8 @@ class UpstreamEngine:
         self._card: ModelCard | None = None
         self._busy = 0
         self._problem = "not started"
-        self._width: int | None = None
-        """Of the vectors of an upstream that took no notice of another width that it was asked for."""
+        self._other_widths: dict[int, int] = {}
+        """By width of vectors that it was asked for, the one they had: it may have some smaller ones and not others."""
         self._continuous = True
 
     @property
@@ -185,11 +185,11 @@ class UpstreamEngine:
     async def _embedded(self, inputs: Sequence[Prompt], dimensions: int | None) -> Vectors:
         """The prompt tokens are those the upstream counted.
 
-        Vectors of another width than was asked for are no answer, and nothing is charged; an upstream that has
-        only its own is not made to work for such a request again.
+        Vectors of another width than was asked for are no answer, and nothing is charged; the upstream is not made to
+        work for that width again.
         """
-        if self._width is not None and dimensions not in (None, self._width):
-            raise _only(self._width)
+        if dimensions is not None and dimensions in self._other_widths:
+            raise _other_width(dimensions, self._other_widths[dimensions])
         texts = [prompt.text or list(prompt.tokens) for prompt in inputs]
         body: dict[str, Any] = {"model": self.card.name, "input": texts}
         if dimensions is not None:
@@ -210,9 +210,9 @@ class UpstreamEngine:
         widths = {len(entry.embedding) for entry in told.data}
         if len(widths) != 1 or 0 in widths:
             raise EngineFailed("the upstream sent vectors without a width, or of several")
-        if dimensions not in (None, *widths):
-            (self._width,) = widths
-            raise _only(self._width)
+        if dimensions is not None and dimensions not in widths:
+            (self._other_widths[dimensions],) = widths
+            raise _other_width(dimensions, self._other_widths[dimensions])
         for index, entry in enumerate(told.data):
             yield vector_text(entry.embedding), told.usage.prompt_tokens if index == 0 else 0
 
@@ -287,8 +287,8 @@ class UpstreamEngine:
         )
 
 
-def _only(width: int) -> InvalidRequest:
-    return InvalidRequest(f"vectors of this model have {width} dimensions", param="dimensions")
+def _other_width(asked: int, made: int) -> InvalidRequest:
+    return InvalidRequest(f"asked for {asked} dimensions, the upstream's vectors have {made}", param="dimensions")
 
 
 def _count(told: object) -> int:

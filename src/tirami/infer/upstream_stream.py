@@ -34,9 +34,14 @@ BYTES_PER_TOKEN = 4
 _FINISH = {"length": FinishReason.LENGTH}
 
 
+class _Details(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
 class Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    completion_tokens_details: _Details | None = None
 
 
 class _Function(msgspec.Struct):
@@ -52,6 +57,14 @@ class _Call(msgspec.Struct):
 class _Delta(msgspec.Struct):
     content: str | None = None
     tool_calls: list[_Call] | None = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    """The same by the name that most servers use; some send both."""
+
+    @property
+    def thought(self) -> str:
+        told = self.reasoning_content or self.reasoning
+        return told if isinstance(told, str) else ""
 
 
 _NOTHING = _Delta()
@@ -124,6 +137,8 @@ class UpstreamGeneration:
         self._count = 0
         self._prompt = 0
         """Tokens of the prompt, as the upstream told."""
+        self._thought = 0
+        """Of the tokens counted those of reasoning: as told, else what was counted with it."""
         self._call: int | None = None
         """The call being written."""
         self._said: FinishReason | None = None
@@ -168,21 +183,26 @@ class UpstreamGeneration:
             raise EngineFailed("the upstream reported an error in its stream")
         choices = event.choices or ()
         text = "".join(self._written(choice) for choice in choices)
+        reasoning = "".join(choice.delta.thought for choice in choices if choice.delta)
         before = self._count
         if event.usage is not None:
             self._prompt = max(self._prompt, event.usage.prompt_tokens)
             self._count = max(self._count, event.usage.completion_tokens)
-        elif text:
+        elif text or reasoning:
             self._count += 1
+        if reasoning and not text:
+            self._thought += self._count - before
+        if event.usage is not None and event.usage.completion_tokens_details is not None:
+            self._thought = event.usage.completion_tokens_details.reasoning_tokens or self._thought
         for choice in choices:
             if choice.finish_reason:
                 self._said = _FINISH.get(choice.finish_reason, FinishReason.STOP)
-        if not text and self._count == before:
+        if not (text or reasoning) and self._count == before:
             return []
         if self._first is None:
             self._first = self._clock.monotonic()
         logprobs = [told.numbered() for choice in choices if choice.logprobs for told in choice.logprobs.told()]
-        return [Chunk(text, (), TokenCount(self._count), logprobs)]
+        return [Chunk(text, (), TokenCount(self._count), logprobs if text or not reasoning else (), reasoning)]
 
     def _written(self, choice: _Choice) -> str:
         """Text of an answer, calls written out as a model of ours would write them."""
@@ -215,6 +235,7 @@ class UpstreamGeneration:
             peak_memory_bytes=0,
             ids_complete=False,
             counted_by=CountedBy.UPSTREAM,
+            reasoning_tokens=TokenCount(min(self._thought, self._count)),
         )
 
 

@@ -94,10 +94,18 @@ class ChatCompletionRequest(SamplingBody):
         return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
 
 
+class CompletionTokensDetails(Reply):
+    reasoning_tokens: int
+
+
 class Usage(Reply):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    completion_tokens_details: Annotated[
+        CompletionTokensDetails | None, Field(exclude_if=lambda details: details is None)
+    ] = None
+    """Where the model reasoned apart from its answer: how many of the completion tokens that took, as far as known."""
 
 
 class XTirami(Reply):
@@ -146,6 +154,8 @@ class AssistantMessage(Reply):
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
+    reasoning_content: Annotated[str | None, Field(exclude_if=lambda reasoning: reasoning is None)] = None
+    """What the model thought before it answered, where an upstream tells the two apart; billed like the answer."""
     tool_calls: Annotated[list[ToolCallReply] | None, Field(exclude_if=lambda calls: calls is None)] = None
 
 

@@ -67,7 +67,8 @@ def _told(asked: ChatCall, chunks: Sequence[Chunk]) -> tuple[AssistantMessage, C
     calls: list[ToolCallReply] | None = None
     if (reader := reader_of(asked)) is not None:
         text, calls = read_calls(text or "", reader)
-    message = AssistantMessage(content=text, tool_calls=calls)
+    reasoning = "".join([chunk.reasoning for chunk in chunks])
+    message = AssistantMessage(content=text, reasoning_content=reasoning or None, tool_calls=calls)
     if asked.logprobs is None:
         return message, None
     told = [token for chunk in chunks for token in chunk.logprobs]
@@ -116,6 +117,16 @@ class ChatNarrator:
         return self._chunk(index, {"role": "assistant", "content": "" if self._readers[index] is None else None})
 
     def piece(self, index: int, chunk: Chunk) -> bytes:
+        if not chunk.reasoning:
+            return self._answered(index, chunk)
+        thought = self._chunk(index, {"reasoning_content": chunk.reasoning})
+        return thought + self._answered(index, chunk) if chunk.text else thought
+
+    def held(self, index: int) -> int:
+        reader = self._readers[index]
+        return 0 if reader is None else reader.held
+
+    def _answered(self, index: int, chunk: Chunk) -> bytes:
         if (reader := self._readers[index]) is not None:
             return self._told(index, reader.feed(chunk.text))
         text = msgspec.json.encode(chunk.text)
@@ -123,10 +134,6 @@ class ChatNarrator:
             told = msgspec.json.encode(_logprobs(chunk.logprobs))
             return self._before[index] + text + b'},"logprobs":' + told + b',"finish_reason":null}]}\n\n'
         return self._before[index] + text + b'},"logprobs":null,"finish_reason":null}]}\n\n'
-
-    def held(self, index: int) -> int:
-        reader = self._readers[index]
-        return 0 if reader is None else reader.held
 
     def closing(self, index: int) -> bytes:
         reader = self._readers[index]

@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from tirami.api.schemas import Usage, XForge, XTirami
+from tirami.api.schemas import CompletionTokensDetails, Usage, XForge, XTirami
 from tirami.core.errors import TiramiError
 from tirami.ledger import LOCAL
 from tirami.market import Settlement, Ticket
@@ -30,7 +30,13 @@ class Frame:
                 read[prompt] = max(read.get(prompt, 0), settlement.reading.prompt_tokens)
         written = sum(s.bill.completion_tokens for s in settlements if s is not None and s.bill is not None)
         total = sum(read.values())
-        return Usage(prompt_tokens=total, completion_tokens=written, total_tokens=total + written)
+        thought = sum(_thought(settlement) for settlement in settlements if settlement is not None)
+        return Usage(
+            prompt_tokens=total,
+            completion_tokens=written,
+            total_tokens=total + written,
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=thought) if thought else None,
+        )
 
     def x_tirami(self, settlements: Sequence[Settlement | None]) -> XTirami:
         ledger, ticket = self.call.parts.ledger, self._ticket
@@ -75,3 +81,9 @@ class Frame:
 
     def error(self, failure: TiramiError) -> bytes:
         return error_event(failure, self.call.request_id, forge=self.call.forge)
+
+
+def _thought(settlement: Settlement) -> int:
+    """Tokens of reasoning among those that were delivered."""
+    billed = settlement.bill.completion_tokens if settlement.bill is not None else 0
+    return min(settlement.reading.reasoning_tokens, billed)

@@ -54,6 +54,8 @@ class OriginalNarrator:
         return b""
 
     def piece(self, index: int, chunk: Chunk) -> bytes:
+        if chunk.reasoning and not chunk.text:
+            return b""
         lines = chunk.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         return b"".join(b"data: " + line.encode() + b"\n" for line in lines) + b"\n"
 

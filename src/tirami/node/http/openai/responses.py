@@ -14,6 +14,7 @@ from tirami.api.schemas import (
     OutputCall,
     OutputMessage,
     OutputText,
+    ReasoningTokens,
     ResponseError,
     ResponseReply,
     ResponseRequest,
@@ -114,9 +115,11 @@ def reply(
     beside: dict[str, Any] = {}
     if settlement is not None:
         counted, beside = frame.usage([settlement], [0]), frame.extensions([settlement])
+        details = counted.completion_tokens_details
         usage = ResponseUsage(
             input_tokens=counted.prompt_tokens,
             output_tokens=counted.completion_tokens,
+            output_tokens_details=ReasoningTokens(reasoning_tokens=details.reasoning_tokens if details else 0),
             total_tokens=counted.total_tokens,
         )
     outcome = _outcome(settlement.reason if settlement is not None else FinishReason.FAILED, failure)
