@@ -284,6 +284,19 @@ def test_wishes_leave_calls_for_who_waits() -> None:
     play(2, scene)
 
 
+def test_a_connection_of_this_nodes_choice_stays_one_when_it_is_wanted_for_a_purchase() -> None:
+    async def scene(nodes: list[Member], memory: MemoryNetwork) -> None:
+        buyer, seller = nodes
+        buyer.hears_of(seller)
+        chosen = buyer.mesh.connect(seller.mesh.address())
+        peers = await asyncio.gather(chosen, buyer.dialler.reach(seller.mesh.key, 5))
+        assert peers[0] is peers[1] and buyer.exchange.enough
+        await asyncio.sleep(2 * IDLE_S)
+        assert seller.mesh.key in buyer.mesh.peers
+
+    play(2, scene)
+
+
 def test_one_that_is_kept_or_where_nobody_may_be_called_is_not_called() -> None:
     async def main() -> None:
         memory = MemoryNetwork(seed=1)

@@ -276,8 +276,9 @@ def _untrue(own: Callable[[], HeadSeen | None]) -> HeadSeen | None:
     return None if told is None else HeadSeen(told.head, told.records + 1, bytes(16))
 
 
-def test_a_crowd_that_says_nothing_leaves_those_alone_that_this_node_called(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("to_buy", [False, True], ids=["they called", "they were called for a purchase"])
+def test_a_crowd_that_says_nothing_leaves_those_alone_that_this_node_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to_buy: bool
 ) -> None:
     async def silent(peer: Peer, stream: Stream) -> None:
         await asyncio.sleep(3_600)
@@ -287,7 +288,10 @@ def test_a_crowd_that_says_nothing_leaves_those_alone_that_this_node_called(
         await traded(node, grants, 1)
         for one in crowd:
             one.mesh.on_stream(silent)
-            one.mesh.keep(node.mesh.address())
+            if to_buy:
+                await node.mesh.connect(one.mesh.address(), to_buy=True)
+            else:
+                one.mesh.keep(node.mesh.address())
         await until(lambda: len(node.mesh.peers) == len(crowd), 60)
         for one in crowd:
             monkeypatch.setattr(one.gossip, "_own_head", partial(_untrue, one.gossip._own_head))

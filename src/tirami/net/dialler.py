@@ -140,7 +140,7 @@ class Dialler:
         self._calling += 1
         try:
             async with asyncio.timeout(patience_s):
-                peer = await self._mesh.connect(replace(known.address, direct=ways))
+                peer = await self._mesh.connect(replace(known.address, direct=ways), to_buy=True)
         except (MeshError, TimeoutError) as error:
             self._book.failed(key, self._clock.monotonic(), alone=not self._mesh.peers)
             reason = str(error) or f"no answer within {patience_s:g} s"
@@ -148,8 +148,7 @@ class Dialler:
             raise PeerUnreachable(f"the provider was not reached: {reason}") from error
         finally:
             self._calling -= 1
-        if peer.connection.dialled:  # and it did not call here meanwhile
-            peer.called_to_buy = True
+        if peer.called_to_buy:  # and it was not connected otherwise meanwhile
             self._used[peer] = self._clock.monotonic()
         return peer
 

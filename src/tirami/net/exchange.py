@@ -76,8 +76,7 @@ class Exchange:
 
     @property
     def enough(self) -> bool:
-        own = (peer.connection.dialled and not peer.called_to_buy for peer in self._mesh.peers.values())
-        return sum(own) >= self._target
+        return sum(peer.own_choice for peer in self._mesh.peers.values()) >= self._target
 
     async def met(self, peer: Peer) -> None:
         self._book.met(address_of(peer), self._now())

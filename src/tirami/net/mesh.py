@@ -194,10 +194,10 @@ class Mesh:
         """Why there is no place for one more from ``host:port``, ``None`` for a relay; ``None`` where there is."""
         return self._origins.full(way)
 
-    async def connect(self, address: PeerAddress) -> Peer:
+    async def connect(self, address: PeerAddress, *, to_buy: bool = False) -> Peer:
         """The peer at this address, connected now if it is not yet: one call at a time. Raises ``MeshError``.
 
-        Who is kept is connected however many there are.
+        Who is kept is connected however many there are. With ``to_buy`` a connection made now is for a purchase.
         """
         async with self._dials.setdefault(address.key, asyncio.Lock()):
             known = self._peers.get(address.key)
@@ -207,7 +207,7 @@ class Mesh:
             if address.key not in self._kept and (full := self._origins.full(connection.remote)) is not None:
                 connection.close(full)
                 raise MeshError(full)
-            return await self._introduce(connection)
+            return await self._introduce(connection, to_buy=to_buy)
 
     def shut(self, key: PublicKey, reason: str) -> None:
         """End every connection with this key, also one that only drains; whether it may come again ``refuse`` says."""
@@ -239,9 +239,10 @@ class Mesh:
             _log.info("peer_refused", peer=connection.peer.hex(), reason=str(error))
             connection.close(str(error))
 
-    async def _introduce(self, connection: Connection) -> Peer:
+    async def _introduce(self, connection: Connection, *, to_buy: bool = False) -> Peer:
         self._check_welcome(connection)
         peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock)
+        peer.called_to_buy = to_buy
         self._origins.enter(connection.remote)
         try:
             await peer.introduced()

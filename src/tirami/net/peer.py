@@ -80,7 +80,7 @@ class Peer:
         self.dropped = 0
         """Messages it was too slow for."""
         self.called_to_buy = False
-        """Whether this node called it for a purchase: no connection of its own choice (A-26), let go when idle."""
+        """Whether this node called it for a purchase, and lets it go when idle."""
         self.released = False
         """Whether this node let it go, with nothing against it: what it serves it goes on to serve."""
         self.gone = asyncio.Event()
@@ -89,6 +89,11 @@ class Peer:
     @property
     def key(self) -> PublicKey:
         return self.connection.peer
+
+    @property
+    def own_choice(self) -> bool:
+        """Whether this node chose whom to call (A-26): who sells cheaply is called for that, whoever it is."""
+        return self.connection.dialled and not self.called_to_buy
 
     @property
     def age_s(self) -> float:

@@ -150,9 +150,9 @@ class Reconciler:
                     self._want(peer)
 
     def _want(self, peer: Peer) -> None:
-        """In doubt is who was slow for next to nothing, or called us and was not asked yet (A-26)."""
+        """In doubt is who was slow for next to nothing, or is not of our own choice and was not asked yet (A-26)."""
         doubted = self._pair(peer.key).doubted
-        wanted = self._doubted if (not peer.connection.dialled if doubted is None else doubted) else self._wanted
+        wanted = self._doubted if (not peer.own_choice if doubted is None else doubted) else self._wanted
         if peer.key not in self._asking and not wanted.full():
             self._asking.add(peer.key)
             wanted.put_nowait(peer.key)
