@@ -87,7 +87,7 @@ def test_any_order_and_repetition_gives_the_same_bytes(rows: list[tuple[bytes, D
     shuffled = rows + rows[: len(rows) // 2]
     random_module.Random(seed).shuffle(shuffled)
     first, second = folded(rows), folded(shuffled)
-    assert first.state_bytes() == second.state_bytes()
+    assert first.own_state_bytes() == second.own_state_bytes()
     assert first.imbalance() == 0
 
 
@@ -139,12 +139,12 @@ def test_what_is_shared_is_the_same_whatever_was_traded_locally() -> None:
     for number, row in enumerate(rows):
         here.add(*local_trade(number))
         here.add(*row)
-    assert here.state_hash(shared=True) == there.state_hash(shared=True) == there.state_hash()
-    assert here.state_hash() != there.state_hash()
-    before = here.state_hash(shared=True), here.state_hash()
+    assert here.state_hash() == there.state_hash() == there.own_state_hash()
+    assert here.own_state_hash() != there.own_state_hash()
+    before = here.state_hash(), here.own_state_hash()
     here.add(*local_trade(9))
-    assert here.state_hash(shared=True) == before[0]
-    assert here.state_hash() != before[1]
+    assert here.state_hash() == before[0]
+    assert here.own_state_hash() != before[1]
 
 
 def test_grants_do_not_add_up_and_never_expire() -> None:
@@ -184,7 +184,7 @@ def test_circular_support_is_withdrawn_when_a_late_number_appears() -> None:
     """Income that stems from the debit in question does not keep it alive: least fixpoint, not greatest."""
     rows = [grant(KEYS[0], 10), trade(0, 1, 5, 10, 0), trade(1, 0, 1, 10, 0), trade(0, 2, 1, 10, 0)]
     fresh, late = folded(rows[:1] + rows[3:] + rows[1:3]), folded(rows)
-    assert fresh.state_bytes() == late.state_bytes()
+    assert fresh.own_state_bytes() == late.own_state_bytes()
 
 
 @st.composite
@@ -215,7 +215,7 @@ def test_of_rival_trades_one_counts_in_any_order(rows: list[tuple[bytes, Demand]
     shuffled = rows + rows[: len(rows) // 2]
     random_module.Random(seed).shuffle(shuffled)
     first, second, alone = folded(rows), folded(shuffled), folded(counting(rows))
-    assert first.state_bytes() == second.state_bytes()
+    assert first.own_state_bytes() == second.own_state_bytes()
     assert {a: n for a, n in first.balances().items() if n} == {a: n for a, n in alone.balances().items() if n}
     for name, _ in rows:
         assert first.is_applied(name) == second.is_applied(name) == alone.is_applied(name)

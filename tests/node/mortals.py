@@ -159,7 +159,7 @@ class Mortal:
 
     @property
     def state(self) -> bytes:
-        return self.parts.ledger.state.book.state_hash()
+        return self.parts.ledger.state.book.own_state_hash()
 
 
 class Pair:

@@ -338,7 +338,7 @@ def source_of(name: str) -> str:
 async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     account, _ = await door.agent()
     ledger = door.parts.ledger
-    before = ledger.state.book.state_bytes()
+    before = ledger.state.book.own_state_bytes()
 
     def deny(*_: object, **__: object) -> None:
         raise SafetyUnknown("the test denies everything")
@@ -389,6 +389,6 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
                 "schedule",
             ):
                 assert reply.status == 403, operation.name
-    assert ledger.state.book.state_bytes() == before
+    assert ledger.state.book.own_state_bytes() == before
     assert not ledger.state.holds.open
     assert door.engine.running == 0

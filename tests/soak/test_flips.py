@@ -61,7 +61,7 @@ async def killed_home(home: Path, node: SigningKey, trades: int) -> Path:
 def fingerprint(path: Path, node: SigningKey) -> bytes:
     ledger = opened(path, node)
     try:
-        return ledger.state.book.state_bytes() + ledger.state.log.root() + repr(ledger.state.settings).encode()
+        return ledger.state.book.own_state_bytes() + ledger.state.log.root() + repr(ledger.state.settings).encode()
     finally:
         ledger._journal.abandon()
 

@@ -158,8 +158,8 @@ def _state(book: Book, ids: Sequence[bytes]) -> Case:
     return {
         "applied": sorted(identity for identity in ids if book.is_applied(identity)),
         "balances": balances,
-        "state": book.state_bytes(),
-        "state_hash": book.state_hash(),
+        "state": book.own_state_bytes(),
+        "state_hash": book.own_state_hash(),
     }
 
 

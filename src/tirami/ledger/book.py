@@ -131,16 +131,26 @@ class Book:
     def burned(self) -> Trm:
         return self.net(BURN)
 
-    def state_bytes(self, *, shared: bool = False) -> bytes:
-        """Canonical bytes of the state: equal for equal record sets under one network file.
+    def state_bytes(self) -> bytes:
+        """Canonical bytes of what all nodes of a network share: equal for equal record sets under one network file.
 
-        Args:
-            shared: leave out local trades, which are nobody else's business (B14): what all nodes of a network share.
+        Local trades, which are nobody else's business (B14), are left out.
         """
-        return b"".join(self._state_parts(shared=shared))
+        return b"".join(self._state_parts(shared=True))
 
-    def state_hash(self, *, shared: bool = False) -> Digest:
+    def own_state_bytes(self) -> bytes:
+        """The same of the whole book, local trades included."""
+        return b"".join(self._state_parts(shared=False))
+
+    def state_hash(self) -> Digest:
         """SHA-256 of :meth:`state_bytes`; O(n log n) after a change, else remembered."""
+        return self._state_hash(shared=True)
+
+    def own_state_hash(self) -> Digest:
+        """SHA-256 of :meth:`own_state_bytes`, at the same cost."""
+        return self._state_hash(shared=False)
+
+    def _state_hash(self, *, shared: bool) -> Digest:
         size = len(self.ids) - (len(self._local) if shared else 0)
         known, digest = self._hashed.get(shared, (-1, Digest(b"")))
         if known != size:

@@ -100,8 +100,8 @@ async def log_state(call: Call) -> StateReply:
     book = ledger.state.book
     return StateReply(
         network_hash=ledger.network.hash.hex(),
-        state_hash=book.state_hash(shared=True).hex(),
-        own_state_hash=book.state_hash().hex(),
+        state_hash=book.state_hash().hex(),
+        own_state_hash=book.own_state_hash().hex(),
         records=ledger.state.log.size,
         accounts=len(book.balances()),
         sum_of_accounts=book.imbalance(),
