@@ -82,7 +82,7 @@ def refolded(node: NodeProcess, admin: Tirami, records: list[RecordEntry]) -> No
         assert admitted.record_id.hex() == record.id
     assert all(book.is_applied(bytes.fromhex(record.id)) == record.applied for record in records)
     state = admin.log_state()
-    assert (book.state_hash().hex(), book.state_hash(shared=True).hex()) == (state.own_state_hash, state.state_hash)
+    assert (book.own_state_hash().hex(), book.state_hash().hex()) == (state.own_state_hash, state.state_hash)
 
 
 def proved(client: Tirami, record_id: str, to: str, amount: int) -> None:
