@@ -118,7 +118,14 @@ HARMLESS = {"token_hash_hex", "tokens", "tokens_processed", "prompt_tokens", "co
     *("estimated_cost_100_tokens", "estimated_cost_1000_tokens", "cu_per_100_tokens", "trm_per_100_tokens"),
     *("tokens_per_second", "tokens_total", "cached_tokens", "reasoning_tokens", "token_logprobs", "tokens_generated"),
     *("free_tokens", "tokenizer_digest", "cache_write_tokens"),
-    *("input_tokens", "input_tokens_details", "max_output_tokens", "output_tokens", "output_tokens_details"),
+    *(
+        "completion_tokens_details",
+        "input_tokens",
+        "input_tokens_details",
+        "max_output_tokens",
+        "output_tokens",
+        "output_tokens_details",
+    ),
 }
 TEXT_OF_A_TOKEN = {s.IssuedToken, s.InviteReply, s.ChatCompletion}
 """Two are credentials, shown once; the third a token of an answer, beside its probability."""
