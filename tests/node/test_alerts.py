@@ -60,6 +60,30 @@ async def test_everybody_learns_the_code_and_a_reader_the_figures(
         assert warning == {"code": "disk_low", "message": "7 MiB are free for the journal, fewer than 256"}
 
 
+async def test_a_clock_that_stood_in_the_future_is_told_until_it_has_caught_up(tmp_path: Path) -> None:
+    """Everything that waits for the ledger's time waits as long: nobody would know why."""
+    clock = ManualClock()
+
+    async def warned(door: Door) -> list[str]:
+        status, ready = await door.call("GET", "/readyz")
+        assert status == 200
+        return ready["warnings"]  # type: ignore[return-value]
+
+    async with opened_door(tmp_path, clock) as door:
+        assert await warned(door) == []
+        clock.wall_ms += 30 * 86_400_000
+        await door.agent()
+        assert await warned(door) == [], "it cannot be known yet"
+        clock.wall_ms -= 30 * 86_400_000
+        assert await warned(door) == ["clock_ahead"]
+        (warning,) = (await door.admin("GET", "/status"))["warnings"]  # type: ignore[misc]
+        assert "43200 minutes" in warning["message"]
+    async with opened_door(tmp_path, clock) as door:
+        assert await warned(door) == ["clock_ahead"], "the journal remembers"
+        clock.advance(30 * 86_400 - 60)
+        assert await warned(door) == [], "a minute is no matter"
+
+
 async def test_the_log_says_it_once_and_when_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep_module, "LOAD_EVERY_S", 0)
     clock, now = ManualClock(), list[Alert]()

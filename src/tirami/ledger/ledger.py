@@ -172,6 +172,11 @@ class Ledger:
         return UnixMs(self._latest)
 
     @property
+    def ahead_ms(self) -> int:
+        """How far that time stands before the clock now, because the clock once stood there."""
+        return max(0, self._latest - self._clock.now_ms(), self._journal.last_ms - self._clock.now_ms())
+
+    @property
     def seq(self) -> int:
         """Journal position of the newest entry."""
         return self._journal.seq

@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from tirami.core.config import Config, is_public
 from tirami.node.home import journal_path
 
 MIB = 1 << 20
+MOST_AHEAD_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +34,14 @@ def alerts(config: Config, raised: Iterable[Alert] = ()) -> list[Alert]:
         if free < least:
             found.append(Alert("disk_low", f"{free} MiB are free for the journal, fewer than {least}"))
     return found
+
+
+def clock_ahead(ahead_ms: int) -> list[Alert]:
+    """``ahead_ms``: how far the ledger's time stands before the clock's."""
+    if ahead_ms <= MOST_AHEAD_MS:
+        return []
+    message = (
+        f"the clock once stood {ahead_ms // 60_000} minutes ahead of now, or stands as much behind: until it has "
+        "caught up, limits a minute and an hour stay used, open breakers stay open and tokens do not expire"
+    )
+    return [Alert("clock_ahead", message)]
