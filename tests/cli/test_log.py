@@ -95,6 +95,43 @@ def test_following_shows_what_is_booked_once(booked: Shell, tmp_path: Path) -> N
         assert following.out.count("1 + 17 tokens") == 1
 
 
+def test_records_of_every_kind_are_listed_and_checked(booked: Shell) -> None:
+    booked.run("agent", "fund", booked.run("agent", "create", "paid", "--json").json["account"], "1")
+    ended = booked.run("log", "records")
+    assert (ended.code, ended.err) == (0, "")
+    told = booked.run("log", "records", "--json").json
+    assert {row["kind"] for row in told["records"]} >= {"trade", "grant"}
+    assert len(ended.out.splitlines()) == len(told["records"])
+    grants = booked.run("log", "records", "--kind", "grant", "-n", "1", "--json").json
+    assert [row["kind"] for row in grants["records"]] == ["grant"]
+    older = booked.run("log", "records", "--before", str(grants["records"][0]["leaf_index"]), "--json").json
+    assert all(row["leaf_index"] < grants["records"][0]["leaf_index"] for row in older["records"])
+    assert booked.run("log", "records", "--node", "ab" * 32).code == 3
+
+
+LIES: dict[str, Any] = {
+    "another amount": {"trm_amount": 10**9},
+    "another payee": {"payee": "ab" * 32},
+    "another time": {"timestamp": 1},
+    "another id": {"id": "ab" * 32},
+    "another kind": {"kind": "transfer"},
+    "another leaf": {"leaf_index": 10**6},
+    "no proof": {"proof": None},
+    "no bytes": {"body": None},
+    "no hexadecimal digits": {"signatures": ["zz"]},
+}
+
+
+@pytest.mark.parametrize("how", LIES)
+def test_a_node_that_lists_a_record_otherwise_than_it_was_signed_is_caught(booked: Shell, liar: Any, how: str) -> None:
+    def lie(page: dict[str, Any]) -> dict[str, Any]:
+        return {**page, "records": [{**row, **LIES[how]} for row in page["records"]]}
+
+    liar.path_of, liar.change = "/v1/tirami/records?", staticmethod(lie)
+    ended = booked.run("log", "records", "--kind", "trade", "--url", liar.url, "--json")
+    assert (ended.code, ended.json["error"]["code"] in {"invalid_proof", "non_canonical"}) == (3, True), ended.out
+
+
 CHANGED: dict[str, Any] = {
     "another size in the body": lambda head: {**head, "body": head["body"].replace(head["root"], "00" * 32)},
     "no signature": lambda head: {**head, "signature": ""},

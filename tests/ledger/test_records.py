@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tests.ledger.test_statements import trading
 from tests.market.conftest import House, opened_house
-from tirami.ledger import StoredRecord, grant_line, parties
-from tirami.proto import Grant, Trade, Transfer
+from tirami.ledger import StoredRecord, grant_line
+from tirami.proto import Grant, Trade, Transfer, parties
 from tirami.testing import ManualClock
 
 KINDS = {"trade": Trade, "transfer": Transfer, "grant": Grant}

@@ -4,7 +4,7 @@ import tirami.proto
 
 NAMES = """
 RECORDS Acceptance Envelope Grant Head Issuer NetworkFile Open Parameters Quote Receipt Record RunningHash Signed
-Summary Trade Transfer Voucher amount_due build_receipt decode encode leaf parse_receipt prompt_hash record_id
+Summary Trade Transfer Voucher amount_due build_receipt decode encode leaf parse_receipt parties prompt_hash record_id
 session_secret sign signed signing_bytes summary_of verify
 AnchorNetwork ParsedStatement Statement StatementFile StatementNode StatementTrade anchor_payload anchor_script
 parse_statement statement_trade

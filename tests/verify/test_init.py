@@ -5,7 +5,7 @@ import tirami.verify
 NAMES = """
 VerifiedReceipt check_bill empty_root largest_power_of_two_below leaf_hash node_hash root_from_inclusion
 verify_consistency verify_growth verify_head verify_inclusion verify_receipt
-NOBODY RunningRoot Tally VerifiedStatement verify_statement
+VerifiedRecord verify_record NOBODY RunningRoot Tally VerifiedStatement verify_statement
 Claim Verdict claim_of verify_fraud check_rotation check_successor
 """
 

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tirami.api.schemas import ConsistencyQuery, HeadEntry, TradeEntry, TradesQuery
+from tirami.api.schemas import ConsistencyQuery, HeadEntry, RecordsQuery, TradeEntry, TradesQuery
 from tirami.cli.options import DataDir, Json, Token, Url
+from tirami.cli.records import Kind, check_records, record_lines
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal, fields
 from tirami.cli.times import when
@@ -100,6 +101,29 @@ def verify(
     result = {"verified": len(receipts), "amount_trm": total, "node": newest.node.hex(), "log_size": newest.size}
     text = f"[bold green]{len(receipts)} receipts verified[/], {total} TRM, under a head of {newest.size} leaves"
     Terminal(json_output).show({**result, "log_root": newest.root.hex()}, lambda console: console.print(text))
+
+
+@commands.command()
+def records(
+    count: Count = 20,
+    kind: Annotated[Kind | None, typer.Option("--kind", help="Only of this kind; a grant is a credit line.")] = None,
+    before: Annotated[int | None, typer.Option("--before", min=0, metavar="LEAF", help="Go on from this leaf.")] = None,
+    node: Key = None,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    json_output: Json = False,
+) -> None:
+    """Trades, transfers and credit lines, the newest first: each signed and proved in the log. Exit 3 if one is not."""
+    query = RecordsQuery(
+        limit=count, kind=None if kind is None else kind.value, cursor=before, signatures=True, proofs=True
+    )
+    with connect(url, token, data_dir, admin=True) as client:
+        page = client.records(query)
+    if page.head is None:
+        raise InvalidProof("the node shows no head with its records", param="head")
+    check_records(page.records, _checked(page.head, _key(node)))
+    Terminal(json_output).show(page.model_dump(), lambda console: record_lines(console, page.records))
 
 
 @commands.command()

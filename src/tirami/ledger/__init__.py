@@ -56,7 +56,7 @@ from tirami.ledger.pricing import (
     smoothed,
     tier_of,
 )
-from tirami.ledger.records import StoredRecord, parties
+from tirami.ledger.records import StoredRecord
 from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, Window
 from tirami.ledger.settings import Conviction, HostedAccount, Settings, Token
 from tirami.ledger.spends import SpendWindow
@@ -159,7 +159,6 @@ __all__ = [
     "is_issuer",
     "key_account",
     "local_account",
-    "parties",
     "price",
     "raw_demand",
     "smoothed",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tirami.core.errors import JournalCorrupt, StorageUnavailable
-from tirami.core.keys import Digest, PublicKey
+from tirami.core.keys import Digest
 from tirami.core.units import UnixMs
 from tirami.ledger.columns import U64, Column, RecordIds
 from tirami.ledger.entries import Entry
@@ -14,13 +14,6 @@ from tirami.proto import Envelope, Grant, Trade, Transfer, decode, leaf
 from tirami.verify import leaf_hash
 
 _BODIES: dict[str, type[Trade] | type[Grant] | type[Transfer]] = {"trade": Trade, "grant": Grant, "transfer": Transfer}
-
-
-def parties(body: Trade | Grant | Transfer) -> tuple[PublicKey, PublicKey]:
-    """Who gives and who gets; the one of a line are its issuer and whose line it is."""
-    match body:
-        case Trade(payer=payer, provider=payee) | Transfer(payer=payer, to=payee) | Grant(issuer=payer, to=payee):
-            return PublicKey(payer), PublicKey(payee)
 
 
 class EntrySource(Protocol):

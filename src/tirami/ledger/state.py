@@ -36,7 +36,7 @@ from tirami.ledger.entries import (
 from tirami.ledger.holds import Holds
 from tirami.ledger.lineage import Lineage
 from tirami.ledger.log import MerkleLog
-from tirami.ledger.records import EntrySource, Nowhere, Records, StoredRecord, parties
+from tirami.ledger.records import EntrySource, Nowhere, Records, StoredRecord
 from tirami.ledger.settings import Settings
 from tirami.ledger.sightings import Sightings
 from tirami.ledger.succession import Succession
@@ -53,6 +53,7 @@ from tirami.proto import (
     cited_in,
     decode,
     leaf,
+    parties,
 )
 
 K = TypeVar("K", bytes, str)

@@ -55,7 +55,19 @@ from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.observation import Observation
 from tirami.proto.orders import NO_SUCCESSOR, Consent, KillOrder, Rotation, Successor, rotation
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
-from tirami.proto.records import RECORDS, Acceptance, Grant, Head, Open, Quote, Statement, Trade, Transfer, amount_due
+from tirami.proto.records import (
+    RECORDS,
+    Acceptance,
+    Grant,
+    Head,
+    Open,
+    Quote,
+    Statement,
+    Trade,
+    Transfer,
+    amount_due,
+    parties,
+)
 from tirami.proto.running import RunningHash, prompt_hash, session_secret
 from tirami.proto.signals import MAX_MODELS, Offering, Signal
 from tirami.proto.statement import (
@@ -160,6 +172,7 @@ __all__ = [
     "parse_fraud",
     "parse_receipt",
     "parse_statement",
+    "parties",
     "prompt_hash",
     "record_id",
     "rotation",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO, Trm, ceil_div
 from tirami.proto.codec import U64, Bytes16, Bytes32, Name, Record
 
@@ -171,6 +172,13 @@ class Statement(Record, frozen=True):
 
 
 RECORDS: tuple[type[Record], ...] = (Quote, Acceptance, Trade, Grant, Transfer, Head, Statement)
+
+
+def parties(body: Trade | Grant | Transfer) -> tuple[PublicKey, PublicKey]:
+    """Who gives and who gets; of a line its issuer, and whose line it is."""
+    match body:
+        case Trade(payer=payer, provider=payee) | Transfer(payer=payer, to=payee) | Grant(issuer=payer, to=payee):
+            return PublicKey(payer), PublicKey(payee)
 
 
 def amount_due(price_in: int, price_out: int, prompt_tokens: int, completion_tokens: int) -> Trm:

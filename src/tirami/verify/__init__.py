@@ -15,6 +15,7 @@ from tirami.verify.merkle import (
     verify_inclusion,
 )
 from tirami.verify.receipt import VerifiedReceipt, verify_receipt
+from tirami.verify.record import VerifiedRecord, verify_record
 from tirami.verify.rotation import check_rotation, check_successor
 from tirami.verify.statement import NOBODY, Tally, VerifiedStatement, verify_statement
 
@@ -25,6 +26,7 @@ __all__ = [
     "Tally",
     "Verdict",
     "VerifiedReceipt",
+    "VerifiedRecord",
     "VerifiedStatement",
     "check_bill",
     "check_rotation",
@@ -41,5 +43,6 @@ __all__ = [
     "verify_head",
     "verify_inclusion",
     "verify_receipt",
+    "verify_record",
     "verify_statement",
 ]

@@ -18,12 +18,12 @@ from tirami.api.schemas import (
     TradesReply,
 )
 from tirami.core.errors import InvalidField, InvalidProof, NotFound, RecordNotFound, TradeNotFound
-from tirami.ledger import SignedHead, StoredRecord, parties
+from tirami.ledger import SignedHead, StoredRecord
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.records import record_entries, record_entry
 from tirami.node.http.trades import trade_entries, trade_entry
-from tirami.proto import Trade
+from tirami.proto import Trade, parties
 
 Row = TypeVar("Row", TradeEntry, RecordEntry)
 

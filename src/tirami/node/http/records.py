@@ -4,10 +4,10 @@ from itertools import takewhile
 
 from tirami.api.schemas import RecordEntry, RecordsQuery, RecordsReply
 from tirami.core.keys import PublicKey
-from tirami.ledger import LOCAL, StoredRecord, parties
+from tirami.ledger import LOCAL, StoredRecord
 from tirami.node.http.paging import page_of
 from tirami.node.parts import Parts
-from tirami.proto import Grant
+from tirami.proto import Grant, parties
 
 
 def record_entry(parts: Parts, stored: StoredRecord, *, signatures: bool) -> RecordEntry:
