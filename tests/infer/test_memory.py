@@ -32,6 +32,14 @@ def test_the_width_of_a_key_may_be_its_own(tmp_path: Path) -> None:
     assert memory_bytes(own, 1000, slots=3, context=10) == 1000 + 30 * 160 + BASE_BYTES
 
 
+def test_a_model_made_for_embeddings_computes_a_whole_input_at_once(tmp_path: Path) -> None:
+    estimates = [
+        memory_bytes(header(tmp_path / "a", vocab_size=100, **declared), 0, slots=1, context=512)
+        for declared in ({}, {"pooling_type": 3})
+    ]
+    assert estimates[1] - estimates[0] == (512 - 64) * 100 * 4
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("name", ["smollm2:135m", "gemma3:270m"])
 @pytest.mark.parametrize(("slots", "context"), [(1, 512), (8, 2048)])

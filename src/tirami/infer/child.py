@@ -19,7 +19,7 @@ from tirami.infer.answer import ChildGeneration
 from tirami.infer.card import read_card
 from tirami.infer.chat import check, rendered
 from tirami.infer.digests import DigestBook
-from tirami.infer.embedding import EmbeddingGeneration, windowed
+from tirami.infer.embedding import EmbeddingGeneration, declared_pooling, whole, windowed
 from tirami.infer.engine import (
     CountedBy,
     EngineStatus,
@@ -110,6 +110,8 @@ class ChildEngine:
         self._binary = binary
         self._card: ModelCard | None = None
         self._fragments = Fragments({})
+        self._pooling: str | None = None
+        """How the model says its vectors are made; empty where it has none."""
         self._link: _Link | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._busy = 0
@@ -222,8 +224,11 @@ class ChildEngine:
     async def embed(self, inputs: Sequence[Prompt], dimensions: int | None = None) -> AsyncIterator[Generation]:
         """Vectors of ``inputs``, asked for when iterated.
 
-        Raises ``ContextLengthExceeded``, ``EngineFailed``, ``InvalidRequest`` for other ``dimensions`` than its own.
+        Raises ``ContextLengthExceeded``, ``EngineFailed``, ``InvalidRequest`` for other ``dimensions`` than its own,
+        and of a model that makes no vectors of texts.
         """
+        if self._pooling == "":
+            raise InvalidRequest("this model makes no vectors of texts: its file names another use", param="model")
         if dimensions not in (None, self.card.hidden):
             raise InvalidRequest(f"vectors of this model have {self.card.hidden} dimensions", param="dimensions")
         for prompt in inputs:
@@ -232,7 +237,8 @@ class ChildEngine:
                     f"an input has {prompt.count} tokens; {self.card.context_limit}",
                     param="input",
                 )
-        vectors = windowed([prompt.tokens for prompt in inputs], self._live().client.embed)
+        read = whole if self._pooling else windowed
+        vectors = read([prompt.tokens for prompt in inputs], self._live().client.embed)
         generation = EmbeddingGeneration(self.card, vectors, CountedBy.ENGINE, time.perf_counter, self.memory_bytes)
         self._busy += 1
         try:
@@ -244,8 +250,8 @@ class ChildEngine:
     async def _spawn(self) -> None:
         """Check the file and start a child for it; the file must still be the one on the card."""
         self._detail = "loading"
-        card, fragments = await asyncio.to_thread(self._inspect)
-        self._card, self._fragments = card, fragments
+        card, fragments, pooling = await asyncio.to_thread(self._inspect)
+        self._card, self._fragments, self._pooling = card, fragments, pooling
         connections = 2 * self._slots + SPARE_CONNECTIONS
         settings = WorkerSettings(
             model=str(self._path),
@@ -255,6 +261,7 @@ class ChildEngine:
             connections=connections + SPARE_CONNECTIONS,
             memory_limit_bytes=self._memory_limit_bytes,
             binary=str(self._binary or ""),
+            pooling=pooling or "",
         )
         worker = await WorkerProcess.spawn(settings, self._start_timeout_s)
         client = LlamaClient(worker.port, worker.api_key, connections, self._stall_timeout_s, worker.kill)
@@ -262,10 +269,11 @@ class ChildEngine:
         self._link = _Link(worker, client, IdRecovery(client, fragments))
         self._detail = "ready"
 
-    def _inspect(self) -> tuple[ModelCard, Fragments]:
+    def _inspect(self) -> tuple[ModelCard, Fragments, str | None]:
         expected = self._card.digest if self._card else self._digest
         card = read_card(self._path, self._name, self._context, expected=expected, digests=self._digests)
-        return card, self._fragments or Fragments.read(Header.read(self._path))
+        header = Header.read(self._path)
+        return card, self._fragments or Fragments.read(header), declared_pooling(header)
 
     async def _supervise(self) -> None:
         """Replace every child that ends."""

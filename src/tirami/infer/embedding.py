@@ -1,8 +1,10 @@
 """Embeddings: a :class:`~tirami.infer.engine.Generation` whose chunks are vectors.
 
-Our own child takes the mean of the model's last hidden states. A physical batch of it holds 64 tokens, so that a closed
-connection is noticed soon, and one batch is the most it can take a mean over. A longer input is read in windows of that
-size, each by itself, and their means are weighed by their tokens: one rule for every length.
+A model made for embeddings says in its file how its last hidden states become one vector; the child then computes a
+whole input as one physical batch, and does what the file says. Of any other model it takes the mean. A physical batch
+then holds 64 tokens, so that a closed connection is noticed soon, and one batch is the most it can take a mean over. A
+longer input is read in windows of that size, each by itself, and their means are weighed by their tokens: one rule for
+every length.
 """
 
 import struct
@@ -15,9 +17,13 @@ from tirami.core.errors import TiramiError
 from tirami.core.units import TokenCount
 from tirami.infer.engine import Chunk, CountedBy, FinishReason, ModelCard, Reading
 from tirami.infer.flop import flop
+from tirami.infer.gguf import Header
 
 WINDOW: Final = 64
 """Tokens; the child's physical batch (``PREFILL_BATCH`` of the worker)."""
+
+POOLINGS: Final = {1: "mean", 2: "cls", 3: "last"}
+"""By the number that a file says, those that make one vector of an input; there are others, for rerankers."""
 
 Vectors = AsyncIterator[tuple[str, int]]
 """Vectors as text, each with the tokens read for it."""
@@ -85,6 +91,21 @@ class EmbeddingGeneration:
             ids_complete=self._counted_by is CountedBy.ENGINE,
             counted_by=self._counted_by,
         )
+
+
+def declared_pooling(header: Header) -> str | None:
+    """How the model's vectors are made, in llama.cpp's word; ``None`` where its file does not say, empty for no way
+    that makes one of an input."""
+    told = header.values.get(f"{header.architecture}.pooling_type")
+    if told is None:
+        return None
+    return POOLINGS.get(told, "") if isinstance(told, int) else ""
+
+
+async def whole(inputs: Sequence[Sequence[int]], pooled: Callable[[Sequence[int]], Awaitable[list[float]]]) -> Vectors:
+    """Vectors of token sequences, each as the model makes it."""
+    for tokens in inputs:
+        yield vector_text(await pooled(tokens)), len(tokens)
 
 
 async def windowed(inputs: Sequence[Sequence[int]], mean: Callable[[Sequence[int]], Awaitable[list[float]]]) -> Vectors:

@@ -12,7 +12,8 @@ KV_NUMBER_BYTES: Final = 2
 BASE_BYTES: Final = 64 << 20
 """The child's own process: interpreter, library, threads (measured)."""
 BATCH: Final = 64
-"""Tokens computed at once (``worker.PREFILL_BATCH``); each needs a row of 32-bit logits."""
+"""Tokens computed at once (``worker.PREFILL_BATCH``), unless the model is made for embeddings: then a whole input.
+Each needs a row of 32-bit logits."""
 
 
 def memory_bytes(header: Header, size_bytes: int, *, slots: int, context: int) -> int:
@@ -25,7 +26,8 @@ def memory_bytes(header: Header, size_bytes: int, *, slots: int, context: int) -
         context: tokens of one slot; as served, so at most what the model was trained for.
     """
     positions = slots * context
-    logits = BATCH * _vocabulary(header) * 4
+    batch = context if f"{header.architecture}.pooling_type" in header.values else BATCH
+    logits = batch * _vocabulary(header) * 4
     return size_bytes + positions * kv_bytes_per_token(header) + logits + BASE_BYTES
 
 

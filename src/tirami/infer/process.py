@@ -43,6 +43,8 @@ class WorkerSettings:
         context: tokens of one slot.
         threads: compute threads; 0 lets llama.cpp choose.
         connections: HTTP threads of the child, each holding one connection.
+        pooling: how a model made for embeddings makes a vector of an input, which is then one physical batch; empty for
+            one that is not.
         binary: a ``llama-server`` to run instead of the wheel's; empty for none.
         memory_limit_bytes: address space limit of the child, 0 for none. A model that does not fit then fails to load
             instead of driving the machine into its OOM killer.
@@ -55,6 +57,7 @@ class WorkerSettings:
     connections: int
     memory_limit_bytes: int
     binary: str = ""
+    pooling: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ def _isolate(memory_limit_bytes: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
+def _batch(config: dict[str, Any]) -> int:
+    """Tokens computed at once: all of an input, where the model says how a vector is made of it."""
+    return int(config["context"]) if config["pooling"] else PREFILL_BATCH
+
+
 def _parameters(llama: Any, config: dict[str, Any]) -> Any:
     """llama.cpp settings for ``config`` (module ``xllamacpp`` passed in, because it has no type stubs)."""
     parameters = llama.CommonParams()
@@ -69,11 +74,12 @@ def _parameters(llama: Any, config: dict[str, Any]) -> Any:
     parameters.fit_params = False
     parameters.ctx_shift = False
     parameters.cont_batching = True
-    parameters.n_batch = PREFILL_BATCH
-    parameters.n_ubatch = PREFILL_BATCH
+    parameters.n_batch = _batch(config)
+    parameters.n_ubatch = _batch(config)
     parameters.cache_ram_mib = 0
     parameters.embedding = True
-    parameters.pooling_type = llama.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    pooling = (config["pooling"] or "mean").upper()
+    parameters.pooling_type = getattr(llama.llama_pooling_type, f"LLAMA_POOLING_TYPE_{pooling}")
     if config["threads"]:
         parameters.cpuparams.n_threads = config["threads"]
         parameters.cpuparams_batch.n_threads = config["threads"]
@@ -110,8 +116,8 @@ def _arguments(config: dict[str, Any], port: int) -> list[str]:
         "--model": config["model"],
         "--parallel": config["slots"],
         "--ctx-size": config["slots"] * config["context"],
-        "--batch-size": PREFILL_BATCH,
-        "--ubatch-size": PREFILL_BATCH,
+        "--batch-size": _batch(config),
+        "--ubatch-size": _batch(config),
         "--cache-ram": 0,
         "--threads-http": config["connections"],
         "--host": "127.0.0.1",
@@ -128,7 +134,7 @@ def _arguments(config: dict[str, Any], port: int) -> list[str]:
         "--cont-batching",
         "--embeddings",
         "--pooling",
-        "mean",
+        config["pooling"] or "mean",
         "--slots",
         "--offline",
         "--no-webui",
