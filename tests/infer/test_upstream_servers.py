@@ -19,6 +19,7 @@ from tirami.core.errors import (
     ModelNotFound,
     QueueFull,
     TiramiError,
+    UpstreamUnavailable,
 )
 from tirami.infer import CountedBy, FinishReason
 from tirami.infer.upstream import DEFAULT_CONTEXT
@@ -89,7 +90,7 @@ OLLAMA = Kind(
         (
             503,
             '{"error":{"message":"server busy, please try again.  maximum pending requests exceeded"}}',
-            EngineFailed,
+            UpstreamUnavailable,
         ),
     ),
 )
@@ -193,7 +194,7 @@ LLAMA_SERVER = Kind(
             '"type":"exceed_context_size_error","n_prompt_tokens":9000,"n_ctx":4096}}',
             ContextLengthExceeded,
         ),
-        (503, '{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}', EngineFailed),
+        (503, '{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}', UpstreamUnavailable),
     ),
     told_size=SIZE,
 )  # fmt: skip
