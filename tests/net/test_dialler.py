@@ -13,12 +13,13 @@ from tirami.core.errors import MeshError, PeerUnreachable
 from tirami.core.keys import PublicKey, SigningKey
 from tirami.core.units import MICRO, Ppm
 from tirami.market import PeerRegistry
-from tirami.net import Connection, PeerAddress
+from tirami.net import Connection, PeerAddress, Stream
 from tirami.net.addressbook import AddressBook, Trust
 from tirami.net.dialler import IDLE_S, LOOK_S, MOST, Dialler
 from tirami.net.exchange import Exchange
 from tirami.net.hello import Identity
 from tirami.net.mesh import Mesh
+from tirami.net.peer import Peer
 from tirami.net.signals import Signals
 from tirami.proto import NetworkFile, Offering, Signal
 from tirami.testing import Link, MemoryNetwork, VirtualClock, run_virtually
@@ -201,6 +202,31 @@ def test_no_more_than_so_many_are_connected_for_purchases() -> None:
         assert buyer.dialler.obstacle(sellers[-1].mesh.key) is None
 
     play(MOST + 2, scene)
+
+
+def test_what_those_who_were_called_ask_here_keeps_no_place_for_a_purchase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tirami.net.dialler.MOST", 1)
+    over = asyncio.Event()
+
+    async def patient(peer: Peer, stream: Stream) -> None:
+        await over.wait()
+
+    async def scene(nodes: list[Member], memory: MemoryNetwork) -> None:
+        buyer, stranger, seller = nodes
+        buyer.mesh.on_stream(patient)
+        buyer.hears_of(stranger, seller)
+        await buyer.dialler.reach(stranger.mesh.key, 5)
+        asking = await stranger.mesh.wait_for(buyer.mesh.key, 5)
+        await (await asking.connection.open()).write(b"a")
+        assert "were called for purchases" in buyer.why_not(seller.mesh.key)
+        await asyncio.sleep(IDLE_S + 2 * LOOK_S)
+        await buyer.dialler.reach(seller.mesh.key, 5)
+        assert stranger.mesh.key in buyer.mesh.peers, "it may be buying here"
+        over.set()
+        await asyncio.sleep(2 * LOOK_S)
+        assert list(buyer.mesh.peers) == [seller.mesh.key]
+
+    play(3, scene)
 
 
 def test_who_is_idle_is_let_go_and_what_it_sells_stays_known() -> None:

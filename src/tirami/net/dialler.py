@@ -64,6 +64,8 @@ class Dialler:
         self._calling = 0
         self._used: dict[Peer, float] = {}
         """Connections made for purchases, and when each was wanted last."""
+        self._idle: set[Peer] = set()
+        """Those that nothing was bought of for long, and that still ask something here."""
         self._calls = Bucket(*CALLS, clock.monotonic())
         self._wishes = Bucket(*WISHES, clock.monotonic())
         self._near: OrderedDict[bytes, Bucket] = OrderedDict()
@@ -104,7 +106,8 @@ class Dialler:
         if peer is None:
             async with self._turns.setdefault(key, asyncio.Lock()):
                 peer = self._mesh.peers.get(key) or await self._call(key, min(patience_s, DIAL_S))
-        if peer in self._used:
+        if peer in self._used or peer in self._idle:
+            self._idle.discard(peer)
             self._used[peer] = self._clock.monotonic()
         return peer
 
@@ -172,11 +175,16 @@ class Dialler:
         return bucket.allows(1, now_s)
 
     def _let_go(self) -> None:
+        """What a peer asks here keeps no place, or a few strangers could keep all of them; it is only not cut off."""
         now = self._clock.monotonic()
         for peer, used_s in list(self._used.items()):
             if self._mesh.peers.get(peer.key) is not peer or peer.key in self._mesh.kept:
                 del self._used[peer]  # gone, or one of those that stay
-            elif peer.busy:
+            elif peer.places.taken:
                 self._used[peer] = now
             elif now - used_s >= IDLE_S:
-                peer.release()
+                del self._used[peer]
+                self._idle.add(peer)
+        for peer in [peer for peer in self._idle if not peer.busy or peer.gone.is_set()]:
+            self._idle.discard(peer)
+            peer.release()
