@@ -113,6 +113,25 @@ def test_what_the_disk_refused_is_written_down_and_told_later(tmp_path: Path, mo
     meshed(tmp_path, 3, Link(delay_s=0.02), play)
 
 
+def test_proofs_that_a_full_disk_refuses_wait_within_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        in_a_line(nodes)
+        first, middle, _ = nodes
+        await until(lambda: len(middle.mesh.peers) == 2, 30)
+        disk, peer = Disk(middle.ledger, monkeypatch), middle.mesh.peers[first.key.public_key]
+        proofs = [proven(grants.network.id, SigningKey.generate()) for _ in range(9)]
+        monkeypatch.setattr(watch, "FOUND_BYTES", 3 * len(proofs[0].proof) + 2)
+        disk.full = True
+        for proof in proofs:
+            await middle.watch._told(peer, proof)
+        assert middle.watch._found.qsize() in (2, 3), "one may be in hand"
+        disk.full = False
+        await until(lambda: len(middle.ledger.state.settings.convicted) >= 3 and middle.watch._found.empty(), 30)
+        assert middle.watch._waiting == 0
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
 def test_an_honest_key_is_convicted_by_nobody(tmp_path: Path) -> None:
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
         in_a_line(nodes)

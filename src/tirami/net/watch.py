@@ -38,6 +38,8 @@ PEERS = 4_096
 """Peers whose proofs are counted."""
 FOUND = 4_096
 """Proofs that wait to be written down."""
+FOUND_BYTES = 16 * 1024 * 1024
+"""All of them together: peers' proofs wait, too, while the disk is full."""
 
 
 class Watch:
@@ -51,6 +53,8 @@ class Watch:
         self._brought: OrderedDict[PublicKey, int] = OrderedDict()
         self._budget = Bucket(*TOLD, ledger.now() / 1000)
         self._found: asyncio.Queue[bytes] = asyncio.Queue(FOUND)
+        self._waiting = 0
+        """Bytes in it."""
         mesh.on_message(FraudFound, self._told)
         mesh.add(self)
 
@@ -81,15 +85,18 @@ class Watch:
     def _note(self, proof: bytes | None) -> None:
         if proof is None:
             return
-        try:
-            self._found.put_nowait(proof)
-        except asyncio.QueueFull:
-            _log.warning("fraud_not_written_down", reason=f"{FOUND} proofs wait")  # others will tell it
+        if self._found.full() or self._waiting + len(proof) > FOUND_BYTES:
+            waiting = f"{self._found.qsize()} proofs wait, {self._waiting} bytes"
+            _log.warning("fraud_not_written_down", reason=waiting)  # others will tell it
+            return
+        self._found.put_nowait(proof)
+        self._waiting += len(proof)
 
     async def run(self) -> None:
         """Until cancelled: convict on what was found."""
         while True:
             proof = await self._found.get()
+            self._waiting -= len(proof)
             verdict = await asyncio.to_thread(verify_fraud, proof)
             if not await uninterrupted(self._convict(proof, verdict)):
                 self._note(proof)
