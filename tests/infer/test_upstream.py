@@ -357,7 +357,7 @@ async def test_an_upstream_without_running_usage_is_asked_once_more_and_never_ag
         (404, "what model?", ModelNotFound, None),
         (429, "slow down", QueueFull, 5),
         (500, "a secret question crashed me", EngineFailed, 5),
-        (502, "nobody behind me", UpstreamUnavailable, 5),
+        (502, "nobody behind me", EngineFailed, 5),
         (503, "still loading", UpstreamUnavailable, 5),
         (401, "no key", EngineFailed, 5),
         (302, "", EngineFailed, 5),

@@ -110,6 +110,28 @@ def test_nothing_old_expired_or_strange_is_carried_out(tmp_path: Path) -> None:
     meshed(tmp_path, 3, Link(delay_s=0.02), play)
 
 
+def test_what_was_carried_out_before_journals_named_the_key_is_not_carried_out_again(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, last = nodes
+        obeying(nodes, boss.key.public_key)
+        await connected(nodes)
+        await last.ledger.set_kill(False, "over", "mesh operator", 6)
+        await last.ledger.set_kill(True, "here only", "me")
+        peer = boss.mesh.peers[last.key.public_key]
+        peer.send(order(boss, 6, active=False))
+        await asyncio.sleep(0.5)
+        assert frozen(last), "the owner's later word stands"
+        peer.send(order(boss, 7, active=False))
+        await asyncio.sleep(0.5)
+        assert not frozen(last)
+        await last.ledger.set_kill(True, "before numbers had a bound", "mesh operator", 2**64 - 1)
+        peer.send(order(boss, 8, active=False))
+        await asyncio.sleep(0.5)
+        assert not frozen(last)
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
 def test_an_operators_key_that_ended_is_not_obeyed_any_more(tmp_path: Path) -> None:
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
         boss, last = nodes

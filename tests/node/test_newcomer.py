@@ -1,5 +1,6 @@
 """What an invitation writes down in a directory, and what it leaves alone."""
 
+import os
 from errno import ENOSPC
 from pathlib import Path
 
@@ -164,3 +165,12 @@ def test_what_is_no_token_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InvalidField):
         settle_in(TOKEN[:-3], settings(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_settings_stay_their_owners_whoever_joins(tmp_path: Path) -> None:
+    mine = tmp_path / "config.toml"
+    mine.write_text("[mesh]\n")
+    os.chown(mine, 4321, 1234)
+    assert settle_in(TOKEN, settings(tmp_path), CHOSEN) == mine
+    assert (mine.stat().st_uid, mine.stat().st_gid) == (4321, 1234)

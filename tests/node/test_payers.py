@@ -57,6 +57,8 @@ async def test_a_lost_passphrase_costs_the_accounts_under_it_and_nothing_else(tm
             assert reply.headers["x-should-retry"] == "false"
         _, fresh = await door.agent()
         assert await ask(door, fresh) == (200, None)
+        _, told = await door.call("GET", "/status", token=fresh)
+        assert told["warnings"] == [{"code": "keys_locked", "message": "keys_locked"}], "whose is the owner's business"
     async with opened_door(tmp_path, **other) as door:  # one key opens: it is the passphrase from now on
         assert await ask(door, fresh) == (200, None)
         assert (await door.call("GET", "/readyz"))[1]["warnings"] == ["keys_locked"]

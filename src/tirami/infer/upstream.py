@@ -47,8 +47,9 @@ MAX_VECTORS = 1 << 26
 """Most bytes of an answer with vectors."""
 LISTED_S = 5
 """How long its list of models may take."""
-UNAVAILABLE = (502, 503)
-"""What a server, or a proxy before it, answers while it starts, stops or has too much to do."""
+UNAVAILABLE = (503,)
+"""What a server, or a proxy before it, answers while it starts or has too much to do. Not 502: this very request may
+have ended the server."""
 
 
 class _Vector(msgspec.Struct):
@@ -243,8 +244,8 @@ class UpstreamEngine:
             self._problem = f"the upstream cannot be reached: {type(error).__name__}"
             raise UpstreamUnavailable(self._problem, retry_after=5) from error
         except (aiohttp.ClientError, OSError) as error:
-            self._problem = f"the upstream broke off: {type(error).__name__}"
-            raise EngineFailed(self._problem, retry_after=5) from error
+            # one connection's end is no word on the server: others go on
+            raise EngineFailed(f"the upstream broke off: {type(error).__name__}", retry_after=5) from error
         self._problem = ""
         return response
 

@@ -91,9 +91,11 @@ class Kills:
         order, ledger = decode(KillOrder, message.order.body), self._ledger
         number, _ = self._newest.get(order.operator, (0, None))
         ours, now = self._obeys(order.operator), ledger.now()
-        if ours:
-            number = max(number, ledger.state.settings.kill_orders.get(order.operator, 0))
         latest = now + 2 * LIFETIME_MS
+        if ours:
+            carried_out = ledger.state.settings.kill_orders
+            nameless = carried_out.get(b"", 0)  # of journals that did not say whose orders they were
+            number = max(number, carried_out.get(order.operator, 0), nameless if nameless <= latest else 0)
         if order.network != ledger.network.id or not number < order.number <= latest:
             return
         if not now < order.expires_ms <= latest or not (ours or self._affords(peer)):

@@ -1,10 +1,13 @@
 """A machine that comes by invitation and has no book yet: what the token says is written down for its later starts."""
 
+import errno
 import json
+import os
 import re
 import stat
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -81,9 +84,13 @@ def _settled(own: Path, chosen: Chosen) -> str | None:
 
 def _replace(own: Path, text: str) -> None:
     place = own.resolve()  # the link stays where there is one
-    mode = stat.S_IMODE(place.stat().st_mode)
+    before = place.stat()
+    if os.geteuid() not in (0, before.st_uid):
+        raise PermissionError(errno.EPERM, "it belongs to another user")
     replace_secret(place, text.encode())  # a passphrase may stand in it: never open to others meanwhile
-    place.chmod(mode)
+    with suppress(PermissionError):  # of a group this user is not in
+        os.chown(place, before.st_uid, before.st_gid)
+    place.chmod(stat.S_IMODE(before.st_mode))
 
 
 def _unchanged(own: Path, chosen: Chosen, error: OSError | ValueError) -> ConfigError:

@@ -1,5 +1,7 @@
 """Health, readiness, status."""
 
+from contextlib import suppress
+
 from starlette.responses import PlainTextResponse, Response
 
 from tirami.api.schemas import (
@@ -12,6 +14,7 @@ from tirami.api.schemas import (
     StatusWarning,
     TradesQuery,
 )
+from tirami.core.errors import ModelLoadError
 from tirami.core.units import DAY_MS, MICRO
 from tirami.ledger import tier_of
 from tirami.node.http.economy import network_reply
@@ -61,7 +64,9 @@ async def readyz(call: Call) -> Response:
 def _buys(parts: Parts) -> bool:
     """Whether a request that names no model would be answered by a peer, and there is one that sells."""
     view = parts.membership.view
-    return view is not None and parts.chat.shop_for(None) is not None and bool(view.sellers(None))
+    with suppress(ModelLoadError):  # what is pinned cannot be read: then nothing is bought
+        return view is not None and parts.chat.shop_for(None) is not None and view.has_seller()
+    return False
 
 
 @handles("status", shows_book=True)
@@ -75,13 +80,18 @@ async def status(call: Call) -> StatusReply:
         engine=_engine(parts),
         activity=_activity(parts, owner=call.caller.account is None),
         storage_writable=parts.ledger.writable,
-        warnings=[StatusWarning(code=alert.code, message=alert.message) for alert in parts.alerts()],
+        warnings=_warnings(parts, owner=call.caller.account is None),
         protocol_features=FEATURES,
         market_price=_price(parts),
         network=network_reply(parts),
         mesh=mesh_report(parts, owner=call.caller.account is None),
         recent_trades=trade_entries(parts, TradesQuery(limit=10), call.caller.account).trades,
     )
+
+
+def _warnings(parts: Parts, *, owner: bool) -> list[StatusWarning]:
+    """A tenant is not told whose keys or which files they are about."""
+    return [StatusWarning(code=one.code, message=one.message if owner else one.code) for one in parts.alerts()]
 
 
 def _engine(parts: Parts) -> EngineReport:

@@ -109,7 +109,7 @@ async def opened_mesh(
         parts.chat.shop = service.shop
         membership.guests, membership.kill = service.finding.guests, service.kills.order
         membership.handover = service.handover
-        membership.view = MeshView(parts.config.mesh, parts.ledger, service)
+        membership.view = MeshView(parts.config.mesh, parts.ledger, service, parts.clock)
         try:
             yield service
         finally:

@@ -1,9 +1,12 @@
 """What people see of the mesh: each peer and why nothing is bought from it, connections, selling and buying."""
 
+import math
 from fractions import Fraction
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from tirami.api import schemas as s
+from tirami.core.clock import Clock
 from tirami.core.config import MeshConfig
 from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO, Ppm, Trm
@@ -25,10 +28,13 @@ SCORED_TOKENS = 1_000
 class MeshView:
     """Reads a running mesh; changes nothing."""
 
-    def __init__(self, config: MeshConfig, ledger: Ledger, service: "MeshService") -> None:
+    def __init__(self, config: MeshConfig, ledger: Ledger, service: "MeshService", clock: Clock) -> None:
         self._config = config
         self._ledger = ledger
         self._service = service
+        self._clock = clock
+        self._looked_s, self._seller = -math.inf, False
+        """When :meth:`has_seller` looked last, and what it saw."""
 
     # --- peers -------------------------------------------------------------------------------------------------
 
@@ -79,6 +85,14 @@ class MeshView:
         """Those of :meth:`providers` this node would buy from: only where nobody is connected, who would be called."""
         willing = self._willing(model)
         return [one for one in willing if not self._distant(one)] or willing
+
+    def has_seller(self) -> bool:
+        """Whether anything is to be bought of anybody, as of within the last second: probes ask without limit."""
+        now = self._clock.monotonic()
+        if now - self._looked_s >= 1:
+            keys = chain(list(self._service.mesh.peers), self._service.finding.book)
+            self._looked_s, self._seller = now, any(self.why_not(key) is None for key in keys)
+        return self._seller
 
     def _willing(self, model: str | None) -> list[Provider]:
         found, shop = self.providers(model), self._service.shop
