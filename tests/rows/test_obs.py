@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.processes import NodeProcess
 from tests.rows.conftest import Agent, make_agent
 from tests.rows.load import crowd, journal_entries
+from tests.rows.mesh import eventually
 from tests.rows.test_saf import chat
 from tirami.api.schemas import TokenRequest
 from tirami.ledger import HoldCaptured, HoldOpened
@@ -103,6 +104,7 @@ def test_a_failed_answer_leaves_its_line_too(node: NodeProcess, agent: Agent) ->
         trust_env=False,
     )
     assert reply.status_code == 503
+    eventually(lambda: '"failed-1"' in node.log())  # a line is written beside the reply
     told = [json.loads(line) for line in node.log().splitlines() if '"failed-1"' in line]
     assert [(line["event"], line["status"]) for line in told] == [("request", 503)]
     assert agent.client.balance().reserved == 0
