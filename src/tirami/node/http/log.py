@@ -18,6 +18,7 @@ from tirami.api.schemas import (
     TradesReply,
 )
 from tirami.core.errors import InvalidField, InvalidProof, NotFound, RecordNotFound, TradeNotFound
+from tirami.core.keys import PublicKey
 from tirami.ledger import SignedHead, StoredRecord
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
@@ -31,8 +32,7 @@ Row = TypeVar("Row", TradeEntry, RecordEntry)
 @handles("trades", shows_book=True)
 async def trades(call: Call) -> TradesReply:
     query: TradesQuery = call.query
-    party = call.caller.account if query.node is None else visible_account(call, query.node)
-    page = trade_entries(call.parts, query, party)
+    page = trade_entries(call.parts, query, _party(call, query.node))
     if not query.proofs:
         return page
     proved, head = await _proved(call, page.trades)
@@ -61,8 +61,7 @@ async def trade_receipt(call: Call) -> Response:
 @handles("records", shows_book=True)
 async def records(call: Call) -> RecordsReply:
     query: RecordsQuery = call.query
-    party = call.caller.account if query.node is None else visible_account(call, query.node)
-    page = record_entries(call.parts, query, party)
+    page = record_entries(call.parts, query, _party(call, query.node))
     if not query.proofs:
         return page
     proved, head = await _proved(call, page.records)
@@ -128,6 +127,11 @@ async def _proved(call: Call, rows: list[Row]) -> tuple[list[Row], HeadEntry]:
         for row in rows
     ]
     return proved, head_entry(signed)
+
+
+def _party(call: Call, node: str | None) -> PublicKey | None:
+    """Whose records are listed: of the account named, else the caller's own; ``None`` for all, the owner's right."""
+    return call.caller.account if node is None else visible_account(call, node)
 
 
 def _visible(call: Call, missing: type[NotFound]) -> StoredRecord:
