@@ -24,3 +24,10 @@ def test_the_relay_is_named() -> None:
     assert "The public relays run by n0 (mesh.relay = n0) see who talks to whom" in said(relay="n0")
     assert "The relay https://r.example sees who talks to whom" in said(relay="https://r.example")
     assert "No relay is used" in said()
+
+
+def test_prompts_for_models_that_are_here_leave_only_where_that_is_set() -> None:
+    full = "or whose places here are all taken (mesh.overflow), leave this machine to any provider of the network"
+    assert full in said(consume="any", overflow=True)
+    assert "models that are not here leave this machine" in said(consume="any")
+    assert "No prompt leaves this machine" in said(overflow=True)

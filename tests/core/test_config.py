@@ -54,6 +54,7 @@ DEFAULTS = {
     "mesh.slots": 4,
     "mesh.idle_only": False,
     "mesh.consume": "off",
+    "mesh.overflow": False,
     "mesh.trusted": "",
     "mesh.denied": "",
     "mesh.max_trm": 0,

@@ -104,3 +104,16 @@ async def test_a_request_called_and_cancelled_in_the_same_step_passes_its_place_
         line.tasks["b1"].cancel()
         await settle()
         assert line.entered == ["c1"]
+
+
+async def test_a_place_is_free_only_if_nobody_is_before_whoever_comes() -> None:
+    async with queue(1, 10) as line:
+        assert line.room.free
+        await line.come("a1")
+        assert not line.room.free
+        await line.come("b1")
+        await line.go("a1")
+        assert not line.room.free, "it is given to who waited"
+        await line.go("b1")
+        assert line.room.free
+    assert not WaitingRoom(1, 1, ManualClock(), is_open=False).free

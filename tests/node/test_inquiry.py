@@ -1,6 +1,7 @@
 """Which offers fit a request, and what it is told when none does."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,8 @@ from tirami.proto import Offering, Signal
 
 KEY = SigningKey.generate()
 CALL = ChatCall(Payer(KEY.public_key, KEY, NETWORK), "m", (), None, 1.0, 1.0, 0, None, "r")
+HERE = replace(CALL, here=replace(CARD, context_length=60))
+"""Of a model of this node, too."""
 
 
 def offer(*, trm: int = 1, context: int = 100, tokenizer: bytes = CARD.tokenizer_digest) -> Provider:
@@ -36,8 +39,9 @@ def inquiry(
     prompt: int | None = None,
     found: Sequence[Provider] = (),
     connected: Callable[[Provider], bool] = lambda _: True,
+    call: ChatCall = CALL,
 ) -> Inquiry:
-    made = Inquiry(CALL, Sampling(max_tokens=max_tokens, seed=0), Trm(most), iter(found), connected)
+    made = Inquiry(call, Sampling(max_tokens=max_tokens, seed=0), Trm(most), iter(found), connected)
     if prompt is not None:
         made.prompts[CARD.tokenizer_digest] = Prompt(tuple(range(prompt)), TokenCount(prompt), True, "", ())
     return made
@@ -148,3 +152,36 @@ def test_when_every_price_is_too_high_the_cheapest_is_told() -> None:
         assert isinstance(error, InvalidRequest)
         assert (error.param, error.data) == (param, {"cheapest_trm": costs, "max_trm": 5})
         assert "mesh.max_trm is 5" in error.message and f"{costs} TRM" in error.message
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "most", "funds", "elsewhere", "here"),
+    [(0, 0, None, 90, 50), (0, 60, None, 50, 50), (0, 30, None, 20, 50), (0, 0, 40, 30, 30), (7, 1, 1, 7, 7)],
+    ids=["context", "most", "less than most", "funds", "asked for"],
+)
+def test_a_length_is_what_there_is_room_and_money_for_or_would_be_here(
+    max_tokens: int, most: int, funds: int | None, elsewhere: int, here: int
+) -> None:
+    """Ten prompt tokens at 1 TRM, a context of 100 there and 60 here."""
+    bound = None if funds is None else Trm(funds)
+    for call, tokens in ((CALL, elsewhere), (HERE, here)):
+        asked = inquiry(max_tokens, most, 10, call=call)
+        assert asked.bounded(offer(), bound).max_tokens == tokens
+
+
+def test_an_answer_of_a_known_length_fits_or_not() -> None:
+    asked = inquiry(0, 50, 10)
+    assert asked.fits(offer(), 40) and not asked.fits(offer(), 41), "it costs more than 50 TRM"
+    assert asked.fits(offer(context=50), 40) and not asked.fits(offer(context=49), 40)
+
+
+def test_who_cuts_the_model_that_is_here_otherwise_has_another_file() -> None:
+    true = offer()
+    asked = inquiry(10, found=[offer(tokenizer=b"t" * 32), true], call=HERE)
+    assert asked.next() is true and not asked.misfits
+
+
+def test_nobody_is_waited_for_long_who_is_asked_in_place_of_this_node() -> None:
+    asked = inquiry(10, found=[offer()], call=HERE)
+    assert asked.next() is not None and not asked.has_more()
+    assert asked.patience_s() == asked.call_patience_s() == IMPATIENT_S

@@ -22,8 +22,9 @@ def statements(mesh: MeshConfig, daily_limit: int | None = None) -> list[str]:
     if mesh.consume == "off":
         said.append("No prompt leaves this machine (mesh.consume = off).")
     else:
+        full = ", or whose places here are all taken (mesh.overflow)," if mesh.overflow else ""
         said.append(
-            f"Prompts for models that are not here leave this machine to {WHOSE[mesh.consume]} (mesh.consume = "
+            f"Prompts for models that are not here{full} leave this machine to {WHOSE[mesh.consume]} (mesh.consume = "
             f"{mesh.consume}): whoever serves reads prompt and answer. The node's own account pays, also for its owner."
         )
     if mesh.relay == "off":

@@ -171,6 +171,8 @@ class MeshConfig:
     """Serve strangers only while nobody of this node is being served."""
     consume: str = _choice("off", "off", "trusted", "any")
     """Whose answers may be bought: a prompt leaves this machine only with this consent."""
+    overflow: bool = False
+    """Rather buy an answer than wait for a place at a model that is here: prompts leave this machine and cost TRM."""
     trusted: str = ""
     """Keys of providers to buy from with ``consume = trusted``, with commas between; their lawful successors follow."""
     denied: str = ""

@@ -50,6 +50,11 @@ class WaitingRoom:
         return self.running >= self._slots and self.waiting >= self._capacity
 
     @property
+    def free(self) -> bool:
+        """Whether the next to come is given a place at once."""
+        return self._open and self.waiting == 0 and self.running < self._slots
+
+    @property
     def slots(self) -> int:
         return self._slots
 
@@ -86,7 +91,7 @@ class WaitingRoom:
             self._call_next()
 
     async def _enter(self, payer: bytes, owner: bool) -> None:
-        if self._open and self.waiting == 0 and self.running < self._slots:
+        if self.free:
             self._running[payer] += 1
             return
         if self.waiting >= self._capacity:

@@ -4,14 +4,17 @@ A request may ask for several choices. Each is a session with a trade of its own
 and a prompt is billed once. They run side by side in as many places as are free; a full house serves them in turn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+import structlog
 
 from tirami.core.errors import Conflict, EngineFailed, InvalidRequest, MeshError, TiramiError
 from tirami.core.units import TokenCount
-from tirami.infer import Chunk, Message, Prompt, Sampling, Shaping, Tools
+from tirami.infer import Chunk, Message, ModelCard, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
 from tirami.market import InferenceMarket, Meter, Order
 from tirami.node.answer import Answer, ChatStream
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from tirami.node.mesh.shop import Shop
 
 T = TypeVar("T")
+_log = structlog.get_logger()
 Random = Callable[[int], bytes]
 Text = str | Sequence[int]
 """A prompt that is no chat: text, or token ids."""
@@ -60,6 +64,13 @@ class ChatCall:
     logprobs: int | None = None
     ticket: bytes | None = None
     """Id of a reservation to use."""
+    here: ModelCard | None = None
+    """The model of this node that could answer later: peers are asked for that very file, and no shorter an answer."""
+
+    @property
+    def wanted(self) -> str | bytes | None:
+        """What peers are asked for: a name, the digest of a file, or anything."""
+        return self.model if self.here is None else self.here.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +149,8 @@ class Chat:
         self._market.check(call.payer, call.ticket)
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
             raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
-        if (shop := self.shop_for(call.model, any_name=call.any_name)) is not None:
-            if call.ticket is not None:
-                raise Conflict("a ticket is good for the models of this node; a peer would have to answer this")
-            return await self._bought(stack, call, shop)
+        if (bought := await self.elsewhere(call, partial(self._bought, stack))) is not None:
+            return bought
         served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
         engine = served.engine
         if call.prompts:
@@ -181,6 +190,30 @@ class Chat:
         """Where answers of ``model`` are bought; ``None`` where this node's own engines are to give them."""
         here = self._engines.answers(model, any_name=any_name)
         return self.shop if self.shop is not None and self.shop.open and not here else None
+
+    def crowded(self, model: str | None, *, any_name: bool = False) -> ModelCard | None:
+        """The model of this node for which peers are asked before a request waits: all its places are taken."""
+        overflows = self.shop is not None and self.shop.overflows
+        return self._engines.crowded(model, any_name=any_name) if overflows else None
+
+    async def elsewhere(self, call: ChatCall, buy: "Callable[[ChatCall, Shop], Awaitable[T]]") -> T | None:
+        """What ``buy`` has of peers for the call; ``None`` where this node's own engines are to answer.
+
+        Those would only have to be waited for if all places are taken: then no error of ``buy`` is raised.
+        Raises ``Conflict`` for a ticket and a model that is not here.
+        """
+        if (shop := self.shop_for(call.model, any_name=call.any_name)) is not None:
+            if call.ticket is not None:
+                raise Conflict("a ticket is good for the models of this node; a peer would have to answer this")
+            return await buy(call, shop)
+        here = self.crowded(call.model, any_name=call.any_name)
+        if self.shop is None or here is None or call.ticket is not None:
+            return None
+        try:
+            return await buy(replace(call, here=here), self.shop)
+        except TiramiError as error:
+            _log.info("overflow_waits", model=here.name, code=error.code, reason=error.message)
+            return None
 
     async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> ChatStream:
         """From a peer: one session, paid as it comes, also where the client gets it at once."""

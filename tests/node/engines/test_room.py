@@ -296,3 +296,14 @@ async def test_who_names_no_model_is_answered_here_wherever_one_can_be_had(tmp_p
         assert not room.loaded
         assert room.answers(None) and room.answers("one") and room.answers("gone", any_name=True)
         assert not room.answers("gone")
+
+
+async def test_a_model_is_crowded_while_whoever_comes_would_wait_for_it(tmp_path: Path, hub: Hub) -> None:
+    async with opened(tmp_path, model="one", slots=1) as room:
+        assert room.crowded("one") is None, "it is not in memory"
+        await room.start()
+        async with room.use("one") as served, served.room.place(b"a", owner=False):
+            for asked in ({"model": None}, {"model": "one"}, {"model": "gone", "any_name": True}):
+                assert room.crowded(**asked) == served.engine.card  # type: ignore[arg-type]
+            assert room.crowded("gone") is None
+        assert room.crowded("one") is None

@@ -170,9 +170,13 @@ class EngineRoom:
 
         A model on its way counts: whoever is asked meanwhile is told to come again.
         """
-        if model is not None and self.knows(model):
-            return True
-        return (model is None or any_name) and (self.loading or self._default() is not None)
+        coming = (model is None or any_name) and self.loading
+        return coming or self._meant(model, any_name=any_name) is not None
+
+    def crowded(self, model: str | None, *, any_name: bool = False) -> ModelCard | None:
+        """The model :meth:`use` would serve, where it is in memory and whoever comes now would wait for a place."""
+        place = self.pool.places.get(self._meant(model, any_name=any_name) or "")
+        return place.engine.card if place is not None and place.engine is not None and not place.room.free else None
 
     async def described(self) -> Mapping[str, ModelCard | TiramiError]:
         """The card of every model that is loaded or installed, or why it has none; loaded ones first.
@@ -225,16 +229,20 @@ class EngineRoom:
         except TiramiError as error:
             return error
 
-    def _chosen(self, model: str | None, *, any_name: bool) -> str:
+    def _meant(self, model: str | None, *, any_name: bool) -> str | None:
+        """Which model of this node serves it; ``None`` where none is here."""
         if model is not None and self.knows(model):
             return model
-        fallback = self._default()
+        return self._default() if model is None or any_name else None
+
+    def _chosen(self, model: str | None, *, any_name: bool) -> str:
+        if (name := self._meant(model, any_name=any_name)) is not None:
+            return name
         if model is None or any_name:
-            if fallback is None:
-                raise NoModel(f"this node serves no model: {self.problem}", retry_after=RETRY_AFTER_S)
-            return fallback
+            raise NoModel(f"this node serves no model: {self.problem}", retry_after=RETRY_AFTER_S)
         away = self._upstream is not None and self._upstream.problem is not None  # nobody knows yet what it serves
-        if self.pulls.running(model) or away or (fallback is None and (self.loading or not self.loader.installed())):
+        none = self._default() is None and (self.loading or not self.loader.installed())
+        if self.pulls.running(model) or away or none:
             problem = "it is being fetched" if self.pulls.running(model) else self.problem
             raise NoModel(f"this node does not serve {model!r} now: {problem}", retry_after=RETRY_AFTER_S)
         names = sorted({*self.pool.places, *self.loader.installed()})

@@ -3,10 +3,10 @@ a model."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tirami.core.errors import ModelNotFound, NoModel
-from tirami.core.units import MICRO, MicroTrm
+from tirami.core.units import MICRO, MicroTrm, Trm
 from tirami.infer import Engine, ModelCard
 from tirami.ledger import LOCAL, Payer, Price, tier_of
 from tirami.market import Candidate, Provider
@@ -73,8 +73,14 @@ async def own_offers(parts: Parts, model: str | None, *, any_name: bool) -> list
 
 
 async def offers(parts: Parts, model: str | None, *, any_name: bool) -> list[Offer]:
-    """Of this node and of the peers it would buy from, never empty. Raises what :func:`offered` raises."""
-    view = parts.membership.view
+    """Of this node and of the peers it would buy from, never empty. Raises what :func:`offered` raises.
+
+    Where it would ask peers before it lets a request wait, it offers nothing for now, and of peers only those count.
+    """
+    view, full = parts.membership.view, parts.chat.crowded(_named(model), any_name=any_name)
+    if view and full and (over := view.sellers(full.digest)):
+        own = _own(parts, full)
+        return [replace(own, candidate=replace(own.candidate, available=Trm(0))), *_of_peers(over)]
     found = _of_peers(view.sellers(_named(model)) if view else [])
     try:
         return await own_offers(parts, model, any_name=any_name) + found

@@ -1,6 +1,7 @@
 """Prices now, and the price of one call before it is made."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tirami.api.schemas import (
@@ -71,8 +72,8 @@ async def quote(call: Call) -> QuoteReply:
     parts = call.parts
     asked = quote_call(call, payer_of(call.request, call.caller, parts), body)
     with named(max_tokens=body.limit_name):
-        shop = parts.chat.shop_for(asked.model, any_name=asked.any_name)
-        return await (_own_quote(parts, asked) if shop is None else _remote_quote(parts, asked, shop))
+        bought = await parts.chat.elsewhere(asked, partial(_remote_quote, parts))
+        return await _own_quote(parts, asked) if bought is None else bought
 
 
 async def _own_quote(parts: Parts, asked: ChatCall) -> QuoteReply:

@@ -1,12 +1,13 @@
 """One request in search of a provider: whose context and price fit it, and what it is told when nobody's do."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from tirami.core.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NoModel, TiramiError
 from tirami.core.units import Trm
 from tirami.infer import Prompt, Sampling
-from tirami.market import Provider
+from tirami.market import DEFAULT_MAX_TOKENS, Provider
 from tirami.net.session import IDLE_S, IMPATIENT_S
 from tirami.node.chat import ChatCall
 
@@ -75,17 +76,19 @@ class Inquiry:
 
     def patience_s(self) -> float:
         """How long to wait for a provider that is connected, as things stand now: the less if others could be asked."""
-        return IMPATIENT_S if self.asked + 1 < TRIES and self.has_more() else IDLE_S
+        return IMPATIENT_S if self._home or (self.asked + 1 < TRIES and self.has_more()) else IDLE_S
 
     def call_patience_s(self) -> float:
         """The same of one that is called."""
-        return IMPATIENT_S if self.has_more() else IDLE_S
+        return IMPATIENT_S if self._home or self.has_more() else IDLE_S
 
     def called_in_vain(self, seconds: float) -> None:
         """A provider was not reached, in this time."""
         self._vain, self._vain_s = self._vain + 1, self._vain_s + seconds
 
     def _may_ask(self, provider: Provider) -> bool:
+        if (here := self.call.here) is not None and provider.offering.tokenizer_digest != here.tokenizer_digest:
+            return False  # its file is not the one it says: that one has this tokenizer
         if not self._connected(provider) and (self._vain >= CALLS or self._vain_s >= CALLING_S):
             return False
         if self.fits(provider):
@@ -93,9 +96,25 @@ class Inquiry:
         self.misfits.append(provider)
         return False
 
-    def fits(self, provider: Provider) -> bool:
-        """Whether prompt and answer fit its context, and the price what they may cost, as far as is known yet."""
-        return self._has_room(provider) and not (self.most and self._cost(provider) > self.most)
+    def fits(self, provider: Provider, tokens: int | None = None) -> bool:
+        """Whether prompt and answer fit its context, and the price what they may cost, as far as is known yet.
+
+        ``tokens``: of the answer; the least of use by default.
+        """
+        return self._has_room(provider, tokens) and not (self.most and self._cost(provider, tokens) > self.most)
+
+    def bounded(self, provider: Provider, funds: Trm | None) -> Sampling:
+        """With a length: what was asked for, or the default, which context, funds and ``mesh.max_trm`` may shorten.
+
+        Where this node can answer, too, only what would shorten it here does: its own context, and funds.
+        """
+        if self.sampling.max_tokens:
+            return self.sampling
+        here, prompt, price = self.call.here, self._prompt_tokens(provider), provider.candidate.price
+        context = (here or provider.offering).context_length
+        most = self.most if self.most and here is None else None
+        within = [price.tokens_within(bound, prompt) for bound in (funds, most) if bound is not None]
+        return replace(self.sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, context - prompt, *within)))
 
     def refusal(self) -> TiramiError:
         """What to say where nobody could be asked: which limit is in the way and the best on offer, or none was."""
@@ -127,6 +146,11 @@ class Inquiry:
         return ModelNotFound(message, param="model")
 
     @property
+    def _home(self) -> bool:
+        """Whether this node can answer, too."""
+        return self.call.here is not None
+
+    @property
     def _answer(self) -> int:
         return max(1, self.sampling.max_tokens)
 
@@ -134,9 +158,9 @@ class Inquiry:
         prompt = self.prompts.get(provider.offering.tokenizer_digest)
         return prompt.count if prompt is not None else 1
 
-    def _has_room(self, provider: Provider) -> bool:
-        return self._prompt_tokens(provider) + self._answer <= provider.offering.context_length
+    def _has_room(self, provider: Provider, tokens: int | None = None) -> bool:
+        return self._prompt_tokens(provider) + (tokens or self._answer) <= provider.offering.context_length
 
-    def _cost(self, provider: Provider) -> Trm:
+    def _cost(self, provider: Provider, tokens: int | None = None) -> Trm:
         """Of the whole answer, at the price that was told."""
-        return provider.candidate.cost(self._prompt_tokens(provider), self._answer)
+        return provider.candidate.cost(self._prompt_tokens(provider), tokens or self._answer)

@@ -107,7 +107,12 @@ class Shop:
         """Whether a prompt may leave this machine at all."""
         return self._consent.given
 
-    def providers(self, model: str | None, tokens: int) -> Iterator[Provider]:
+    @property
+    def overflows(self) -> bool:
+        """Whether this node would rather buy what is here as well than let a request wait for a place."""
+        return self._config.overflow and self.open
+
+    def providers(self, model: str | bytes | None, tokens: int) -> Iterator[Provider]:
         """Whom to ask, each found when it is asked for: connected ones, then who would be called, the best first.
 
         Only those the owner agreed to; what is not what it says is left out; who broke its word of late comes last.
@@ -123,7 +128,9 @@ class Shop:
                 yield provider
         yield from late
 
-    def _ranked(self, model: str | None, tokens: int, within: Callable[[PublicKey], bool]) -> Iterator[Provider]:
+    def _ranked(
+        self, model: str | bytes | None, tokens: int, within: Callable[[PublicKey], bool]
+    ) -> Iterator[Provider]:
         def allowed(key: bytes) -> bool:
             return within(PublicKey(key)) and self._refusal(key) is None
 
@@ -182,7 +189,8 @@ class Shop:
         Whose context or price does not fit is passed over, and so is, within bounds, who is not reached. A provider is
         waited for the shorter if another could be asked. Raises ``ModelNotFound``, ``NoModel``; ``InvalidRequest`` or
         ``ContextLengthExceeded`` where nobody fits, or what the last provider that was reached said, else why the first
-        was not, where there was no quote at all.
+        was not, where there was no quote at all; ``SpendDenied`` where this node could answer, too, and
+        the payer may not buy.
         """
         return self._found(call, sampling, self._offer)
 
@@ -207,7 +215,7 @@ class Shop:
         passed over, and was asked; who was not reached was not.
         """
         tokens = sampling.max_tokens or DEFAULT_MAX_TOKENS
-        found = self.providers(call.model, tokens)
+        found = self.providers(call.wanted, tokens)
         inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected)
         problem: MeshError | TokenizerError | None = None
         had = False
@@ -234,7 +242,7 @@ class Shop:
                 inquiry.asked, had = inquiry.asked + 1, True
                 yield told
         if not had:
-            self._dialler.seek(map(_key, self._ranked(call.model, tokens, lambda _: True)))  # for the next request
+            self._dialler.seek(map(_key, self._ranked(call.wanted, tokens, lambda _: True)))  # for the next request
             raise problem or inquiry.refusal()
 
     def ended(self, bought: Purchase) -> None:
@@ -261,7 +269,7 @@ class Shop:
     def _call_better(self, chosen: Provider, inquiry: Inquiry) -> None:
         """Have somebody called who is clearly better than who is asked now: the next request finds it connected."""
         tokens = inquiry.sampling.max_tokens or DEFAULT_MAX_TOKENS
-        found = self._ranked(inquiry.call.model, tokens, self._callable)
+        found = self._ranked(inquiry.call.wanted, tokens, self._callable)
         better = next((one for one in found if inquiry.fits(one) and not self._is_late(one)), None)
         if better is not None and _score(better, tokens) > CLEARLY * _score(chosen, tokens):
             self._dialler.wish(_key(better))
@@ -294,11 +302,19 @@ class Shop:
         if (field := prompter.size.contradicted(provider.offering)) is not None:
             raise BadQuote(f"the model's own metadata says something else than the provider: {field}", param=field)
         prompt = await self._prompt(provider, inquiry, prompter)
-        if not inquiry.fits(provider):
-            return None
         payer = self._paying(call.payer)
-        how = self._bounded(provider, prompt, inquiry.sampling, payer)
+        asker = payer if call.here is None else call.payer
+        how = inquiry.bounded(provider, self._ledger.gate.headroom(asker.key, asker.permit))
+        if not inquiry.fits(provider, how.max_tokens):
+            return None
+        if call.here is not None:
+            self._check_funds(payer, provider.candidate.cost(prompt.count, how.max_tokens))
         return prompter, Order(payer, None, prompt, how, how.max_tokens, call.request_id)
+
+    def _check_funds(self, payer: Payer, most: Trm) -> None:
+        """Raises ``SpendDenied`` and leaves no trace: it is no more than a reason to wait for a place here."""
+        if (denied := self._ledger.gate.foreseen(payer.key, most)) is not None:
+            raise denied
 
     def _paying(self, payer: Payer) -> Payer:
         """The node pays for its owner."""
@@ -375,15 +391,6 @@ class Shop:
             self._ledger.restarts.heard,
             patience_s,
         )
-
-    def _bounded(self, provider: Provider, prompt: Prompt, sampling: Sampling, payer: Payer) -> Sampling:
-        """With a length: what was asked for, or the default, which context, funds and ``mesh.max_trm`` may shorten."""
-        if sampling.max_tokens:
-            return sampling
-        most, room = self._config.max_trm, provider.offering.context_length - prompt.count
-        bounds = [self._ledger.gate.headroom(payer.key, payer.permit), Trm(most) if most else None]
-        within = [provider.candidate.price.tokens_within(bound, prompt.count) for bound in bounds if bound is not None]
-        return replace(sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, room, *within)))
 
 
 def _key(provider: Provider) -> PublicKey:

@@ -74,14 +74,14 @@ class MeshView:
     def mean_reputation(self) -> Ppm:
         return self._service.reputation.mean()
 
-    def providers(self, model: str | None) -> list[Provider]:
+    def providers(self, model: str | bytes | None) -> list[Provider]:
         """Offers that could begin now, of peers connected or with an address; why not to take one: :meth:`why_not`."""
         now, connected = self._ledger.now(), self._service.mesh.peers
         distant = [key for key in self._service.finding.book if key not in connected]
         known = [self._service.peers.get(key) for key in [*connected, *distant]]
         return [found for peer in known if peer for found in self._service.peers.offers(peer, model, now)]
 
-    def sellers(self, model: str | None) -> list[Provider]:
+    def sellers(self, model: str | bytes | None) -> list[Provider]:
         """Those of :meth:`providers` this node would buy from: only where nobody is connected, who would be called."""
         willing = self._willing(model)
         return [one for one in willing if not self._distant(one)] or willing
@@ -94,7 +94,7 @@ class MeshView:
             self._looked_s, self._seller = now, any(self.why_not(key) is None for key in keys)
         return self._seller
 
-    def _willing(self, model: str | None) -> list[Provider]:
+    def _willing(self, model: str | bytes | None) -> list[Provider]:
         found, shop = self.providers(model), self._service.shop
         return [
             one
