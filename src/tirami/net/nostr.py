@@ -44,7 +44,7 @@ class NostrSource:
 
     Args:
         relays: URLs, ``wss://…``; named by this node's owner, and never by anybody else.
-        own: where this node is.
+        where: this node's addresses as they are known now; some become known later.
         now: wall time.
 
     Raises ``ConfigError`` for a URL that is none.
@@ -55,7 +55,7 @@ class NostrSource:
     def __init__(
         self,
         relays: Sequence[str],
-        own: PeerAddress,
+        where: Callable[[], PeerAddress],
         network: str,
         node: SigningKey,
         now: Callable[[], UnixMs],
@@ -68,7 +68,7 @@ class NostrSource:
         except sdk.NostrSdkError as error:
             raise ConfigError("mesh.nostr holds what is no URL of a relay: wss://HOST", param="mesh.nostr") from error
         self._trust = Trust.NEAR if all(_trust_of(url) is Trust.NEAR for url in relays) else Trust.FAR
-        self._own = own
+        self._where = where
         self._network = network
         self._node = node
         self._keys = sdk.Keys(sdk.SecretKey.from_bytes(hkdf(node.seed, b"tirami/nostr/1")))
@@ -83,11 +83,13 @@ class NostrSource:
             for relay in self._relays:
                 await client.add_relay(relay)
             await client.connect(timedelta(seconds=ANSWER_S))
-            written = -WRITE_S
+            written, told = -WRITE_S, None
             loop = asyncio.get_running_loop()
             while True:
-                if loop.time() - written >= WRITE_S and await self._write(client):
-                    written = loop.time()
+                own = self._where()
+                news = frozenset(own.direct), await _connections(client)  # a relay that was away may have forgotten
+                if (news != told or loop.time() - written >= WRITE_S) and await self._write(client, own):
+                    written, told = loop.time(), news
                 found(await self._read(client), self._trust)
                 await asyncio.sleep(READ_S)
         finally:
@@ -98,9 +100,9 @@ class NostrSource:
     def _identifier(self) -> str:
         return f"tirami/1/{self._network}"
 
-    async def _write(self, client: sdk.Client) -> bool:
+    async def _write(self, client: sdk.Client, own: PeerAddress) -> bool:
         """Whether a relay has it, or there is nothing to write."""
-        text = adverts.write(self._own, self._network, self._node, self._now(), self._trust)
+        text = adverts.write(own, self._network, self._node, self._now(), self._trust)
         if text is None:
             _log.info("not_advertised", reason="no public address of this node is known")
             return True
@@ -131,7 +133,12 @@ class NostrSource:
                 nodes.append(adverts.read(text, self._network, now))
             except VerificationError as error:
                 _log.debug("advert_ignored", reason=error.message)
-        return [address for address in nodes if address.key != self._own.key]
+        return [address for address in nodes if address.key != self._node.public_key]
+
+
+async def _connections(client: sdk.Client) -> int:
+    """How many have been made so far, to all relays together."""
+    return sum(relay.stats().success() for relay in (await client.relays()).values())
 
 
 def _is_sound(event: sdk.Event) -> bool:
