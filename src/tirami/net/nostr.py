@@ -96,19 +96,15 @@ class NostrSource:
             with suppress(sdk.NostrSdkError):
                 await client.shutdown()
 
-    @property
-    def _identifier(self) -> str:
-        return f"tirami/1/{self._network}"
-
     async def _write(self, client: sdk.Client, own: PeerAddress) -> bool:
         """Whether a relay has it, or there is nothing to write."""
-        text = adverts.write(own, self._network, self._node, self._now(), self._trust)
+        now = self._now()
+        text = adverts.write(own, self._network, self._node, now, self._trust)
         if text is None:
             _log.info("not_advertised", reason="no public address of this node is known")
             return True
-        expires = (self._now() + adverts.LIFETIME_MS) // 1000
-        tags = [sdk.Tag.parse(["d", self._identifier]), sdk.Tag.parse(["expiration", str(expires)])]
-        event = sdk.EventBuilder(sdk.Kind(KIND), text).tags(tags).finalize(self._keys)
+        labels = [sdk.Tag.parse(tag) for tag in tags(self._network, now)]
+        event = sdk.EventBuilder(sdk.Kind(KIND), text).tags(labels).finalize(self._keys)
         sent = await client.send_event(event, ok_timeout=timedelta(seconds=ANSWER_S))
         if not sent.success:
             reasons = [str(reason)[:200] for reason in sent.failed.values()]
@@ -118,7 +114,7 @@ class NostrSource:
     async def _read(self, client: sdk.Client) -> list[PeerAddress]:
         """Nodes advertised now, in an order nobody chose."""
         since = (self._now() - adverts.LIFETIME_MS) // 1000
-        wanted = sdk.Filter().kind(sdk.Kind(KIND)).identifier(self._identifier)
+        wanted = sdk.Filter().kind(sdk.Kind(KIND)).identifier(identifier(self._network))
         wanted = wanted.since(sdk.Timestamp.from_secs(since)).limit(MOST)
         target, patience = sdk.ReqTarget.auto([wanted]), timedelta(seconds=ANSWER_S)
         events = await client.fetch_events(target, timeout=patience, max_events=MOST)
@@ -134,6 +130,16 @@ class NostrSource:
             except VerificationError as error:
                 _log.debug("advert_ignored", reason=error.message)
         return [address for address in nodes if address.key != self._node.public_key]
+
+
+def identifier(network: str) -> str:
+    """The ``d`` tag of its adverts."""
+    return f"tirami/1/{network}"
+
+
+def tags(network: str, now_ms: UnixMs) -> list[list[str]]:
+    """Of an advert that is written now."""
+    return [["d", identifier(network)], ["expiration", str((now_ms + adverts.LIFETIME_MS) // 1000)]]
 
 
 async def _connections(client: sdk.Client) -> int:
