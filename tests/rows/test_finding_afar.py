@@ -70,6 +70,7 @@ def relay() -> Iterator[Relay]:
 
 
 @pytest.mark.row("L0-08")
+@pytest.mark.timeout(240)
 def test_nodes_that_know_a_relay_only_meet_and_so_does_who_comes_after_it_forgot_them(
     tmp_path: Path, relay: Relay, record_property: Callable[[str, object], None]
 ) -> None:
@@ -161,11 +162,12 @@ def called(end: socket.socket) -> bool:
 
 
 @pytest.mark.row("L0-08")
+@pytest.mark.timeout(240)
 @pytest.mark.skipif(not can_play, reason="this machine lets nobody make network namespaces")
 def test_nodes_at_public_addresses_meet_by_the_name_of_a_relay_and_by_a_domain(tmp_path: Path) -> None:
     """What stands of private addresses where anybody writes is not believed; a liar in the DNS proves no key."""
     command = ["unshare", "-rnm", sys.executable, "-m", "tests.rows.afar", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=220)
     assert done.returncode == 0, done.stderr[-3000:]
     figures = json.loads(done.stdout)
     assert figures["over_a_relay"] == figures["by_name"] == [figures["first"]]
