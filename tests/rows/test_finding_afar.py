@@ -104,12 +104,12 @@ def as_text(body: bytes, signature: bytes) -> str:
 
 
 def moved(node: SigningKey, port: int) -> str:
-    """What the node signed, with another port put into it."""
-    own = PeerAddress(node.public_key, ("127.0.0.1:9999",))
+    """What the node signed, with another port, as long, put into it."""
+    own = PeerAddress(node.public_key, ("127.0.0.1:10001",))
     written = adverts.write(own, "testnet", node, SystemClock().now_ms(), Trust.NEAR)
     assert written is not None
     honest = {name: b64decode(text) for name, text in json.loads(written).items()}
-    return as_text(honest["advert"].replace(b"127.0.0.1:9999", b"127.0.0.1:%d" % port), honest["signature"])
+    return as_text(honest["advert"].replace(b"127.0.0.1:10001", b"127.0.0.1:%d" % port), honest["signature"])
 
 
 @pytest.mark.row("L0-08")
