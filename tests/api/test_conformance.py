@@ -7,6 +7,7 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -51,10 +52,16 @@ ENOUGH, REFUSED, MANY = 8, 2, 250
 """Examples of an operation: in every test run, where the scope does not suffice, and in the long run."""
 
 
-def conform(target: Target, name: str, mode: GenerationMode, examples: int) -> None:
-    """Ask that many different things. Raises when a reply is not one that the operation declares."""
+def conform(
+    target: Target, name: str, mode: GenerationMode, examples: int, strategy: SearchStrategy[Any] | None = None
+) -> None:
+    """Ask that many different things, of the whole schema or as given.
+
+    Raises when a reply is not one that the operation declares.
+    """
     if target.scope < BY_NAME[name].scope:
         examples = REFUSED
+    cases = OPERATIONS[name].as_strategy(generation_mode=mode) if strategy is None else strategy
     with requests.Session() as session:
 
         @settings(
@@ -65,7 +72,7 @@ def conform(target: Target, name: str, mode: GenerationMode, examples: int) -> N
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=QUIET,
         )
-        @given(OPERATIONS[name].as_strategy(generation_mode=mode))
+        @given(cases)
         def ask(case: Any) -> None:
             reply = case.call(base_url=target.url, session=session, headers=target.headers, timeout=20)
             case.validate_response(reply, checks=CHECKS)

@@ -1,11 +1,17 @@
-"""TIP-13: every message of the registry stands in it, and its frames are what the document says."""
+"""TIP-13: every message of the registry stands in it, and its frames and adverts are what the document says."""
 
+import json
 import re
+from base64 import b64decode
 
 import msgspec
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tests.docs.test_protocol import TEXTS, Case, V, cases, raw
+from tests.docs.test_market_vectors import typed
+from tests.docs.test_protocol import TABLES, TEXTS, Case, Refused, V, cases, outcome, packed, raw
+from tirami.net import adverts
 from tirami.net.frames import decode, encode
 from tirami.proto import MESSAGES
 
@@ -34,3 +40,58 @@ def test_13_frames_by_hand(case: Case) -> None:
     assert encode(decode(kind, body)) == frame
     later = msgspec.msgpack.encode([*fields, "a field of a later version"])
     assert decode(kind, later) == decode(kind, body)
+
+
+# --- adverts: rule 18 --------------------------------------------------------------------------------------------
+
+
+@cases(13, "adverts")
+def test_13_an_advert_by_hand(case: Case) -> None:
+    tag, rows = TABLES[case["struct"]]
+    fields, event = case["fields"], case["event"]
+    body = packed([typed(kind, fields[name]) for name, kind in rows])
+    assert body == raw(case["body"])
+    Ed25519PublicKey.from_public_bytes(raw(case["key"])).verify(raw(case["signature"]), tag.encode() + body)
+    assert case["key"] == fields["node"]
+    assert {name: b64decode(text).hex() for name, text in json.loads(event["content"]).items()} == {
+        "advert": case["body"],
+        "signature": case["signature"],
+    }
+    expiration = (fields["at_ms"] + fields["lifetime_ms"]) // 1000
+    assert event["kind"] == 31_990
+    assert event["tags"] == [["d", f"tirami/1/{fields['network']}"], ["expiration", str(expiration)]]
+
+
+def advertised(case: Case) -> tuple[str, list[str]]:
+    """Key and addresses, or :class:`Refused` with the code."""
+    tag, rows = TABLES["Advert"]
+    try:
+        content = json.loads(case["content"])
+        body, signature = (b64decode(content[name], validate=True) for name in ("advert", "signature"))
+        network, node, addresses, lifetime_ms, at_ms = values = msgspec.msgpack.decode(body)
+    except (ValueError, KeyError, msgspec.DecodeError) as error:
+        raise Refused("non_canonical") from error
+    if len(case["content"]) > 4_096 or packed(values) != body or len(values) != len(rows):
+        raise Refused("non_canonical")
+    in_time = at_ms - 600_000 <= case["now_ms"] <= at_ms + lifetime_ms
+    if network != case["network"] or not in_time:
+        raise Refused("invalid_proof")
+    try:
+        Ed25519PublicKey.from_public_bytes(node).verify(signature, tag.encode() + body)
+    except InvalidSignature as error:
+        raise Refused("invalid_proof") from error
+    if any(":" not in address for address in addresses):
+        raise Refused("non_canonical")
+    return node.hex(), addresses
+
+
+@cases(13, "read")
+def test_13_what_is_read_of_adverts(case: Case) -> None:
+    outcome(case, lambda: adverts.read(case["content"], case["network"], case["now_ms"]))
+    if "error" in case:
+        with pytest.raises(Refused, match=case["error"]):
+            advertised(case)
+        return
+    assert advertised(case) == (case["node"], case["addresses"])
+    found = adverts.read(case["content"], case["network"], case["now_ms"])
+    assert (found.key.hex(), list(found.direct)) == (case["node"], case["addresses"])

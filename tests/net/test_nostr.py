@@ -3,16 +3,18 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
 import nostr_sdk as sdk
 import pytest
 
+from tests.waiting import until
 from tirami.core.clock import SystemClock
 from tirami.core.errors import ConfigError
 from tirami.core.keys import SigningKey
-from tirami.net import PeerAddress, adverts
+from tirami.net import PeerAddress, adverts, nostr
 from tirami.net.addressbook import Trust
 from tirami.net.nostr import KIND, NostrSource, _trust_of
 
@@ -33,7 +35,7 @@ class Looker:
     def __init__(self, relay: str, port: int, network: str = "testnet") -> None:
         node = SigningKey.generate()
         self.address = PeerAddress(node.public_key, (f"127.0.0.1:{port}",))
-        self.source = NostrSource([relay], self.address, network, node, CLOCK.now_ms, Random(1))
+        self.source = NostrSource([relay], lambda: self.address, network, node, CLOCK.now_ms, Random(1))
         self.found: set[PeerAddress] = set()
 
     def tell(self, addresses: Iterable[PeerAddress], trust: Trust) -> None:
@@ -75,6 +77,22 @@ async def test_nodes_find_each_other_over_a_relay_and_believe_no_forger(relay: s
             run.cancel()
         await asyncio.wait(runs)
     assert (first.found, second.found, other.found) == ({second.address}, {first.address}, set())
+
+
+async def test_an_address_that_is_known_later_is_advertised_then(relay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nostr, "READ_S", 0.1)
+    first, second = Looker(relay, 4401), Looker(relay, 4402)
+    known, first.address = first.address, replace(first.address, direct=())
+    runs = [asyncio.create_task(looker.source.run(looker.tell)) for looker in (first, second)]
+    try:
+        await until(lambda: second.address in first.found)
+        assert not second.found
+        first.address = known
+        await until(lambda: known in second.found)
+    finally:
+        for run in runs:
+            run.cancel()
+        await asyncio.wait(runs)
 
 
 async def test_a_relay_that_is_not_there_is_tried_again() -> None:

@@ -17,6 +17,7 @@ from tirami.core.keys import PublicKey
 from tirami.core.units import TokenCount
 from tirami.infer import Prompt
 from tirami.net import Endpoint
+from tirami.net.probes import Call
 from tirami.node.http import HttpServer, build_app
 from tirami.node.mesh import MeshService, Shop, opened_mesh
 from tirami.node.mesh import shop as shop_module
@@ -75,11 +76,14 @@ def config(home: Path, network: Path, **flags: object) -> Config:
 
 
 @asynccontextmanager
-async def node(home: Path, network: Path, wire: Bound, **flags: object) -> AsyncIterator[Node]:
+async def node(
+    home: Path, network: Path, wire: Bound, call: Call | None = None, /, **flags: object
+) -> AsyncIterator[Node]:
+    """``call``: how it reaches a peer as a stranger would, for probes."""
     async with open_parts(config(home, network, **flags), SystemClock()) as parts:
         endpoint = wire.endpoint(parts.key.public_key)
         async with (
-            opened_mesh(parts, endpoint) as mesh,
+            opened_mesh(parts, endpoint, call=call) as mesh,
             HttpServer(build_app(parts), "127.0.0.1", 0) as server,
         ):
             yield Node(parts, mesh, server.url)

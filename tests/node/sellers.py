@@ -13,6 +13,7 @@ from tests.node.nodes import CHAT, HELLO, Node, count_in_numbers, network_file, 
 from tests.waiting import until
 from tirami.core.keys import PublicKey
 from tirami.infer import ModelCard
+from tirami.net.probes import Call
 from tirami.testing import MemoryNetwork
 
 ALL = "".join(f"{i} " for i in range(20))
@@ -51,9 +52,14 @@ class Market:
 
 @asynccontextmanager
 async def market(
-    home: Path, monkeypatch: pytest.MonkeyPatch, count: int = 2, cards: Sequence[ModelCard] = (), **flags: object
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int = 2,
+    cards: Sequence[ModelCard] = (),
+    call: Call | None = None,
+    **flags: object,
 ) -> AsyncIterator[Market]:
-    """``cards``: of the sellers' engines, where they are not all alike; ``flags``: the buyer's."""
+    """``cards``: of the sellers' engines, where they are not all alike; ``call``: of all; ``flags``: the buyer's."""
     names = [str(number) for number in range(count + 1)]
     file, _ = network_file(home, names)
     count_in_numbers(monkeypatch)
@@ -61,7 +67,7 @@ async def market(
     async with AsyncExitStack() as stack:
         sellers = []
         for number, name in enumerate(names[1:]):
-            opened = await stack.enter_async_context(node(home / name, file, memory))
+            opened = await stack.enter_async_context(node(home / name, file, memory, call))
             engine = ScriptedEngine(20)
             if cards:
                 engine.card = cards[number]
@@ -69,7 +75,7 @@ async def market(
             sellers.append(Seller(opened, engine))
         known = " ".join(str(seller.node.mesh.mesh.address()) for seller in sellers)
         given = {"mesh.consume": "any", "mesh.bootstrap": known} | flags
-        buyer = await stack.enter_async_context(node(home / names[0], file, memory, **given))
+        buyer = await stack.enter_async_context(node(home / names[0], file, memory, call, **given))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         found = Market(buyer, sellers, memory, http)
         await until(lambda: len(found.ranked()) == count)

@@ -12,6 +12,7 @@ import msgspec
 from tirami.ledger import entries
 from tirami.proto import (
     RECORDS,
+    Advert,
     Envelope,
     FraudProof,
     FraudRecord,
@@ -51,6 +52,7 @@ _DESCRIBED: tuple[type[msgspec.Struct], ...] = (
     Fingerprint,
     Listing,
     Difference,
+    Advert,
 )
 STRUCTS: Mapping[str, type[msgspec.Struct]] = {cls.__name__: cls for cls in _DESCRIBED}
 MARKED = re.compile(r"(<!-- (fields|entries|example): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -176,6 +178,8 @@ MEANINGS: Mapping[str, str] = {
     "score_ppm": "how far its service was kept, smoothed, in millionths",
     "sessions": "how many answers that rests on, by its own word; weighs nothing",
     "latency_ms": "to the first word, smoothed",
+    # adverts
+    "addresses": "where it may be found: `HOST:PORT`",
     # reconciliation
     "ranges": "ascending, without overlap",
     "more": "whether the sender has more ranges for its next message",
@@ -205,6 +209,9 @@ SPECIAL: Mapping[tuple[str, str], str] = {
     ("Offering", "parameters"): "weights of the model",
     ("Signal", "node"): "key of the provider",
     ("Signal", "lifetime_ms"): "how long it counts",
+    ("Advert", "network"): "id of its network file",
+    ("Advert", "node"): "the node's key",
+    ("Advert", "lifetime_ms"): "how long it counts, from `at_ms` on",
     ("StatementTrade", "id"): "record id of the trade",
     ("StatementTrade", "scope"): "`local` is own use of one node",
     ("StatementTrade", "body"): "canonical bytes of the trade",

@@ -1,10 +1,11 @@
-"""Vectors of TIP-13: one frame of every message of the registry, with made-up contents of every field."""
+"""Vectors of TIP-13: one frame of every message of the registry, with made-up contents of every field, and adverts."""
 
 import msgspec
 from msgspec import inspect
 
 from tirami.net.frames import encode
 from tirami.proto import MESSAGES, Message
+from tools.vectors import adverts
 from tools.vectors.case import Case, case
 from tools.vectors.tables import fenced
 
@@ -18,7 +19,7 @@ def sample(kind: type[Message]) -> Message:
 
 def vectors() -> Case:
     frames = [case(kind.__name__, type=kind.TYPE, limit=kind.LIMIT, frame=encode(sample(kind))) for kind in MESSAGES]
-    return {"frames": frames}
+    return {"frames": frames, "adverts": adverts.events(), "read": adverts.readings()}
 
 
 def example() -> list[str]:

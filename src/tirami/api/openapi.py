@@ -159,6 +159,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {402, 423, 409}
     if operation.name in _MAY_CONFLICT:
         statuses |= {409}
-    if operation.name == "join":
+    if operation.scope is Scope.INFERENCE or operation.name == "join":
         statuses |= {502}
     return sorted(statuses)

@@ -44,7 +44,7 @@ class NostrSource:
 
     Args:
         relays: URLs, ``wss://…``; named by this node's owner, and never by anybody else.
-        own: where this node is.
+        where: this node's addresses as they are known now; some become known later.
         now: wall time.
 
     Raises ``ConfigError`` for a URL that is none.
@@ -55,7 +55,7 @@ class NostrSource:
     def __init__(
         self,
         relays: Sequence[str],
-        own: PeerAddress,
+        where: Callable[[], PeerAddress],
         network: str,
         node: SigningKey,
         now: Callable[[], UnixMs],
@@ -68,7 +68,7 @@ class NostrSource:
         except sdk.NostrSdkError as error:
             raise ConfigError("mesh.nostr holds what is no URL of a relay: wss://HOST", param="mesh.nostr") from error
         self._trust = Trust.NEAR if all(_trust_of(url) is Trust.NEAR for url in relays) else Trust.FAR
-        self._own = own
+        self._where = where
         self._network = network
         self._node = node
         self._keys = sdk.Keys(sdk.SecretKey.from_bytes(hkdf(node.seed, b"tirami/nostr/1")))
@@ -83,30 +83,28 @@ class NostrSource:
             for relay in self._relays:
                 await client.add_relay(relay)
             await client.connect(timedelta(seconds=ANSWER_S))
-            written = -WRITE_S
+            written, told = -WRITE_S, None
             loop = asyncio.get_running_loop()
             while True:
-                if loop.time() - written >= WRITE_S and await self._write(client):
-                    written = loop.time()
+                own = self._where()
+                news = frozenset(own.direct), await _connections(client)  # a relay that was away may have forgotten
+                if (news != told or loop.time() - written >= WRITE_S) and await self._write(client, own):
+                    written, told = loop.time(), news
                 found(await self._read(client), self._trust)
                 await asyncio.sleep(READ_S)
         finally:
             with suppress(sdk.NostrSdkError):
                 await client.shutdown()
 
-    @property
-    def _identifier(self) -> str:
-        return f"tirami/1/{self._network}"
-
-    async def _write(self, client: sdk.Client) -> bool:
+    async def _write(self, client: sdk.Client, own: PeerAddress) -> bool:
         """Whether a relay has it, or there is nothing to write."""
-        text = adverts.write(self._own, self._network, self._node, self._now(), self._trust)
+        now = self._now()
+        text = adverts.write(own, self._network, self._node, now, self._trust)
         if text is None:
             _log.info("not_advertised", reason="no public address of this node is known")
             return True
-        expires = (self._now() + adverts.LIFETIME_MS) // 1000
-        tags = [sdk.Tag.parse(["d", self._identifier]), sdk.Tag.parse(["expiration", str(expires)])]
-        event = sdk.EventBuilder(sdk.Kind(KIND), text).tags(tags).finalize(self._keys)
+        labels = [sdk.Tag.parse(tag) for tag in tags(self._network, now)]
+        event = sdk.EventBuilder(sdk.Kind(KIND), text).tags(labels).finalize(self._keys)
         sent = await client.send_event(event, ok_timeout=timedelta(seconds=ANSWER_S))
         if not sent.success:
             reasons = [str(reason)[:200] for reason in sent.failed.values()]
@@ -116,7 +114,7 @@ class NostrSource:
     async def _read(self, client: sdk.Client) -> list[PeerAddress]:
         """Nodes advertised now, in an order nobody chose."""
         since = (self._now() - adverts.LIFETIME_MS) // 1000
-        wanted = sdk.Filter().kind(sdk.Kind(KIND)).identifier(self._identifier)
+        wanted = sdk.Filter().kind(sdk.Kind(KIND)).identifier(identifier(self._network))
         wanted = wanted.since(sdk.Timestamp.from_secs(since)).limit(MOST)
         target, patience = sdk.ReqTarget.auto([wanted]), timedelta(seconds=ANSWER_S)
         events = await client.fetch_events(target, timeout=patience, max_events=MOST)
@@ -131,7 +129,22 @@ class NostrSource:
                 nodes.append(adverts.read(text, self._network, now))
             except VerificationError as error:
                 _log.debug("advert_ignored", reason=error.message)
-        return [address for address in nodes if address.key != self._own.key]
+        return [address for address in nodes if address.key != self._node.public_key]
+
+
+def identifier(network: str) -> str:
+    """The ``d`` tag of its adverts."""
+    return f"tirami/1/{network}"
+
+
+def tags(network: str, now_ms: UnixMs) -> list[list[str]]:
+    """Of an advert that is written now."""
+    return [["d", identifier(network)], ["expiration", str((now_ms + adverts.LIFETIME_MS) // 1000)]]
+
+
+async def _connections(client: sdk.Client) -> int:
+    """How many have been made so far, to all relays together."""
+    return sum(relay.stats().success() for relay in (await client.relays()).values())
 
 
 def _is_sound(event: sdk.Event) -> bool:

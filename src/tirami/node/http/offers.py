@@ -73,21 +73,26 @@ async def own_offers(parts: Parts, model: str | None, *, any_name: bool) -> list
 
 
 async def offers(parts: Parts, model: str | None, *, any_name: bool) -> list[Offer]:
-    """Of this node and of the peers it would buy from, never empty. Raises what :func:`offered` raises.
+    """Of this node and of the peers it would buy from, never empty.
 
     Where it would ask peers before it lets a request wait, it offers nothing for now, and of peers only those count.
+    Raises what :func:`offered` raises; where peers are asked, too, what a chat would be told.
     """
-    view, full = parts.membership.view, parts.chat.crowded(_named(model), any_name=any_name)
+    view, name = parts.membership.view, _named(model)
+    full = parts.chat.crowded(name, any_name=any_name)
     if view and full and (over := view.sellers(full.digest)):
         own = _own(parts, full)
         return [replace(own, candidate=replace(own.candidate, available=Trm(0))), *_of_peers(over)]
-    found = _of_peers(view.sellers(_named(model)) if view else [])
+    found = _of_peers(view.sellers(name) if view else [])
     try:
         return await own_offers(parts, model, any_name=any_name) + found
-    except (ModelNotFound, NoModel):
-        if not found:
+    except (ModelNotFound, NoModel) as error:
+        if found:
+            return found
+        shop = parts.chat.shop_for(name, any_name=any_name)
+        if shop is None:
             raise
-        return found
+        raise shop.unserved(name) from error
 
 
 def _named(model: str | None) -> str | None:

@@ -119,7 +119,7 @@ class Inquiry:
     def refusal(self) -> TiramiError:
         """What to say where nobody could be asked: which limit is in the way and the best on offer, or none was."""
         if not self.misfits:
-            return self._unserved()
+            return unserved(self.call.model)
         roomy = [provider for provider in self.misfits if self._has_room(provider)]
         if not roomy:
             widest = max(self.misfits, key=lambda provider: provider.offering.context_length)
@@ -138,12 +138,6 @@ class Inquiry:
             cheapest_trm=cheapest,
             max_trm=self.most,
         )
-
-    def _unserved(self) -> TiramiError:
-        if self.call.model is None:
-            return NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
-        message = f"the model {self.call.model!r} is neither installed nor served by a peer"
-        return ModelNotFound(message, param="model")
 
     @property
     def _home(self) -> bool:
@@ -164,3 +158,10 @@ class Inquiry:
     def _cost(self, provider: Provider, tokens: int | None = None) -> Trm:
         """Of the whole answer, at the price that was told."""
         return provider.candidate.cost(self._prompt_tokens(provider), tokens or self._answer)
+
+
+def unserved(model: str | None) -> TiramiError:
+    """What to say where a model is wanted that neither this node nor a peer serves; ``None`` is any."""
+    if model is None:
+        return NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
+    return ModelNotFound(f"the model {model!r} is neither installed nor served by a peer", param="model")

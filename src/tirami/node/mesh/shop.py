@@ -37,7 +37,7 @@ from tirami.net.session import Purchase, Wanted, purchase
 from tirami.node.chat import ChatCall
 from tirami.node.mesh.consent import Consent
 from tirami.node.mesh.goods import Goods
-from tirami.node.mesh.inquiry import TRIES, Inquiry
+from tirami.node.mesh.inquiry import TRIES, Inquiry, unserved
 from tirami.proto import MAX_PROMPT, Offering
 
 T = TypeVar("T")
@@ -106,6 +106,8 @@ class Shop:
     def open(self) -> bool:
         """Whether a prompt may leave this machine at all."""
         return self._consent.given
+
+    unserved = staticmethod(unserved)
 
     @property
     def overflows(self) -> bool:

@@ -23,5 +23,5 @@ def sources(parts: Parts, endpoint: Endpoint) -> list[Source]:
     if relays := config.nostr.split():
         from tirami.net.nostr import NostrSource
 
-        chosen.append(NostrSource(relays, endpoint.address(), network.id, parts.key, parts.ledger.now, SystemRandom()))
+        chosen.append(NostrSource(relays, endpoint.address, network.id, parts.key, parts.ledger.now, SystemRandom()))
     return chosen
