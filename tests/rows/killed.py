@@ -66,6 +66,7 @@ BOOKED: Final[Mapping[object, str | None]] = {
     journal.KillSet: FREEZES,
     journal.PolicySet: WORTHLESS,
     journal.AccountCreated: STOPPED,
+    journal.AccountResealed: TELLS,
     journal.AccountDisabled: FREEZES,
     journal.TokenIssued: WORTHLESS,
     journal.TokenExpirySet: FREEZES,
