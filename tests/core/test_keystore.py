@@ -90,6 +90,29 @@ def test_one_key_of_each_salt_tells_of_all(monkeypatch: pytest.MonkeyPatch) -> N
     assert Keystore(NODE, "c").tried({names[0]: b""}) == Tried(0, 0, 0, (names[0],)), "damaged"
 
 
+def test_keys_under_several_salts_come_under_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived: list[bytes] = []
+    real = Keystore._derive
+    monkeypatch.setattr(Keystore, "_derive", lambda self, salt: derived.append(salt) or real(self, salt))
+    monkeypatch.setattr(module, "ARGON2_KIB", 64)
+    keys = [SigningKey.from_seed(bytes([number]) * 32) for number in range(10, 16)]
+    words = ("", "a", "a", "a", "another")
+    sealed = {key.public_key: Keystore(NODE, word).seal(key) for key, word in zip(keys, words, strict=False)}
+    keystore = Keystore(NODE, "a")
+    keystore.tried(sealed)
+    derived.clear()
+    anew = keystore.united(sealed)
+    assert list(anew) == [keys[2].public_key, keys[3].public_key], "neither the first, nor what is bare or another's"
+    assert not derived
+    united = {**sealed, **anew}
+    later = Keystore(NODE, "a")
+    assert later.tried(united) == Tried(1, 4, 3, (keys[4].public_key,))
+    assert len(derived) == 3, "bare, the one salt, and the other passphrase's"
+    assert [later.open(key.public_key, united[key.public_key]).seed for key in keys[:4]] == [k.seed for k in keys[:4]]
+    assert later.united(united) == {}
+    assert Keystore(NODE).united(sealed) == {}
+
+
 def test_the_strength_of_argon2id_is_fixed() -> None:
     assert (module.ARGON2_KIB, module.ARGON2_PASSES, module.ARGON2_LANES) == (65_536, 3, 4)
 

@@ -245,5 +245,5 @@ async def test_a_reservation_is_made_at_the_price_that_was_approved(house: House
     at(house, 200)
     told = house.market.estimate([await order(house, showing(payer, permit), max_tokens=200)])
     assert told.ceiling == 200
-    kept = await house.market.reserve(showing(payer, permit), house.engine.card, told.price, told.ceiling, "request")
-    assert kept.held == 200
+    kept = await house.market.reserve(showing(payer, permit), house.engine.card, 0, 200, "request")
+    assert (kept.held, kept.price) == (200, told.price)

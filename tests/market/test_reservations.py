@@ -8,7 +8,7 @@ import pytest
 from tests.market.conftest import House, opened_house
 from tests.market.test_inference import order
 from tirami.core.errors import ApprovalRequired, Conflict, InsufficientFunds, KillSwitchActive, QueueFull
-from tirami.core.units import MicroTrm, Trm
+from tirami.core.units import MicroTrm, Ppm
 from tirami.ledger import MAX_OPEN, Payer, Price
 from tirami.market import Reservation
 from tirami.market.reservations import LIFETIME_MS
@@ -17,8 +17,18 @@ from tirami.testing import ManualClock
 PRICE = Price(MicroTrm(0), MicroTrm(2_000_000))
 
 
+def at(house: House, percent: int) -> None:
+    """Load moves the price to so much of the list price."""
+    house.market.load._follow, house.market.load.demand = True, Ppm(percent * 10_000)
+
+
 async def reserve(house: House, amount: int, payer: Payer | None = None) -> Reservation:
-    return await house.market.reserve(payer or house.agent, house.engine.card, PRICE, Trm(amount), "req-r")
+    """While the price is ``PRICE``; before and after it is half of that."""
+    at(house, 200)
+    try:
+        return await house.market.reserve(payer or house.agent, house.engine.card, 3, amount // 2, "req-r")
+    finally:
+        at(house, 100)
 
 
 async def test_the_call_that_names_it_gets_its_funds_and_its_price(house: House) -> None:
@@ -50,6 +60,24 @@ async def test_what_was_approved_when_it_was_reserved_is_not_asked_about_again(h
     assert ticket.ceiling == 300
     with pytest.raises(ApprovalRequired):
         await house.market.begin_inference(await order(house, payer, max_tokens=101))
+
+
+async def test_an_approved_one_is_made_at_the_price_it_was_approved_at(house: House) -> None:
+    payer, card = await house.hosted((None, None, None, 100)), house.engine.card
+    at(house, 100)
+    with pytest.raises(ApprovalRequired) as required:
+        await house.market.reserve(payer, card, 0, 200, "req-r")
+    request = bytes.fromhex(str(required.value.data["approval_id"]))
+    approvals = house.ledger.state.settings.approvals
+    await house.ledger.record_facts(approvals.decision(request, True, "dana", house.ledger.now()))
+    at(house, 200)
+    approved = replace(payer, permit=request)
+    unneeded = await house.market.reserve(approved, card, 0, 50, "req-r")
+    assert unneeded.held == 100, "what needs no approval has today's price"
+    kept = await house.market.reserve(approved, card, 0, 200, "req-r")
+    assert (kept.held, kept.price.completion) == (200, 1_000_000)
+    ticket = await house.market.begin_inference(replace(await order(house, payer, max_tokens=200), ticket=kept.hold_id))
+    assert (ticket.ceiling, ticket.price) == (200, kept.price)
 
 
 async def test_more_than_was_reserved_is_asked_about(house: House) -> None:
@@ -89,20 +117,20 @@ async def test_it_expires_and_gives_everything_back(tmp_path: Path) -> None:
 
 async def test_the_gate_stands_before_it_and_behind_it(house: House) -> None:
     with pytest.raises(InsufficientFunds):
-        await reserve(house, 1001)
+        await reserve(house, 1002)
     kept = await reserve(house, 10)
     await house.ledger.set_kill(True, "", "")
     with pytest.raises(KillSwitchActive):
-        await reserve(house, 1)
+        await reserve(house, 2)
     with pytest.raises(KillSwitchActive):
         await house.market.begin_inference(replace(await order(house, max_tokens=1), ticket=kept.hold_id))
     assert house.ledger.balance(house.agent.key).reserved == 0
 
 
 async def test_even_who_reserved_every_place_may_use_one(house: House) -> None:
-    kept = [await reserve(house, 1) for _ in range(MAX_OPEN)]
+    kept = [await reserve(house, 2) for _ in range(MAX_OPEN)]
     with pytest.raises(QueueFull):
-        await reserve(house, 1)
+        await reserve(house, 2)
     ticket = await house.market.begin_inference(replace(await order(house, max_tokens=1), ticket=kept[0].hold_id))
     await house.market.cancel(ticket)
 

@@ -68,6 +68,27 @@ async def test_a_lost_passphrase_costs_the_accounts_under_it_and_nothing_else(tm
         assert (await door.call("GET", "/readyz"))[1]["warnings"] == []
 
 
+async def test_keys_of_many_runs_are_sealed_under_one_salt_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = []
+    async with opened_door(tmp_path, **RIGHT) as door:
+        for _ in range(3):
+            tokens.append((await door.agent())[1])
+            door.parts.keystore._salt = None  # as an older version had it: a salt for each run
+    derived: list[bytes] = []
+    real = keystore.Keystore._derive
+    monkeypatch.setattr(keystore.Keystore, "_derive", lambda self, salt: derived.append(salt) or real(self, salt))
+    for salts in (3, 1):
+        derived.clear()
+        async with opened_door(tmp_path, **RIGHT) as door:
+            assert [await ask(door, token) for token in tokens] == [(200, None)] * 3
+            assert len(derived) == salts
+            journal = door.parts.ledger.seq
+        async with opened_door(tmp_path, **RIGHT) as door:
+            assert door.parts.ledger.seq - journal < 6, "sealed anew once"
+
+
 async def test_keys_from_before_the_passphrase_are_named_in_the_log(tmp_path: Path) -> None:
     _, token = await a_node(tmp_path)
     with capture_logs() as logs:

@@ -20,7 +20,7 @@ LARGE_LINE = 100_000_000
 
 @dataclass
 class Answer:
-    """What a client saw of one request. ``ended`` is a monotonic time."""
+    """What a client saw of one request. ``began`` and ``ended`` are monotonic times."""
 
     status: int
     code: str | None = None
@@ -28,6 +28,7 @@ class Answer:
     trade: str | None = None
     cost: int = 0
     pieces: int = 0
+    began: float = 0.0
     ended: float = 0.0
 
 
@@ -41,18 +42,21 @@ class Crowd:
 
     async def ask(self, token: str, prompt: str, most: int, *, stream: bool = False) -> Answer:
         body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": most, "stream": stream}
-        headers = {"authorization": f"Bearer {token}"}
-        async with self.http.post(self.url + CHAT, json=body, headers=headers) as reply:
+        return await self.post(CHAT, body, token)
+
+    async def post(self, path: str, body: dict[str, object], token: str | None = None) -> Answer:
+        """Anything; without a token as the owner of the machine."""
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        began = time.monotonic()
+        async with self.http.post(self.url + path, json=body, headers=headers) as reply:
             if reply.status != 200:
                 error = json.loads(await reply.read())["error"]
                 answer = Answer(reply.status, code=error["code"])
-            elif stream:
+            elif body.get("stream"):
                 answer = await self._streamed(reply)
             else:
-                whole = json.loads(await reply.read())
-                paid = whole["x_tirami"]
-                answer = Answer(200, None, whole["choices"][0]["finish_reason"], paid["trade_id"], paid["trm_cost"])
-        answer.ended = time.monotonic()
+                answer = _told(json.loads(await reply.read()))
+        answer.began, answer.ended = began, time.monotonic()
         self.answers.append(answer)
         return answer
 
@@ -74,13 +78,18 @@ class Crowd:
         return answer
 
 
+def _told(whole: dict[str, Any]) -> Answer:
+    (choice, *_), paid = whole.get("choices") or [{}], whole.get("x_tirami") or {}
+    return Answer(200, None, choice.get("finish_reason"), paid.get("trade_id"), paid.get("trm_cost", 0))
+
+
 @asynccontextmanager
 async def crowd(url: str) -> AsyncIterator[Crowd]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         yield Crowd(url, http)
 
 
-def network_file(home: Path, limit: int = LARGE_LINE) -> Path:
+def network_file(home: Path, limit: int = LARGE_LINE, daily_lines: int = 100) -> Path:
     """A network whose issuer, the node of ``home``, grants large lines."""
     home.mkdir(parents=True, exist_ok=True)
     node = load_or_create_node_key(home / "node.key")[0].public_key.hex()
@@ -89,7 +98,7 @@ def network_file(home: Path, limit: int = LARGE_LINE) -> Path:
         "format": "tirami/1/network",
         "id": "rows",
         "parameters": {"welcome_limit": limit, "witnesses": 1, "quorum": 1},
-        "issuers": [{"key": node, "daily_lines": 100}],
+        "issuers": [{"key": node, "daily_lines": daily_lines}],
         "witnesses": [node],
     }
     path.write_text(json.dumps(document))

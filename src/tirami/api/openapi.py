@@ -157,6 +157,8 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {408, 413, 415}
     if operation.scope is Scope.INFERENCE or operation.name in ("transfer", "schedule", "rotate_key"):
         statuses |= {402, 423, 409}
+    if operation.name == "create_account":
+        statuses |= {423}
     if operation.name in _MAY_CONFLICT:
         statuses |= {409}
     if operation.scope is Scope.INFERENCE or operation.name == "join":

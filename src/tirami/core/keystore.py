@@ -8,6 +8,7 @@ associated data, so that a blob opens for its own account only.
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -117,6 +118,21 @@ class Keystore:
             elif accounts is not bare:
                 opened += len(accounts)
         return Tried(len(bare), sum(map(len, by_salt.values())), opened, tuple(locked))
+
+    def united(self, keys: Mapping[PublicKey, bytes]) -> dict[PublicKey, bytes]:
+        """Of ``keys`` those that open under the passphrase and another salt than the first one did, sealed under that.
+
+        With all of them in the place of the former ones a later process derives once. Blocks as :meth:`tried`, after
+        which nothing is left to derive.
+        """
+        anew: dict[PublicKey, bytes] = {}
+        if not self._salt:
+            return anew
+        for account, sealed in keys.items():
+            with suppress(KeystoreError):
+                if _parsed(account, sealed).salt not in (b"", self._salt):
+                    anew[account] = self.seal(self.open(account, sealed))
+        return anew
 
     def _opens(self, account: PublicKey, sealed: bytes) -> bool:
         try:

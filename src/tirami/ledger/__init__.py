@@ -12,6 +12,7 @@ from tirami.ledger.denials import Denial, Denials
 from tirami.ledger.entries import (
     AccountCreated,
     AccountDisabled,
+    AccountResealed,
     ApprovalDecided,
     ApprovalRequested,
     ApprovalUsed,
@@ -85,6 +86,7 @@ __all__ = [
     "AccountCreated",
     "AccountDisabled",
     "AccountKind",
+    "AccountResealed",
     "Admitted",
     "Approval",
     "ApprovalDecided",

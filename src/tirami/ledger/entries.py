@@ -203,6 +203,13 @@ class AccountCreated(msgspec.Struct, frozen=True, array_like=True, tag="account_
     sealed: bytes
 
 
+class AccountResealed(msgspec.Struct, frozen=True, array_like=True, tag="account_resealed"):
+    """The same key of a hosted account, encrypted anew: ``sealed`` takes the place of what was kept before."""
+
+    account: bytes
+    sealed: bytes
+
+
 class AccountDisabled(msgspec.Struct, frozen=True, array_like=True, tag="account_disabled"):
     """The account spends no more; its history and income stay."""
 
@@ -363,6 +370,7 @@ Fact = (
     | KillSet
     | PolicySet
     | AccountCreated
+    | AccountResealed
     | AccountDisabled
     | TokenIssued
     | TokenExpirySet

@@ -10,6 +10,7 @@ from tirami.ledger.approvals import Approvals
 from tirami.ledger.entries import (
     AccountCreated,
     AccountDisabled,
+    AccountResealed,
     ApprovalDecided,
     ApprovalRequested,
     ApprovalUsed,
@@ -128,6 +129,8 @@ class Settings:
                 self.answers.apply(fact, at_ms)
             case AccountCreated():
                 self.accounts[fact.account] = HostedAccount(fact.account, fact.label, fact.sealed, at_ms)
+            case AccountResealed():
+                self.accounts[fact.account].sealed = fact.sealed
             case AccountDisabled():
                 self.accounts[fact.account].disabled = True
             case HeadPublished():

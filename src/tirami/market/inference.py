@@ -165,11 +165,26 @@ class InferenceMarket:
         denied = self._ledger.gate.foreseen(orders[0].payer.key, ceiling)
         return Estimate(offers[0].price, offers[0].order.sampling.max_tokens, least, ceiling, denied)
 
-    async def reserve(self, payer: Payer, card: ModelCard, price: Price, amount: Trm, request_id: str) -> Reservation:
-        """Keep funds and price for a call to come. Raises ``SpendDenied``, ``QueueFull``, ``StorageUnavailable``."""
+    async def reserve(
+        self, payer: Payer, card: ModelCard, prompt_tokens: int, max_tokens: int, request_id: str
+    ) -> Reservation:
+        """Keep price and funds of so many tokens for a call to come; priced as a call is.
+
+        Raises ``SpendDenied``, ``QueueFull``, ``StorageUnavailable``.
+        """
         self._check_running()
-        factor = self.load.factor
-        return await self.reservations.reserve(self._random(16), payer, card.digest, price, amount, request_id, factor)
+
+        def cost(price: Price) -> Trm:
+            return amount_due(price.prompt, price.completion, prompt_tokens, max_tokens)
+
+        def at(factor: Ppm) -> Price:
+            return self.load.price(card.active_parameters, factor)
+
+        factor = self._factor(payer, lambda factor: cost(at(factor)))
+        price = at(factor)
+        return await self.reservations.reserve(
+            self._random(16), payer, card.digest, price, cost(price), request_id, factor
+        )
 
     async def begin_inference(self, order: Order) -> Ticket:
         """:meth:`begin` for one order."""
@@ -215,15 +230,25 @@ class InferenceMarket:
         return tickets
 
     def _offers(self, orders: Sequence[Order]) -> "list[_Offer]":
-        """At today's price; the spend that uses an approval up, at the one it was approved at where that is lower."""
-        first, now, gate = orders[0], self.load.factor, self._ledger.gate
-        offers = [self._offer(order, len(orders), now) for order in orders]
-        factor = gate.approved_factor(first.payer.key, first.payer.permit)
-        if first.offered is not None or first.ticket is not None or factor is None or factor >= now:
-            return offers
-        approved = [self._offer(order, len(orders), factor) for order in orders]
-        total = Trm(sum(offer.ceiling for offer in approved))
-        return approved if gate.uses_permit(first.payer.key, first.payer.permit, total) else offers
+        first = orders[0]
+
+        def at(factor: Ppm) -> list[_Offer]:
+            return [self._offer(order, len(orders), factor) for order in orders]
+
+        if first.offered is not None or first.ticket is not None:
+            return at(self.load.factor)
+        return at(self._factor(first.payer, lambda factor: Trm(sum(offer.ceiling for offer in at(factor)))))
+
+    def _factor(self, payer: Payer, total: Callable[[Ppm], Trm]) -> Ppm:
+        """Of today's price; for the spend that uses an approval up, of the one it was approved at where that is lower.
+
+        ``total`` is the most the spend costs at a factor.
+        """
+        now, gate = self.load.factor, self._ledger.gate
+        approved = gate.approved_factor(payer.key, payer.permit)
+        if approved is None or approved >= now or not gate.uses_permit(payer.key, payer.permit, total(approved)):
+            return now
+        return approved
 
     def _offer(self, order: Order, among: int, factor: Ppm) -> "_Offer":
         if order.offered is not None:

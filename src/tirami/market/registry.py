@@ -47,6 +47,10 @@ class KnownPeer:
     def fresh(self, now_ms: int) -> bool:
         return now_ms <= self.heard_ms + self.signal.lifetime_ms
 
+    def free(self, now_ms: int) -> bool:
+        """Whether it says that it could begin something now."""
+        return self.fresh(now_ms) and self.signal.free_tokens > 0 and self.signal.slots > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:
@@ -171,7 +175,7 @@ class PeerRegistry:
 
         def score(key: bytes, number: int) -> Fraction | None:
             found = self._offered(key, number, model) if allowed(key) else None
-            if found is None or not _free(found.peer, now_ms):
+            if found is None or not found.peer.free(now_ms):
                 return None
             return schedule_score(found.candidate, found.candidate.cost(0, completion_tokens))
 
@@ -204,7 +208,7 @@ class PeerRegistry:
 
     def offers(self, peer: KnownPeer, model: str | bytes | None, now_ms: int) -> list[Provider]:
         """The same of one peer."""
-        if not _free(peer, now_ms):
+        if not peer.free(now_ms):
             return []
         return [
             Provider(peer, offering, self._candidate(peer, offering))
@@ -223,7 +227,3 @@ class PeerRegistry:
             latency_ms=round(peer.latency_ms),
             available=Trm(signal.free_tokens * offering.price_out // MICRO),
         )
-
-
-def _free(peer: KnownPeer, now_ms: int) -> bool:
-    return peer.fresh(now_ms) and peer.signal.free_tokens > 0 and peer.signal.slots > 0

@@ -28,6 +28,7 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import PublicKey
 from tirami.net.address import PeerAddress
+from tirami.net.burden import Burden
 from tirami.net.hello import Identity, Remembered
 from tirami.net.origins import Origins
 from tirami.net.peer import Peer
@@ -93,6 +94,7 @@ class Mesh:
         self._retiring: dict[PublicKey, Peer] = {}
         """Another connection to the same node has taken its place, and something still runs on it; one a key."""
         self._origins = Origins(MAX_PEERS)
+        self._burden = Burden()
         self._on_message: dict[type[Message], Callable[[Peer, Message], Awaitable[None]]] = {}
         self._on_stream: Callable[[Peer, Stream], Awaitable[None]] | None = None
         self._parts: list[Part] = []
@@ -241,7 +243,7 @@ class Mesh:
 
     async def _introduce(self, connection: Connection, *, to_buy: bool = False) -> Peer:
         self._check_welcome(connection)
-        peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock)
+        peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock, self._burden)
         peer.called_to_buy = to_buy
         self._origins.enter(connection.remote)
         try:
@@ -249,7 +251,7 @@ class Mesh:
             self._check_welcome(connection)  # still: that may have taken seconds
         except BaseException:
             self._origins.leave(connection.remote)
-            connection.close("not introduced")
+            peer.close("not introduced")
             raise
         self._seat(peer)
         self._spawn(partial(self._own, peer), f"peer-{peer.key.hex()[:8]}")

@@ -12,6 +12,7 @@ from tirami.core.clock import Clock
 from tirami.core.errors import ConnectionLost, MeshError, TiramiError, WireError
 from tirami.core.keys import PublicKey
 from tirami.net.budget import Budget
+from tirami.net.burden import Burden, Weighed
 from tirami.net.frames import FrameReader, FrameWriter, encode, registry
 from tirami.net.hello import introduce
 from tirami.net.places import Places
@@ -48,14 +49,18 @@ STALLED_S: Final = 20.0
 """Seconds a peer may leave a message unread before it counts as gone, whatever it says itself."""
 _log = structlog.get_logger()
 
+_QUEUE: Final = "queue"
 Heard = Callable[["Peer", Message], Awaitable[None]]
 Asked = Callable[["Peer", Stream], Awaitable[None]]
 
 
 class Peer:
-    """A connected node. :meth:`run` is its owner: when it returns, nothing of it is left."""
+    """A connected node. :meth:`run` is its owner: when it returns, nothing of it is left.
 
-    def __init__(self, connection: Connection, own: Hello, clock: Clock) -> None:
+    ``burden``: that of all peers together; by default it has one of its own.
+    """
+
+    def __init__(self, connection: Connection, own: Hello, clock: Clock, burden: Burden | None = None) -> None:
         self.connection = connection
         self.places = Places(connection)
         """For sessions that this node begins."""
@@ -67,6 +72,7 @@ class Peer:
         self._own = own
         self._clock = clock
         self._budget = Budget(clock)
+        self._share = (burden or Burden()).share(lambda: self.own_choice, connection.close)
         self._answering: set[asyncio.Task[None]] = set()
         """Streams the peer opened."""
         self._queue: deque[bytes] = deque()
@@ -108,6 +114,7 @@ class Peer:
             return False
         self._queue.append(frame)
         self._waiting += len(frame)
+        self._share.keep(_QUEUE, self._waiting)
         self._queued.set()
         return True
 
@@ -122,6 +129,7 @@ class Peer:
 
     def close(self, reason: str) -> None:
         self.connection.close(reason)
+        self._share.end()
 
     def release(self) -> None:
         """Let it go: nothing more is wanted of it now."""
@@ -143,8 +151,9 @@ class Peer:
         else:
             async with asyncio.timeout(SILENCE_S):
                 stream = await self.connection.accept()
-        self._reader, self._stream = FrameReader(stream, CONTROL, pace=self._budget.pace), stream
-        self.hello = await introduce(self._reader, FrameWriter(stream), self._own)
+        self._stream = Weighed(stream, self._share)
+        self._reader = FrameReader(self._stream, CONTROL, pace=self._budget.pace)
+        self.hello = await introduce(self._reader, FrameWriter(self._stream), self._own)
         self._heard_s = self._clock.monotonic()
         return self.hello
 
@@ -200,6 +209,7 @@ class Peer:
                 except TimeoutError:
                     raise ConnectionLost(f"the peer has read nothing for {STALLED_S:g} s") from None
                 self._waiting -= len(frame)
+                self._share.keep(_QUEUE, self._waiting)
 
     async def _ping(self) -> None:
         nonce = 0
@@ -220,12 +230,13 @@ class Peer:
     async def _accept(self, asked: Asked) -> None:
         while True:
             stream = await self.connection.accept()
-            work = self._answered(stream, asked) if self._budget.enter() else stream.reset()
+            entered = self._budget.enter()
+            work = self._answered(Weighed(stream, self._share), asked) if entered else stream.reset()
             task = asyncio.create_task(work, name="asked")
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
-    async def _answered(self, stream: Stream, asked: Asked) -> None:
+    async def _answered(self, stream: Weighed, asked: Asked) -> None:
         """One stream's trouble is its own."""
         try:
             await asked(self, stream)
@@ -234,6 +245,7 @@ class Peer:
                 _log.exception("stream_failed", peer=self.key.hex())
             await stream.reset()
         finally:
+            stream.done()
             self._budget.leave()
 
 

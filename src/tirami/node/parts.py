@@ -74,6 +74,7 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         payers = Payers(ledger, keystore, keys)
         await payers.check(accept_locked=config.keystore.accept_locked)
         await ledger.start(os.urandom)
+        await payers.unite()
         home.note_journal(journal)
         staging = Staging(home.path)
         staging.clear()

@@ -8,7 +8,7 @@ from tirami.core.errors import AccountNotFound, KeystoreError
 from tirami.core.keyfile import NodeKeys
 from tirami.core.keys import PublicKey, SigningKey, local_user_key
 from tirami.core.keystore import Keystore, Tried
-from tirami.ledger import LOCAL, NETWORK, Ledger, Payer
+from tirami.ledger import LOCAL, NETWORK, AccountResealed, Ledger, Payer
 from tirami.node.alerts import Alert
 
 _log = structlog.get_logger()
@@ -53,8 +53,22 @@ class Payers:
 
     def tried(self) -> Tried:
         """The keys of hosted accounts that are not disabled, tried. Blocking."""
+        return self._keystore.tried(self._sealed())
+
+    async def unite(self) -> None:
+        """After :meth:`check`: seal those under other salts anew under one, so that the next start derives one.
+
+        Older versions took a salt for each of their runs. What was kept stays until the new one is durable. Raises
+        ``StorageUnavailable``.
+        """
+        anew = await asyncio.to_thread(self._keystore.united, self._sealed())
+        if anew:
+            await self._ledger.record_facts(*(AccountResealed(account, sealed) for account, sealed in anew.items()))
+            _log.info("keys_resealed", keys=len(anew))
+
+    def _sealed(self) -> dict[PublicKey, bytes]:
         hosted = self._ledger.state.settings.accounts.values()
-        return self._keystore.tried({PublicKey(each.account): each.sealed for each in hosted if not each.disabled})
+        return {PublicKey(each.account): each.sealed for each in hosted if not each.disabled}
 
     def alerts(self) -> list[Alert]:
         """What the check found, as long as one of those accounts is not disabled."""

@@ -57,6 +57,25 @@ async def test_a_session_that_has_ended_takes_no_stream_any_more(tmp_path: Path,
         assert len(mesh.provider.booked) == 120
 
 
+# --- the kill --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_switch_thrown_while_a_place_is_found_is_obeyed_before_anything_is_signed(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Desk):
+        @asynccontextmanager
+        async def serve(self, model_digest: Digest, payer: PublicKey) -> AsyncIterator[Terms]:
+            await mesh.provider.ledger.set_kill(True, "test", "test")
+            async with super().serve(model_digest, payer) as terms:
+                yield terms
+
+    monkeypatch.setattr(mesh.service, "_desk", Killed())
+    with pytest.raises(PeerRefused) as refused:
+        await mesh.asked()
+    assert refused.value.data["refused"] == "kill_switch_active"
+
+
 # --- places ---------------------------------------------------------------------------------------------------------
 
 

@@ -193,6 +193,7 @@ class Provider:
             price,
             self._random(16),
         )
+        self._ledger.gate.check_open()  # again: to get a place may have taken long
         own = signed(record, self._node)
         facts = ModelFacts(
             card.name,

@@ -61,10 +61,10 @@ async def schedule(call: Call) -> ScheduleReply:
     if chosen is None:
         raise ProviderNotFound("nobody but the consumer itself serves this", param="consumer")
     offer, estimate = _of(found, chosen), cost_of(chosen)
-    ticket = await _reserved(call, offer.card, chosen, estimate) if body.reserve and offer.card is not None else None
+    ticket = await _reserved(call, offer.card) if body.reserve and offer.card is not None else None
     return ScheduleReply(
         provider=chosen.provider.hex(),
-        estimated_trm_cost=estimate,
+        estimated_trm_cost=ticket.held_trm if ticket else estimate,
         model_id=offer.model,
         max_tokens=body.max_tokens,
         score=round(float(schedule_score(chosen, estimate)), 6),
@@ -145,9 +145,10 @@ def _income(call: Call, provider: PublicKey) -> Trm | None:
     return call.parts.ledger.balance(provider).income
 
 
-async def _reserved(call: Call, card: ModelCard, chosen: Candidate, amount: Trm) -> ReservedTicket:
+async def _reserved(call: Call, card: ModelCard) -> ReservedTicket:
     """Raises ``InsufficientScope``, ``SpendDenied``."""
     call.caller.require(Scope.INFERENCE)
+    body: ScheduleRequest = call.body
     payer = payer_of(call.request, call.caller, call.parts)
-    kept = await call.parts.market.reserve(payer, card, chosen.price, amount, call.request_id)
+    kept = await call.parts.market.reserve(payer, card, body.prompt_tokens, body.max_tokens, call.request_id)
     return ReservedTicket(id=kept.hold_id.hex(), held_trm=kept.held, expires_ms=kept.expires_ms)

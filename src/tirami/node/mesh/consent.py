@@ -35,8 +35,8 @@ class Consent:
 
     def _is_denied(self, key: bytes) -> bool:
         """On the list, or named to follow one that is, by whomever: a new key is no way off it."""
-        line = self._ledger.state.succession.line
-        return any(key in line(old) for old in self._denied)
+        succession = self._ledger.state.succession
+        return key in self._denied or any(key in succession.line(old) for old in self._denied if succession.ended(old))
 
     def _is_trusted(self, key: bytes) -> bool:
         """On the list, or the one undisputed heir of one that is, which both of them signed (A-31).

@@ -156,6 +156,10 @@ class Shop:
         node = PublicKey(key)
         return self._refusal(key) or (None if node in self._mesh.peers else self._dialler.obstacle(node))
 
+    def consents(self, key: bytes) -> bool:
+        """Whether this peer may be bought from at all, however it is reached."""
+        return self._refusal(key) is None
+
     def fault(self, offering: Offering) -> str | None:
         """Why this is bought from nobody; ``None`` for no reason. Raises ``ModelLoadError`` for unreadable pins."""
         return self._goods.fault(offering)

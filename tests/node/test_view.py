@@ -1,0 +1,57 @@
+"""What is seen of the mesh, and what a look costs."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.node.nodes import network_file, node
+from tirami.core.keys import PublicKey, SigningKey, sha256
+from tirami.net.address import PeerAddress
+from tirami.net.addressbook import Trust
+from tirami.node.mesh.view import LOOKED_AT, MeshView
+from tirami.proto import Offering, Signal
+from tirami.testing import MemoryNetwork
+
+MANY = 100
+
+
+def offer(key: PublicKey, network: str, now: int) -> Signal:
+    model = Offering("m", sha256(b"m"), sha256(b"t"), 4096, 10**9, 10**9, 10, 100, "q8", 1, 1_000_000)
+    return Signal(network, key, 10**6, 1_000, 1, 0, (), (model,), 90_000, now)
+
+
+async def test_a_look_for_a_seller_goes_into_few_and_comes_to_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _ = network_file(tmp_path, ("a",))
+    async with node(tmp_path / "a", file, MemoryNetwork(seed=1), **{"mesh.consume": "any", "mesh.peers": 0}) as a:
+        ledger, view = a.parts.ledger, a.parts.membership.view
+        assert view is not None
+        keys = [SigningKey.generate().public_key for _ in range(MANY)]
+        for number, key in enumerate(keys):
+            a.mesh.peers.ingest(offer(key, ledger.network.id, ledger.now()), ledger.now())
+            address = PeerAddress(key, (f"8.8.{number}.8:4000",), None)
+            assert a.mesh.finding.book.hear(f"source {number // 50}", [address], Trust.OWNER)
+        sells, asked = {keys[-1]}, 0
+
+        def why_not(_: MeshView, key: PublicKey, model: str | None = None) -> str | None:
+            nonlocal asked
+            asked += 1
+            return None if key in sells else "it is too dear"
+
+        monkeypatch.setattr(MeshView, "why_not", why_not)
+
+        def look() -> tuple[bool, int]:
+            nonlocal asked
+            view._looked_s, asked = -math.inf, 0
+            return view.has_seller(), asked
+
+        looks = [look() for _ in range(math.ceil(MANY / LOOKED_AT))]
+        assert [found for found, _ in looks] == [False] * (len(looks) - 1) + [True]
+        assert max(cost for _, cost in looks) <= LOOKED_AT
+        assert look() == (True, 1), "whoever sold is asked first"
+        assert view.has_seller()
+        assert asked == 1, "once a second"
+        sells.clear()
+        assert look() == (False, 1 + LOOKED_AT)
