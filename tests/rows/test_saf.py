@@ -370,6 +370,8 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
         "rotate_key": {"node_id": account, "successor": "0" * 64, "consent": "0" * 128},
         "revoke_key": {"node_id": account},
         "join": {"token": "tirami1.x"},
+        "agent_task": {"prompt": "x"},
+        "set_agent_preferences": {},
     }
     assert {operation.name for operation in OPERATIONS if operation.body} == set(bodies), (
         "a new route needs a body here"

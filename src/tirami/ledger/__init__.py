@@ -29,6 +29,7 @@ from tirami.ledger.entries import (
     KeyRotated,
     KillSet,
     PolicySet,
+    PreferencesSet,
     PriceObserved,
     SellingPaused,
     TokenExpirySet,
@@ -43,6 +44,7 @@ from tirami.ledger.journal import Journal
 from tirami.ledger.ledger import Balance, Ledger, Payer
 from tirami.ledger.lines import grant_line, is_issuer
 from tirami.ledger.log import MerkleLog
+from tirami.ledger.outlays import AGENT, Outlays
 from tirami.ledger.payables import HOLD_LIFETIME_MS
 from tirami.ledger.pricing import (
     DEMAND_BOUNDS,
@@ -67,6 +69,7 @@ from tirami.ledger.usage import DayUsage, Usage, UsageSums
 from tirami.ledger.velocity import Velocity
 
 __all__ = [
+    "AGENT",
     "BURN",
     "DEMAND_BOUNDS",
     "HOLD_LIFETIME_MS",
@@ -127,10 +130,12 @@ __all__ = [
     "Ledger",
     "Means",
     "MerkleLog",
+    "Outlays",
     "Payer",
     "PayerBooks",
     "Policy",
     "PolicySet",
+    "PreferencesSet",
     "Price",
     "PriceObserved",
     "SellingPaused",

@@ -23,6 +23,7 @@ from tirami.ledger.entries import (
     KillSet,
     NodeStarted,
     PolicySet,
+    PreferencesSet,
     PriceObserved,
     RequestAnswered,
     SellingPaused,
@@ -106,6 +107,8 @@ class Settings:
     invites: Invites = field(default_factory=Invites)
     paused: bool = False
     """Whether the operator lets no stranger be served until further notice."""
+    preferences: PreferencesSet | None = None
+    """Of the node's agent; ``None`` while the owner has set none."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -141,6 +144,8 @@ class Settings:
                 self.invites.apply(fact, at_ms)
             case SellingPaused():
                 self.paused = fact.paused
+            case PreferencesSet():
+                self.preferences = fact
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():

@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from tirami.core.errors import Conflict, EngineFailed, InvalidRequest, MeshError, TiramiError
-from tirami.core.units import TokenCount
+from tirami.core.errors import Conflict, EngineFailed, InvalidRequest, MeshError, NoModel, TiramiError
+from tirami.core.keys import PublicKey
+from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, Message, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
 from tirami.market import InferenceMarket, Meter, Order
@@ -27,6 +28,19 @@ T = TypeVar("T")
 Random = Callable[[int], bytes]
 Text = str | Sequence[int]
 """A prompt that is no chat: text, or token ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What the owner's agent buys, and within which bounds.
+
+    Attributes:
+        most: TRM it may cost, at least 1.
+        provider: of whom alone; ``None`` for whoever is best.
+    """
+
+    most: Trm
+    provider: PublicKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,8 @@ class ChatCall:
     logprobs: int | None = None
     ticket: bytes | None = None
     """Id of a reservation to use."""
+    errand: Errand | None = None
+    """Set for what :meth:`Chat.bought` buys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,14 @@ class Chat:
         """
         async with AsyncExitStack() as stack:
             return await (await self._begin(stack, call, streamed=False)).whole(read)
+
+    async def bought(self, call: ChatCall, read: Callable[[Sequence[Chunk]], T]) -> Answer[T]:
+        """The whole answer of a peer, also where this node has the model. Raises what :meth:`answer` does."""
+        self._market.check(call.payer)
+        if self.shop is None or not self.shop.open:
+            raise NoModel("nothing is bought of peers here (mesh.enabled, mesh.consume)")
+        async with AsyncExitStack() as stack:
+            return await (await self._bought(stack, call, self.shop)).whole(read)
 
     async def embed(self, call: EmbeddingCall, read: Callable[[Sequence[Chunk]], T]) -> Answer[T]:
         """The vectors at once, as the only choice. Raises what :meth:`answer` does."""

@@ -26,7 +26,7 @@ from tirami.core.errors import (
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
 from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling
-from tirami.ledger import LOCAL, Ledger, Payer
+from tirami.ledger import AGENT, LOCAL, Ledger, Payer
 from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, schedule_score
 from tirami.net import blocks
 from tirami.net.dialler import Dialler
@@ -107,15 +107,15 @@ class Shop:
         """Whether a prompt may leave this machine at all."""
         return self._consent.given
 
-    def providers(self, model: str | None, tokens: int) -> Iterator[Provider]:
+    def providers(self, model: str | None, tokens: int, only: PublicKey | None = None) -> Iterator[Provider]:
         """Whom to ask, each found when it is asked for: connected ones, then who would be called, the best first.
 
-        Only those the owner agreed to; what is not what it says is left out; who broke its word of late comes last.
-        Of those who would be called, whoever spoke of their addresses take turns.
+        Only those the owner agreed to, or ``only`` one of them; what is not what it says is left out; who broke its
+        word of late comes last. Of those who would be called, whoever spoke of their addresses take turns.
         """
         late: list[Provider] = []
-        connected = self._ranked(model, tokens, self._mesh.peers.__contains__)
-        called = self._dialler.in_turn(self._ranked(model, tokens, self._callable), _key)
+        connected = self._ranked(model, tokens, self._mesh.peers.__contains__, only)
+        called = self._dialler.in_turn(self._ranked(model, tokens, self._callable, only), _key)
         for provider in chain(connected, called):
             if self._is_late(provider):
                 late.append(provider)
@@ -123,9 +123,11 @@ class Shop:
                 yield provider
         yield from late
 
-    def _ranked(self, model: str | None, tokens: int, within: Callable[[PublicKey], bool]) -> Iterator[Provider]:
+    def _ranked(
+        self, model: str | None, tokens: int, within: Callable[[PublicKey], bool], only: PublicKey | None
+    ) -> Iterator[Provider]:
         def allowed(key: bytes) -> bool:
-            return within(PublicKey(key)) and self._refusal(key) is None
+            return only in (None, key) and within(PublicKey(key)) and self.refusal(key) is None
 
         for provider in self._peers.ranked(model, tokens, self._ledger.now(), allowed):
             if (fault := self.fault(provider.offering)) is not None:
@@ -145,14 +147,14 @@ class Shop:
     def objection(self, key: bytes) -> str | None:
         """Why this peer is not bought from; ``None`` for no reason."""
         node = PublicKey(key)
-        return self._refusal(key) or (None if node in self._mesh.peers else self._dialler.obstacle(node))
+        return self.refusal(key) or (None if node in self._mesh.peers else self._dialler.obstacle(node))
 
     def fault(self, offering: Offering) -> str | None:
         """Why this is bought from nobody; ``None`` for no reason. Raises ``ModelLoadError`` for unreadable pins."""
         return self._goods.fault(offering)
 
-    def _refusal(self, key: bytes) -> str | None:
-        """The same, were there a connection."""
+    def refusal(self, key: bytes) -> str | None:
+        """The same, were there a connection: what the owner's rules or the other's say against it."""
         peer = self._mesh.peers.get(PublicKey(key))
         if peer is not None and peer.hello is not None and peer.hello.network_hash != self._ledger.network.hash:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
@@ -207,7 +209,8 @@ class Shop:
         passed over, and was asked; who was not reached was not.
         """
         tokens = sampling.max_tokens or DEFAULT_MAX_TOKENS
-        found = self.providers(call.model, tokens)
+        only = call.errand.provider if call.errand else None
+        found = self.providers(call.model, tokens, only)
         inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected)
         problem: MeshError | TokenizerError | None = None
         had = False
@@ -234,7 +237,8 @@ class Shop:
                 inquiry.asked, had = inquiry.asked + 1, True
                 yield told
         if not had:
-            self._dialler.seek(map(_key, self._ranked(call.model, tokens, lambda _: True)))  # for the next request
+            known = self._ranked(call.model, tokens, lambda _: True, only)
+            self._dialler.seek(map(_key, known))  # for the next request
             raise problem or inquiry.refusal()
 
     def ended(self, bought: Purchase) -> None:
@@ -261,7 +265,8 @@ class Shop:
     def _call_better(self, chosen: Provider, inquiry: Inquiry) -> None:
         """Have somebody called who is clearly better than who is asked now: the next request finds it connected."""
         tokens = inquiry.sampling.max_tokens or DEFAULT_MAX_TOKENS
-        found = self._ranked(inquiry.call.model, tokens, self._callable)
+        only = inquiry.call.errand.provider if inquiry.call.errand else None
+        found = self._ranked(inquiry.call.model, tokens, self._callable, only)
         better = next((one for one in found if inquiry.fits(one) and not self._is_late(one)), None)
         if better is not None and _score(better, tokens) > CLEARLY * _score(chosen, tokens):
             self._dialler.wish(_key(better))
@@ -269,7 +274,7 @@ class Shop:
     async def _reach(self, provider: Provider, patience_s: float) -> None:
         """Be connected to it. Raises ``PeerUnreachable``, also for what is known only then."""
         peer = await self._dialler.reach(_key(provider), patience_s)
-        if (refusal := self._refusal(peer.key)) is not None:
+        if (refusal := self.refusal(peer.key)) is not None:
             raise PeerUnreachable(f"nothing is bought from the provider: {refusal}")
 
     async def _offer(self, provider: Provider, inquiry: Inquiry) -> tuple[Purchase, Order] | None:
@@ -297,8 +302,9 @@ class Shop:
         if not inquiry.fits(provider):
             return None
         payer = self._paying(call.payer)
-        how = self._bounded(provider, prompt, inquiry.sampling, payer)
-        return prompter, Order(payer, None, prompt, how, how.max_tokens, call.request_id)
+        how = self._bounded(provider, prompt, inquiry, payer)
+        order = Order(payer, None, prompt, how, how.max_tokens, call.request_id)
+        return prompter, order if call.errand is None else replace(order, purpose=AGENT)
 
     def _paying(self, payer: Payer) -> Payer:
         """The node pays for its owner."""
@@ -376,12 +382,13 @@ class Shop:
             patience_s,
         )
 
-    def _bounded(self, provider: Provider, prompt: Prompt, sampling: Sampling, payer: Payer) -> Sampling:
-        """With a length: what was asked for, or the default, which context, funds and ``mesh.max_trm`` may shorten."""
+    def _bounded(self, provider: Provider, prompt: Prompt, inquiry: Inquiry, payer: Payer) -> Sampling:
+        """With a length: what was asked for, or the default, which context, funds and ``inquiry.most`` may shorten."""
+        sampling = inquiry.sampling
         if sampling.max_tokens:
             return sampling
-        most, room = self._config.max_trm, provider.offering.context_length - prompt.count
-        bounds = [self._ledger.gate.headroom(payer.key, payer.permit), Trm(most) if most else None]
+        most, room = inquiry.most, provider.offering.context_length - prompt.count
+        bounds = [self._ledger.gate.headroom(payer.key, payer.permit), most or None]
         within = [provider.candidate.price.tokens_within(bound, prompt.count) for bound in bounds if bound is not None]
         return replace(sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, room, *within)))
 
