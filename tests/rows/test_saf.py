@@ -52,7 +52,7 @@ def chat(prompt: str, most: int, **more: object) -> ChatCompletionRequest:
 
 
 @pytest.mark.row("SAF-02")
-@pytest.mark.row("L1-09", part="gate and hold in one step over HTTP; the agent loop comes later")
+@pytest.mark.row("L1-09")  # gate and hold in one step over HTTP
 async def test_two_hundred_parallel_requests_against_an_hourly_budget_for_ten(
     engine: RunningEngine, tmp_path: Path
 ) -> None:

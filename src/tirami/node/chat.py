@@ -14,7 +14,7 @@ from tirami.core.keys import PublicKey
 from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, Message, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
-from tirami.market import InferenceMarket, Meter, Order
+from tirami.market import InferenceMarket, Meter, Order, Provider
 from tirami.node.answer import Answer, ChatStream
 from tirami.node.choice import Choice
 from tirami.node.engines import EngineRoom, Served
@@ -75,7 +75,12 @@ class ChatCall:
     ticket: bytes | None = None
     """Id of a reservation to use."""
     errand: Errand | None = None
-    """Set for what :meth:`Chat.bought` buys."""
+    """Set for what the owner's agent buys."""
+
+    def may_ask(self, provider: Provider) -> bool:
+        """Whether it is one that this is to be bought of."""
+        only = self.errand.provider if self.errand is not None else None
+        return only is None or provider.peer.signal.node == only
 
 
 @dataclass(frozen=True, slots=True)

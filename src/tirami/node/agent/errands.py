@@ -104,7 +104,8 @@ class Errands:
             return None
         if assigned.size is TaskSize.HYBRID and assigned.peer is None:
             return None
-        found = next(shop.providers(assigned.model, assigned.max_tokens, assigned.peer), None)
+        call = self._call(assigned, Errand(assigned.estimate, assigned.peer))
+        found = next(filter(call.may_ask, shop.providers(call.model, assigned.max_tokens)), None)
         return PublicKey(found.peer.signal.node) if found is not None else None
 
     def _forbidden(self, assigned: Assigned) -> str | None:

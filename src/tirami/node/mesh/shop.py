@@ -107,15 +107,15 @@ class Shop:
         """Whether a prompt may leave this machine at all."""
         return self._consent.given
 
-    def providers(self, model: str | None, tokens: int, only: PublicKey | None = None) -> Iterator[Provider]:
+    def providers(self, model: str | None, tokens: int) -> Iterator[Provider]:
         """Whom to ask, each found when it is asked for: connected ones, then who would be called, the best first.
 
-        Only those the owner agreed to, or ``only`` one of them; what is not what it says is left out; who broke its
-        word of late comes last. Of those who would be called, whoever spoke of their addresses take turns.
+        Only those the owner agreed to; what is not what it says is left out; who broke its word of late comes last.
+        Of those who would be called, whoever spoke of their addresses take turns.
         """
         late: list[Provider] = []
-        connected = self._ranked(model, tokens, self._mesh.peers.__contains__, only)
-        called = self._dialler.in_turn(self._ranked(model, tokens, self._callable, only), _key)
+        connected = self._ranked(model, tokens, self._mesh.peers.__contains__)
+        called = self._dialler.in_turn(self._ranked(model, tokens, self._callable), _key)
         for provider in chain(connected, called):
             if self._is_late(provider):
                 late.append(provider)
@@ -123,11 +123,9 @@ class Shop:
                 yield provider
         yield from late
 
-    def _ranked(
-        self, model: str | None, tokens: int, within: Callable[[PublicKey], bool], only: PublicKey | None
-    ) -> Iterator[Provider]:
+    def _ranked(self, model: str | None, tokens: int, within: Callable[[PublicKey], bool]) -> Iterator[Provider]:
         def allowed(key: bytes) -> bool:
-            return only in (None, key) and within(PublicKey(key)) and self.refusal(key) is None
+            return within(PublicKey(key)) and self.refusal(key) is None
 
         for provider in self._peers.ranked(model, tokens, self._ledger.now(), allowed):
             if (fault := self.fault(provider.offering)) is not None:
@@ -209,8 +207,7 @@ class Shop:
         passed over, and was asked; who was not reached was not.
         """
         tokens = sampling.max_tokens or DEFAULT_MAX_TOKENS
-        only = call.errand.provider if call.errand else None
-        found = self.providers(call.model, tokens, only)
+        found = filter(call.may_ask, self.providers(call.model, tokens))
         inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected)
         problem: MeshError | TokenizerError | None = None
         had = False
@@ -237,7 +234,7 @@ class Shop:
                 inquiry.asked, had = inquiry.asked + 1, True
                 yield told
         if not had:
-            known = self._ranked(call.model, tokens, lambda _: True, only)
+            known = filter(call.may_ask, self._ranked(call.model, tokens, lambda _: True))
             self._dialler.seek(map(_key, known))  # for the next request
             raise problem or inquiry.refusal()
 
@@ -265,8 +262,7 @@ class Shop:
     def _call_better(self, chosen: Provider, inquiry: Inquiry) -> None:
         """Have somebody called who is clearly better than who is asked now: the next request finds it connected."""
         tokens = inquiry.sampling.max_tokens or DEFAULT_MAX_TOKENS
-        only = inquiry.call.errand.provider if inquiry.call.errand else None
-        found = self._ranked(inquiry.call.model, tokens, self._callable, only)
+        found = filter(inquiry.call.may_ask, self._ranked(inquiry.call.model, tokens, self._callable))
         better = next((one for one in found if inquiry.fits(one) and not self._is_late(one)), None)
         if better is not None and _score(better, tokens) > CLEARLY * _score(chosen, tokens):
             self._dialler.wish(_key(better))
