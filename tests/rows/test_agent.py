@@ -330,11 +330,9 @@ def use(found: Stage, how: str, most: int) -> None:
 
 def paid_by_receipts(member: Member, payer: str) -> tuple[int, dict[str, int]]:
     """What this book says the payer has, and TRM by trade that it paid; both signatures of each are verified."""
-    trades = [
-        trade
-        for trade in member.client.trades(TradesQuery(limit=1000)).trades
-        if trade.consumer == payer and trade.provider != payer
-    ]
+    page = member.client.trades(TradesQuery(limit=100, scope="network", node=payer))
+    assert page.next_cursor is None, "all of them"
+    trades = [trade for trade in page.trades if trade.consumer == payer]
     receipts = {trade.id: verify_receipt(member.client.trade_receipt(trade.id)) for trade in trades}
     assert all(receipt.trade.payer.hex() == payer for receipt in receipts.values())
     net = member.client.balance(BalanceQuery(node=payer)).net_balance

@@ -1,5 +1,6 @@
 """``tirami agent status``, ``task``, ``chat``, ``preferences``: the node's own agent, which spends the node's money."""
 
+import sys
 from functools import partial
 from typing import Annotated
 
@@ -70,7 +71,7 @@ def chat(
     """One task a line of standard input, until it ends. Each stands alone: nothing of the lines before is sent."""
     terminal, replies = Terminal(json_output), []
     with connect(url, token, data_dir, admin=True) as client:
-        for line in filter(None, map(str.strip, typer.get_text_stream("stdin"))):
+        for line in filter(None, map(str.strip, sys.stdin)):
             replies.append(client.agent_task(_request(line, max_tokens, model, size, estimate, peer)))
             if not json_output:
                 _told(replies[-1], terminal.out)
