@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.market.scripted import CARD, ScriptedEngine
-from tests.node.agent.test_errands import prefer, status
+from tests.node.agent.test_errands import prefer, status, task
 from tests.node.nodes import network_file, node
 from tests.node.sellers import Market, market
 from tests.waiting import until
@@ -135,8 +135,6 @@ async def test_off_the_mesh_everybody_has_the_reputation_of_a_newcomer() -> None
 async def test_under_the_switch_it_buys_nothing_and_asks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.node.agent.test_errands import task
-
     async with market(tmp_path, monkeypatch, 1) as found:
         await prefer(found)
         await found.buyer.parts.ledger.set_kill(True, "test", "nobody")

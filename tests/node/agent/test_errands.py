@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.market.scripted import ScriptedEngine
 from tests.node.sellers import ALL, Market, market
 from tests.waiting import until
 
@@ -75,8 +76,6 @@ async def test_what_nobody_does_for_the_estimate_is_asked_with_what_it_costs(
 
 
 async def test_an_owner_of_a_local_model_may_still_buy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.market.scripted import ScriptedEngine
-
     async with market(tmp_path, monkeypatch, 1) as found:
         await prefer(found)
         own = ScriptedEngine(20)
@@ -86,3 +85,69 @@ async def test_an_owner_of_a_local_model_may_still_buy(tmp_path: Path, monkeypat
         code, remote = await task(found)
         assert (code, remote["status"], own.opened) == (200, "run_remote", 1)
         assert (await status(found))["spent_today_trm"] == PROMPT_AND_20, "own use does not touch the tally"
+
+
+async def test_a_local_task_waits_for_this_node_and_is_never_bought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 1, **{"infer.slots": 1}) as found:
+        await prefer(found)
+        parts = found.buyer.parts
+        parts.engines.serve(ScriptedEngine(20))
+        async with parts.engines.use("scripted", owner=True) as served, served.room.place(b"owner", owner=True):
+            waiting = asyncio.create_task(task(found, size="local"))
+            await until(lambda: served.room.waiting)
+            assert found.buyer.mesh.shop.bought == 0
+        code, reply = await waiting
+        assert (code, reply["status"], found.buyer.net, found.buyer.mesh.shop.bought) == (200, "run_local", 0, 0)
+
+
+async def test_a_local_task_without_a_model_here_is_not_bought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        code, reply = await task(found, size="local")
+        assert (code, reply["error"]["code"]) == (503, "no_model")
+        assert found.buyer.net == 0
+
+
+async def test_a_peer_may_be_named_and_no_other_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with market(tmp_path, monkeypatch, 2) as found:
+        await prefer(found)
+        best, other = found.ranked()
+        code, reply = await task(found, peer={"node_id": other.key.hex()}, size="hybrid")
+        assert (code, reply["status"], reply["provider"]) == (200, "run_remote", other.key.hex()), reply
+        other.engine.fail_after = 0
+        code, reply = await task(found, peer={"node_id": other.key.hex()})
+        assert code == 503, "its failure is told; the next best was not asked for"
+        assert best.engine.opened == 0
+        assert (await status(found))["reserved_today_trm"] == 0
+
+
+async def test_who_fails_before_the_first_token_is_replaced_within_the_same_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 2) as found:
+        await prefer(found, daily_spend_limit_trm=PROMPT_AND_20)
+        first, second = found.ranked()
+        first.engine.fail_after = 0
+        code, reply = await task(found)
+        assert (code, reply["status"], reply["provider"]) == (200, "run_remote", second.key.hex()), reply
+        told = await status(found)
+        assert (told["spent_today_trm"], told["reserved_today_trm"]) == (PROMPT_AND_20, 0)
+
+
+async def test_a_task_under_way_is_set_aside_and_then_held_at_its_ceiling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        await prefer(found)
+        (seller,) = found.sellers
+        seller.engine.stall_after = 10
+        asked = asyncio.create_task(task(found, estimated_trm=21))
+        await seller.engine.stalled.wait()
+        told = await status(found)
+        assert (told["spent_today_trm"], told["reserved_today_trm"]) == (0, 21)
+        (hold,) = found.buyer.parts.ledger.state.holds.open.values()
+        assert (hold.opened.purpose, hold.opened.ceiling) == ("agent", 21)
+        seller.engine.resume.set()
+        code, reply = await asked
+        assert (code, reply["cost_trm"], reply["task_id"]) == (200, PROMPT_AND_20, hold.opened.request_id)
