@@ -162,4 +162,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {409}
     if operation.name == "join":
         statuses |= {502}
+    if operation.name in ("agent_task", "set_agent_preferences"):
+        statuses |= {412}
     return sorted(statuses)
