@@ -137,3 +137,46 @@ def test_the_help_tells_the_limits_that_hold_unless_set(shell: Shell) -> None:
     for limit in (limits.per_request, limits.per_hour, limits.lifetime):
         assert f"[default {limit}]" in told
     assert f"above {limits.approval_above} TRM" in told and f"{limits.per_minute} spends a minute" in told
+
+
+# --- the node's own agent --------------------------------------------------------------------------------------------
+
+
+def test_the_nodes_own_agent_is_shown_at_length_and_in_a_line(shell: Shell) -> None:
+    shown = shell.run("agent", "status")
+    assert (shown.code, shown.err) == (0, "")
+    assert "Spent today:" in shown.out and "by itself" in shown.out
+    state = shell.run("agent", "status", "--json").json
+    line = shell.run("agent", "summary")
+    assert line.out.strip() == state["summary"] == shell.run("agent", "summary", "--json").json["summary"]
+    assert line.out.startswith(f"wallet {state['wallet']}")
+
+
+def test_a_task_is_done_and_its_cost_is_told(shell: Shell) -> None:
+    done = shell.run("agent", "task", "say something", "-n", "3")
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"→ 3 tokens, \d+ TRM, done here", done.out)
+    told = shell.run("agent", "task", "say something", "-n", "3", "--size", "local", "--json").json
+    assert (told["status"], told["tokens"], told["cost_trm"] > 0) == ("run_local", 3, True)
+    asked = shell.run("agent", "task", "a [bold]novel", "--size", "remote", "--estimate", "999")
+    assert asked.code == 0 and "Not done (ask_user)" in asked.out and "999 TRM" in asked.out
+    wrong = shell.run("agent", "task", "x", "--size", "huge", "--json")
+    assert (wrong.code, wrong.json["error"]["code"]) == (1, "invalid_field")
+
+
+def test_lines_are_tasks_that_stand_alone(shell: Shell) -> None:
+    ended = shell.run("agent", "chat", "-n", "2", "--json", stdin="one\n\ntwo\n")
+    assert ended.code == 0, ended.err
+    assert [told["tokens"] for told in ended.json] == [2, 2]
+
+
+def test_what_the_agent_may_do_is_set_and_kept(shell: Shell) -> None:
+    before = shell.run("agent", "preferences", "--json").json
+    after = shell.run("agent", "preferences", "--daily", "40", "--no-auto-spend", "--min-reputation", "0.5", "--json")
+    assert (after.code, after.json["daily_spend_limit_trm"], after.json["auto_spend_enabled"]) == (0, 40, False)
+    assert after.json["per_task_budget_trm"] == before["per_task_budget_trm"]
+    wrong = shell.run("agent", "preferences", "--per-task", "41", "--json")
+    assert (wrong.code, wrong.json["error"]["param"]) == (1, "per_task_budget_trm")
+    assert "40" in shell.run("agent", "preferences", "--auto-spend").out
+    shell.run("agent", "preferences", "--daily", str(before["daily_spend_limit_trm"]), "--min-reputation", "0.3")
+    assert shell.run("agent", "preferences", "--json").json == before

@@ -59,6 +59,8 @@ DEFAULTS = {
     "mesh.denied": "",
     "mesh.max_trm": 0,
     "mesh.operator": "",
+    "agent.enabled": True,
+    "agent.tick_interval_s": 30,
     "log.level": "info",
     "log.format": "json",
     "log.file": "",

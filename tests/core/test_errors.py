@@ -57,6 +57,7 @@ TABLE = {
     "CounterLost": ("counter_lost", 403),
     "SafetyUnknown": ("safety_unknown", 403),
     "KillSwitchActive": ("kill_switch_active", 423),
+    "AgentDisabled": ("agent_disabled", 412),
     "LimitError": ("rate_limited", 429),
     "RateLimited": ("rate_limited", 429),
     "UnwitnessedLimit": ("unwitnessed_limit", 429),

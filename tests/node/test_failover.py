@@ -15,7 +15,7 @@ PROMPT_AND_20 = 21
 """TRM: three prompt tokens at a quarter, and 20."""
 
 
-@pytest.mark.row("L1-09", part="a provider that dies before the first token")
+@pytest.mark.row("L1-09")  # a provider that dies before the first token
 @pytest.mark.parametrize("stream", [True, False])
 async def test_who_dies_before_the_first_token_is_replaced_within_two_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
@@ -54,7 +54,7 @@ async def test_an_engine_that_fails_at_once_is_replaced_at_once(
         assert found.ranked() == [second, first], "it comes last for now"
 
 
-@pytest.mark.row("L1-09", part="a provider that dies in the middle")
+@pytest.mark.row("L1-09")  # a provider that dies in the middle
 @pytest.mark.parametrize("stream", [True, False])
 async def test_who_dies_in_the_middle_leaves_a_clean_end_and_one_bill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool

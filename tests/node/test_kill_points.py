@@ -94,7 +94,7 @@ def killed(home: Path, monkeypatch: pytest.MonkeyPatch, name: str, points: int) 
     return f"{name}, in memory, virtual time: {seen[0]}"
 
 
-@pytest.mark.row("L1-09", part="seller or buyer dies at any step over the mesh; the agent loop comes later")
+@pytest.mark.row("L1-09")  # seller or buyer dies at any step over the mesh
 @pytest.mark.parametrize("name", STORIES)
 def test_nothing_is_lost_whatever_dies_when(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None], name: str

@@ -47,7 +47,7 @@ async def two(home: Path, monkeypatch: pytest.MonkeyPatch, **buyer: object) -> A
 
 
 @pytest.mark.row("L0-12")
-@pytest.mark.row("GEN-02", part="one provider, in memory")
+@pytest.mark.row("GEN-02")  # one provider, in memory
 async def test_what_is_not_here_is_bought_and_both_books_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two(tmp_path, monkeypatch) as mesh:
         status, reply = await mesh.ask()

@@ -168,7 +168,7 @@ async def test_who_lawfully_follows_a_trusted_key_is_trusted_until_that_is_in_do
             case "convicted":
                 await ledger.record_facts(FraudProven(OLD.public_key, b"a proof"))
         assert shop.objection(seller.key) is not None
-        assert (shop._refusal(THIEF.public_key) is None) is (undone == "rotated again")
+        assert (shop.refusal(THIEF.public_key) is None) is (undone == "rotated again")
 
 
 @pytest.mark.parametrize("contested", [False, True])

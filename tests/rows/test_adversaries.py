@@ -88,7 +88,7 @@ def paid(found: Town, before: int) -> int:
 # --- a provider cheats -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.row("L1-09", part="a quote that is not what was asked costs nothing")
+@pytest.mark.row("L1-09")  # a quote that is not what was asked costs nothing
 @pytest.mark.parametrize(
     ("cheat", "field"),
     [
@@ -112,7 +112,7 @@ def test_a_false_quote_is_not_accepted(found: Town, cheat: str, field: str, reco
     record_property("figure", f"{cheat}: 0 TRM paid, bound 0")
 
 
-@pytest.mark.row("L1-09", part="a provider is paid for the honest pieces only")
+@pytest.mark.row("L1-09")  # a provider is paid for the honest pieces only
 @pytest.mark.parametrize("cheat", ["count", "ids", "text", "hash"])
 def test_what_does_not_add_up_ends_the_answer(found: Town, fair: Heard, cheat: str, record_property: Figure) -> None:
     before = found.buyer.balance
@@ -126,7 +126,7 @@ def test_what_does_not_add_up_ends_the_answer(found: Town, fair: Heard, cheat: s
     record_property("figure", f"{cheat}: {heard.cost} TRM paid, bound {heard.worth(TRUE_PIECES)}")
 
 
-@pytest.mark.row("L1-09", part="splitting into the smallest tokens earns two tokens")
+@pytest.mark.row("L1-09")  # splitting into the smallest tokens earns two tokens
 def test_the_smallest_tokens_earn_two(found: Town, record_property: Figure) -> None:
     """The same text in three to four times as many ids, which all decode to it."""
     before = found.buyer.balance
@@ -145,7 +145,7 @@ def test_the_smallest_tokens_earn_two(found: Town, record_property: Figure) -> N
     )
 
 
-@pytest.mark.row("L1-09", part="nothing is paid above the ceiling")
+@pytest.mark.row("L1-09")  # nothing is paid above the ceiling
 def test_more_than_was_asked_for_is_not_paid(found: Town, fair: Heard, record_property: Figure) -> None:
     before = found.buyer.balance
     heard = found.bought("greedy", MOST)
@@ -210,7 +210,7 @@ class Books:
         return cls(seller.metric("tirami_sales_total"), seller.metric("tirami_unpaid_trm_total"), seller.balance)
 
 
-@pytest.mark.row("L1-09", part="a payer that stops signing costs the prompt and K")
+@pytest.mark.row("L1-09")  # a payer that stops signing costs the prompt and K
 @pytest.mark.parametrize(
     ("cheat", "tokens"),
     [
@@ -237,7 +237,7 @@ def test_a_false_voucher_ends_the_sale(
     record_property("figure", f"{cheat}: {after.lost - before.lost:.0f} TRM lost, bound {most}: the prompt and K")
 
 
-@pytest.mark.row("L1-09", part="an acceptance above quote or means is refused")
+@pytest.mark.row("L1-09")  # an acceptance above quote or means is refused
 @pytest.mark.parametrize(("cheat", "why", "most"), [("ceiling", "outside the quote", MOST), ("means", "covered", 900)])
 def test_an_acceptance_that_promises_too_much_is_refused(
     found: Town, fair_sale: Heard, cheat: str, why: str, most: int, record_property: Figure
@@ -281,7 +281,7 @@ def test_who_lies_about_its_totals_is_convicted(
 # --- a provider lets others wait -------------------------------------------------------------------------------------
 
 
-@pytest.mark.row("L1-09", part="a provider that stalls after the acceptance costs time only")
+@pytest.mark.row("L1-09")  # a provider that stalls after the acceptance costs time only
 def test_silence_after_the_acceptance_costs_nothing(waits: Waits, record_property: Figure) -> None:
     heard, took_s = waits.stall.result()
     assert isinstance(heard.error, EngineFailed)
@@ -290,7 +290,7 @@ def test_silence_after_the_acceptance_costs_nothing(waits: Waits, record_propert
     record_property("figure", f"stall: 0 TRM paid, bound 0; given up after {took_s:.1f} s, bound {SILENCE_S}")
 
 
-@pytest.mark.row("L1-09", part="a provider that stalls in the middle is paid for what arrived")
+@pytest.mark.row("L1-09")  # a provider that stalls in the middle is paid for what arrived
 def test_silence_in_the_middle_is_paid_as_far_as_it_came(waits: Waits, fair: Heard, record_property: Figure) -> None:
     """Waited for is the next piece, and then the signature under what came."""
     heard, took_s = waits.fade.result()

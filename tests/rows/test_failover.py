@@ -148,7 +148,7 @@ def town(directory: Path) -> Iterator[Town]:
             yield made
 
 
-@pytest.mark.row("L1-09", part="a provider killed with -9 in the middle of an answer")
+@pytest.mark.row("L1-09")  # a provider killed with -9 in the middle of an answer
 @pytest.mark.model
 @pytest.mark.timeout(300)
 def test_killed_in_the_middle_the_answer_ends_cleanly_and_is_paid_once(
@@ -178,7 +178,7 @@ def test_killed_in_the_middle_the_answer_ends_cleanly_and_is_paid_once(
         assert again.bill["trade_id"] and again.bill["owed_trm"] == 0, "and the next answer is bought as ever"
 
 
-@pytest.mark.row("L1-09", part="a provider killed with -9 before its first token")
+@pytest.mark.row("L1-09")  # a provider killed with -9 before its first token
 @pytest.mark.model
 @pytest.mark.timeout(300)
 def test_killed_before_the_first_token_the_next_best_serves_and_is_paid_once(

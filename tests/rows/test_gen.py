@@ -96,7 +96,7 @@ def ask(node: NodeProcess, token: str, how: str, most: int) -> None:
                 return
 
 
-@pytest.mark.row("GEN-02", part="over HTTP; the agent loop comes later")
+@pytest.mark.row("GEN-02")  # over HTTP
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(PAID), st.integers(1, 40)), min_size=1, max_size=8))
 def test_every_change_of_a_balance_is_a_record_with_two_valid_signatures(

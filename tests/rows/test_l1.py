@@ -303,7 +303,7 @@ def test_every_trade_carries_the_work_of_its_model(model_node: NodeProcess, node
     assert real.flops_estimated > 2 * model.active_parameters * tokens
 
 
-@pytest.mark.row("L1-09", part="chat and stream; the agent loop comes later")
+@pytest.mark.row("L1-09")  # chat and stream
 async def test_a_killed_node_leaves_no_reservation(engine: RunningEngine, tmp_path: Path) -> None:
     with NodeProcess(tmp_path / "home", "--upstream", engine.url) as node:
         agents = [make_agent(node) for _ in range(4)]

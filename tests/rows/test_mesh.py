@@ -72,7 +72,7 @@ def run(node: NodeProcess, *arguments: str) -> str:
 
 
 @pytest.mark.row("L0-12")
-@pytest.mark.row("GEN-02", part="bought of a peer")
+@pytest.mark.row("GEN-02")  # bought of a peer
 @pytest.mark.model
 def test_a_request_without_a_model_is_answered_by_a_peer_as_it_is_made_and_paid_at_its_real_cost(pair: Pair) -> None:
     arrived: list[float] = []
@@ -173,7 +173,7 @@ def signed(node: NodeProcess, pair: Pair) -> tuple[int, dict[str, int]]:
     return shown.net_balance, dict(zip(trades, (receipt.amount for receipt in receipts), strict=True))
 
 
-@pytest.mark.row("GEN-02", part="of a peer, over QUIC; the agent loop comes later")
+@pytest.mark.row("GEN-02")  # of a peer, over QUIC
 @pytest.mark.model
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(sorted(BOUGHT)), st.integers(1, 24)), min_size=1, max_size=4))

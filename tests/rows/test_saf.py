@@ -53,7 +53,7 @@ def chat(prompt: str, most: int, **more: object) -> ChatCompletionRequest:
 
 
 @pytest.mark.row("SAF-02")
-@pytest.mark.row("L1-09", part="gate and hold in one step over HTTP; the agent loop comes later")
+@pytest.mark.row("L1-09")  # gate and hold in one step over HTTP
 async def test_two_hundred_parallel_requests_against_an_hourly_budget_for_ten(
     engine: RunningEngine, tmp_path: Path
 ) -> None:
@@ -412,6 +412,8 @@ async def test_behind_a_gate_that_denies_no_route_moves_anything(door: Door, mon
         "rotate_key": {"node_id": account, "successor": "0" * 64, "consent": "0" * 128},
         "revoke_key": {"node_id": account},
         "join": {"token": "tirami1.x"},
+        "agent_task": {"prompt": "x"},
+        "set_agent_preferences": {},
     }
     assert {operation.name for operation in OPERATIONS if operation.body} == set(bodies), (
         "a new route needs a body here"

@@ -421,7 +421,7 @@ async def test_switch_breaker_and_budgets_in_one_reply(timed: Timed) -> None:
     assert state["denials"][0]["code"] == "kill_switch_active"
 
 
-@pytest.mark.row("SAF-07", part="requests and transfers; agent loop, mind and bank come later")
+@pytest.mark.row("SAF-07", part="requests and transfers; mind optimiser and bank come later")
 async def test_while_killed_no_agent_spends_and_nothing_is_asked_of_a_person(timed: Timed) -> None:
     account, token = await timed.agent(human_approval_threshold=10)
     permit = await request_of(timed, token, 50)

@@ -194,7 +194,7 @@ def life(directory: Path, kills: int, seed: int) -> Shops:
 
 @pytest.mark.soak
 @pytest.mark.model
-@pytest.mark.row("L1-09", part="seller or buyer killed with -9 at 200 random points, over QUIC")
+@pytest.mark.row("L1-09")  # seller or buyer killed with -9 at 200 random points, over QUIC
 @pytest.mark.timeout(1800)
 def test_seller_or_buyer_is_killed_at_two_hundred_points(
     tmp_path: Path, record_property: Callable[[str, object], None]

@@ -121,6 +121,7 @@ _MEANING = {
     405: "Wrong method",
     408: "The body did not arrive in time",
     409: "In conflict with what is",
+    412: "This node has no agent",
     413: "Body too large",
     415: "Not JSON",
     422: "Well-formed, but of the wrong shape",
@@ -163,4 +164,6 @@ def _statuses(operation: Operation) -> list[int]:
         statuses |= {409}
     if operation.scope is Scope.INFERENCE or operation.name == "join":
         statuses |= {502}
+    if operation.name in ("agent_task", "set_agent_preferences"):
+        statuses |= {412}
     return sorted(statuses)

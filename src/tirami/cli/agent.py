@@ -1,4 +1,4 @@
-"""``tirami agent``: accounts this node keeps for agents."""
+"""``tirami agent``: accounts this node keeps for agents; its own agent is :mod:`tirami.cli.personal`."""
 
 from datetime import datetime
 from typing import Annotated
@@ -17,7 +17,7 @@ from tirami.cli.times import when
 from tirami.core.errors import AccountNotFound, InvalidField
 from tirami.sdk import Tirami
 
-commands = typer.Typer(no_args_is_help=True, help="Accounts this node keeps for agents.")
+commands = typer.Typer(no_args_is_help=True, help="The node's own agent, and accounts it keeps for others.")
 Label = Annotated[str, typer.Argument(help="A name for people.")]
 Account = Annotated[str, typer.Argument(help="Account id, or the start of one.")]
 PerRequest = Annotated[int | None, typer.Option(min=0, help="TRM a request; 0 allows nothing.  [default 4000]")]

@@ -11,7 +11,22 @@ import httpx2
 import typer
 from pydantic import ValidationError
 
-from tirami.cli import agent, approvals, config, invite, key, log, mesh, models, network, safety, su, token, wallet
+from tirami.cli import (
+    agent,
+    approvals,
+    config,
+    invite,
+    key,
+    log,
+    mesh,
+    models,
+    network,
+    personal,
+    safety,
+    su,
+    token,
+    wallet,
+)
 from tirami.cli.backup import backup, restore
 from tirami.cli.chat import chat
 from tirami.cli.completion import completion
@@ -45,6 +60,8 @@ for command in (
     trades, receipt, verify, settle, legal, backup, restore, completion, demo,
 ):  # fmt: skip
     app.command()(command)
+for own in (personal.status, personal.summary, personal.task, personal.chat, personal.preferences):
+    agent.commands.command()(own)
 app.add_typer(agent.commands, name="agent")
 app.add_typer(wallet.commands, name="wallet")
 app.add_typer(key.commands, name="key")

@@ -184,6 +184,16 @@ class MeshConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """The owner's agent."""
+
+    enabled: bool = True
+    """Whether the node has one; what it may spend is set over HTTP (``tirami agent preferences``)."""
+    tick_interval_s: int = _count(30, 1, 86_400)
+    """Seconds between two looks around."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """What the node writes about itself."""
 
@@ -225,6 +235,7 @@ _SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
         "pricing": PricingConfig,
         "network": NetworkConfig,
         "mesh": MeshConfig,
+        "agent": AgentConfig,
         "log": LogConfig,
         "journal": JournalConfig,
         "keystore": KeystoreConfig,
@@ -244,6 +255,7 @@ class Config:
     pricing: PricingConfig = PricingConfig()
     network: NetworkConfig = NetworkConfig()
     mesh: MeshConfig = MeshConfig()
+    agent: AgentConfig = AgentConfig()
     log: LogConfig = LogConfig()
     journal: JournalConfig = JournalConfig()
     keystore: KeystoreConfig = KeystoreConfig()

@@ -48,6 +48,7 @@
      │   ├─ UnwitnessedLimit         429 unwitnessed_limit
      │   └─ QueueFull                429 queue_full
      ├─ Conflict                     409 conflict
+     ├─ AgentDisabled                412 agent_disabled
      ├─ EngineError                  inference failed
      │   ├─ NoModel                  503 no_model
      │   ├─ EngineFailed             503 engine_failed
@@ -412,6 +413,14 @@ class Conflict(TiramiError):
 
     code = "conflict"
     status = 409
+    type = "invalid_request_error"
+
+
+class AgentDisabled(TiramiError):
+    """This node has no agent (``agent.enabled``)."""
+
+    code = "agent_disabled"
+    status = 412
     type = "invalid_request_error"
 
 

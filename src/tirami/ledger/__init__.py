@@ -30,6 +30,7 @@ from tirami.ledger.entries import (
     KeyRotated,
     KillSet,
     PolicySet,
+    PreferencesSet,
     PriceObserved,
     SellingPaused,
     TokenExpirySet,
@@ -44,6 +45,7 @@ from tirami.ledger.journal import Journal
 from tirami.ledger.ledger import Balance, Ledger, Payer
 from tirami.ledger.lines import grant_line, is_issuer
 from tirami.ledger.log import MerkleLog
+from tirami.ledger.outlays import AGENT, Outlays
 from tirami.ledger.payables import HOLD_LIFETIME_MS
 from tirami.ledger.pricing import (
     DEMAND_BOUNDS,
@@ -68,6 +70,7 @@ from tirami.ledger.usage import DayUsage, Usage, UsageSums
 from tirami.ledger.velocity import Velocity
 
 __all__ = [
+    "AGENT",
     "BURN",
     "DEMAND_BOUNDS",
     "HOLD_LIFETIME_MS",
@@ -129,10 +132,12 @@ __all__ = [
     "Ledger",
     "Means",
     "MerkleLog",
+    "Outlays",
     "Payer",
     "PayerBooks",
     "Policy",
     "PolicySet",
+    "PreferencesSet",
     "Price",
     "PriceObserved",
     "SellingPaused",

@@ -29,7 +29,8 @@ class HoldOpened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
         scope: 0 network, 1 local (PROTOCOL B14).
         incarnation, number: the payer's number of the session (B2).
         ceiling: the most it can ever cost, TRM.
-        purpose: ``inference``, or ``reservation``, which has no quote and no acceptance and is never vouched for.
+        purpose: ``inference``; ``agent`` for what the owner's agent buys; or ``reservation``, which has no quote and no
+            acceptance and is never vouched for.
         expires_ms: Unix milliseconds, from which on nobody is to wait for it; moved by every voucher (10 minutes after
             the last token). While a request owns the hold it ends with the request, not by the clock.
         request_id: the id that runs through HTTP, engine and journal (OBS-07).
@@ -358,6 +359,22 @@ class SellingPaused(msgspec.Struct, frozen=True, array_like=True, tag="selling_p
     operator: str
 
 
+class PreferencesSet(msgspec.Struct, frozen=True, array_like=True, tag="preferences_set"):
+    """What the owner lets the node's agent do, all of it; the fields are those of :mod:`tirami.mind.preferences`.
+
+    Amounts are TRM, fractions parts per million.
+    """
+
+    daily_spend_limit_trm: int
+    per_task_budget_trm: int
+    auto_earn_enabled: bool
+    auto_spend_enabled: bool
+    idle_utilization_threshold: int
+    idle_grace_seconds: int
+    min_peer_reputation: int
+    content_filter: str
+
+
 class PriceObserved(msgspec.Struct, frozen=True, array_like=True, tag="price_observed"):
     """The smoothed demand factor, parts per million, once a minute."""
 
@@ -389,6 +406,7 @@ Fact = (
     | InviteRevoked
     | GuestTaken
     | SellingPaused
+    | PreferencesSet
     | PriceObserved
 )
 Content = Envelope | Hold | Claim | Fact

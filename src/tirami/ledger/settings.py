@@ -24,6 +24,7 @@ from tirami.ledger.entries import (
     KillSet,
     NodeStarted,
     PolicySet,
+    PreferencesSet,
     PriceObserved,
     RequestAnswered,
     SellingPaused,
@@ -107,6 +108,8 @@ class Settings:
     invites: Invites = field(default_factory=Invites)
     paused: bool = False
     """Whether the operator lets no stranger be served until further notice."""
+    preferences: PreferencesSet | None = None
+    """Of the node's agent; ``None`` while the owner has set none."""
     head: HeadPublished | None = None
     price: PriceObserved | None = None
     price_ms: UnixMs = UnixMs(0)
@@ -144,6 +147,8 @@ class Settings:
                 self.invites.apply(fact, at_ms)
             case SellingPaused():
                 self.paused = fact.paused
+            case PreferencesSet():
+                self.preferences = fact
             case PriceObserved():
                 self.price, self.price_ms = fact, at_ms
             case TokenIssued() | TokenExpirySet() | TokenRevoked():

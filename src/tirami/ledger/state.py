@@ -36,6 +36,7 @@ from tirami.ledger.entries import (
 from tirami.ledger.holds import Holds
 from tirami.ledger.lineage import Lineage
 from tirami.ledger.log import MerkleLog
+from tirami.ledger.outlays import Outlays
 from tirami.ledger.records import EntrySource, Nowhere, Records, StoredRecord
 from tirami.ledger.settings import Settings
 from tirami.ledger.sightings import Sightings
@@ -100,6 +101,7 @@ class State:
         self.local_totals = Totals()
         self.usage = Usage()
         self.earnings = Earnings()
+        self.outlays = Outlays()
         self.line_due: dict[bytes, UnixMs] = {}
         self._by_party: dict[bytes, Column] = {}
         self._by_kind: dict[str, Column] = {}
@@ -162,6 +164,7 @@ class State:
     def _apply_hold(self, content: Hold, at_ms: UnixMs) -> None:
         session = self.holds.open.get(content.id)
         self.holds.apply(content, at_ms)
+        self.outlays.apply(content, session, at_ms)
         match content:
             case HoldOpened(scope=scope) if scope == NETWORK:
                 self.lineage.make(content.account, content.incarnation, content.number)

@@ -29,7 +29,7 @@ from tirami.ledger import Heads, HoldOpened, Ledger, Payer, Price
 from tirami.market.counterparts import Offered
 from tirami.market.load import Load
 from tirami.market.meter import Meter, Unmetered
-from tirami.market.quoting import Parties, accept, hold, quote
+from tirami.market.quoting import INFERENCE, Parties, accept, hold, quote
 from tirami.market.reservations import Reservation, Reservations
 from tirami.market.session import MeteredSession
 from tirami.market.tickets import Ticket, TicketOffice
@@ -70,6 +70,8 @@ class Order:
     """Id of a reservation to use: its price and its funds."""
     offered: Offered | None = None
     """Another node's quote: then it serves, at its price, and ``engine`` is not asked."""
+    purpose: str = INFERENCE
+    """As the hold will state it."""
 
     @property
     def card(self) -> ModelCard:
@@ -355,7 +357,7 @@ class InferenceMarket:
         drawn = self._random(96)  # one draw: the system call costs more than the bytes
         offered = order.offered or self._own_offer(offer, drawn)
         acceptance, accepted = accept(ledger, payer, offered.quote.provider, offered.record_id, offer.ceiling)
-        opened = hold(drawn[80:], acceptance, accepted, offered.signed, order.request_id, ledger.now())
+        opened = hold(drawn[80:], acceptance, accepted, offered.signed, order.request_id, ledger.now(), order.purpose)
         ticket = Ticket(
             hold_id=opened.id,
             payer=payer,

@@ -1,6 +1,7 @@
 """The two records every session starts with: the provider's quote and the payer's acceptance."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import MICRO, Trm, UnixMs
@@ -9,6 +10,8 @@ from tirami.ledger import HOLD_LIFETIME_MS, Heads, HoldOpened, Ledger, Payer, Pr
 from tirami.proto import Acceptance, Quote, Signed, SignedBody, signed
 
 QUOTE_LIFETIME_MS = 30_000
+INFERENCE: Final = "inference"
+"""What a hold is for, unless its order says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,13 @@ def accept(
 
 
 def hold(
-    hold_id: bytes, acceptance: Acceptance, accepted: Signed, offered: SignedBody, request_id: str, now: UnixMs
+    hold_id: bytes,
+    acceptance: Acceptance,
+    accepted: Signed,
+    offered: SignedBody,
+    request_id: str,
+    now: UnixMs,
+    purpose: str = INFERENCE,
 ) -> HoldOpened:
     """The journal's entry of a session that begins."""
     return HoldOpened(
@@ -89,7 +98,7 @@ def hold(
         incarnation=acceptance.incarnation,
         number=acceptance.number,
         ceiling=acceptance.ceiling,
-        purpose="inference",
+        purpose=purpose,
         expires_ms=now + HOLD_LIFETIME_MS,
         request_id=request_id,
         acceptance=accepted.body,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from tirami.core.errors import Conflict, EngineFailed, InvalidRequest, MeshError, TiramiError
-from tirami.core.units import TokenCount
+from tirami.core.errors import Conflict, EngineFailed, InvalidRequest, MeshError, NoModel, TiramiError
+from tirami.core.keys import PublicKey
+from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, Message, ModelCard, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
-from tirami.market import InferenceMarket, Meter, Order
+from tirami.market import InferenceMarket, Meter, Order, Provider
 from tirami.node.answer import Answer, ChatStream
 from tirami.node.choice import Choice
 from tirami.node.engines import EngineRoom, Served
@@ -31,6 +32,19 @@ _log = structlog.get_logger()
 Random = Callable[[int], bytes]
 Text = str | Sequence[int]
 """A prompt that is no chat: text, or token ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What the owner's agent buys, and within which bounds.
+
+    Attributes:
+        most: TRM it may cost, at least 1.
+        provider: of whom alone; ``None`` for whoever is best.
+    """
+
+    most: Trm
+    provider: PublicKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +80,18 @@ class ChatCall:
     """Id of a reservation to use."""
     here: ModelCard | None = None
     """The model of this node that could answer later: peers are asked for that very file, and no shorter an answer."""
+    errand: Errand | None = None
+    """Set for what the owner's agent buys."""
 
     @property
     def wanted(self) -> str | bytes | None:
         """What peers are asked for: a name, the digest of a file, or anything."""
         return self.model if self.here is None else self.here.digest
+
+    def may_ask(self, provider: Provider) -> bool:
+        """Whether it is one that this is to be bought of."""
+        only = self.errand.provider if self.errand is not None else None
+        return only is None or provider.peer.signal.node == only
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +131,14 @@ class Chat:
         """
         async with AsyncExitStack() as stack:
             return await (await self._begin(stack, call, streamed=False)).whole(read)
+
+    async def bought(self, call: ChatCall, read: Callable[[Sequence[Chunk]], T]) -> Answer[T]:
+        """The whole answer of a peer, also where this node has the model. Raises what :meth:`answer` does."""
+        self._market.check(call.payer)
+        if self.shop is None or not self.shop.open:
+            raise NoModel("nothing is bought of peers here (mesh.enabled, mesh.consume)")
+        async with AsyncExitStack() as stack:
+            return await (await self._bought(stack, call, self.shop)).whole(read)
 
     async def embed(self, call: EmbeddingCall, read: Callable[[Sequence[Chunk]], T]) -> Answer[T]:
         """The vectors at once, as the only choice. Raises what :meth:`answer` does."""

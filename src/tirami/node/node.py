@@ -69,6 +69,9 @@ class Node:
             stack.push_async_callback(parts.market.stop)
             stack.push_async_callback(parts.engines.stop)
             await parts.engines.start(progress)
+            if parts.agent is not None:
+                ticking = asyncio.create_task(parts.agent.run(), name="agent")
+                stack.push_async_callback(_ended, ticking)
             mesh = await stack.enter_async_context(_meshed(parts)) if parts.config.mesh.enabled else None
             node = cls(parts, server, mesh)
             _log.info("node_started", node=parts.key.public_key.hex(), url=node.url, network=parts.ledger.network.id)

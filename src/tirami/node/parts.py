@@ -16,6 +16,7 @@ from tirami.core.units import Ppm, UnixMs
 from tirami.ledger import Heads, Ledger, grant_line, is_issuer
 from tirami.market import InferenceMarket, Load
 from tirami.node.activity import Activity
+from tirami.node.agent import Agent
 from tirami.node.alerts import Alert, alerts, clock_ahead
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
@@ -51,6 +52,7 @@ class Parts:
     started_ms: UnixMs
     staging: Staging
     membership: Membership
+    agent: Agent | None
 
     def alerts(self) -> list[Alert]:
         """What the operator should see to now."""
@@ -83,6 +85,10 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
         meter = NodeMeter()
         market = InferenceMarket(ledger, heads, key, load, os.urandom, meter)
         engines = EngineRoom(config, clock)
+        chat, membership = Chat(market, engines, os.urandom, meter), Membership()
+        agent = None
+        if config.agent.enabled:
+            agent = Agent(config.agent, ledger, market, chat, engines, payers, membership)
         await _welcome(ledger, key)
         yield Parts(
             config=config,
@@ -97,13 +103,14 @@ async def open_parts(config: Config, clock: Clock) -> AsyncIterator[Parts]:
             market=market,
             engines=engines,
             payers=payers,
-            chat=Chat(market, engines, os.urandom, meter),
+            chat=chat,
             meter=meter,
             activity=Activity(ledger),
             admin_token=home.admin_token(),
             started_ms=ledger.now(),
             staging=staging,
-            membership=Membership(),
+            membership=membership,
+            agent=agent,
         )
 
 

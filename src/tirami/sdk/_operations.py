@@ -219,6 +219,21 @@ class Operations(SyncCaller):
         result: s.AnchorReply = self._call("anchor", {}, query, None, s.AnchorReply)
         return result
 
+    def agent_status(self) -> s.AgentStatus:
+        """The node's own agent: limits, its day, its loop. ``GET /v1/tirami/agent/status``"""
+        result: s.AgentStatus = self._call("agent_status", {}, None, None, s.AgentStatus)
+        return result
+
+    def agent_task(self, body: s.AgentTaskRequest) -> s.AgentTaskReply:
+        """Have the agent do something, here or at a peer, within its limits. ``POST /v1/tirami/agent/task``"""
+        result: s.AgentTaskReply = self._call("agent_task", {}, None, body, s.AgentTaskReply)
+        return result
+
+    def set_agent_preferences(self, body: s.AgentPreferencesRequest) -> s.AgentPreferences:
+        """Set what the agent may do. ``POST /v1/tirami/agent/preferences``"""
+        result: s.AgentPreferences = self._call("set_agent_preferences", {}, None, body, s.AgentPreferences)
+        return result
+
     def transfer(self, body: s.TransferRequest, *, idempotency_key: str | None = None) -> s.TransferReply:
         """Give owned TRM of the node to one of its accounts. ``POST /v1/tirami/transfer``"""
         result: s.TransferReply = self._call("transfer", {}, None, body, s.TransferReply, idempotency_key)
@@ -566,6 +581,21 @@ class AsyncOperations(AsyncCaller):
     async def anchor(self, query: s.AnchorQuery | None = None) -> s.AnchorReply:
         """OP_RETURN payload over the newest signed head; not broadcast. ``GET /v1/tirami/anchor``"""
         result: s.AnchorReply = await self._call("anchor", {}, query, None, s.AnchorReply)
+        return result
+
+    async def agent_status(self) -> s.AgentStatus:
+        """The node's own agent: limits, its day, its loop. ``GET /v1/tirami/agent/status``"""
+        result: s.AgentStatus = await self._call("agent_status", {}, None, None, s.AgentStatus)
+        return result
+
+    async def agent_task(self, body: s.AgentTaskRequest) -> s.AgentTaskReply:
+        """Have the agent do something, here or at a peer, within its limits. ``POST /v1/tirami/agent/task``"""
+        result: s.AgentTaskReply = await self._call("agent_task", {}, None, body, s.AgentTaskReply)
+        return result
+
+    async def set_agent_preferences(self, body: s.AgentPreferencesRequest) -> s.AgentPreferences:
+        """Set what the agent may do. ``POST /v1/tirami/agent/preferences``"""
+        result: s.AgentPreferences = await self._call("set_agent_preferences", {}, None, body, s.AgentPreferences)
         return result
 
     async def transfer(self, body: s.TransferRequest, *, idempotency_key: str | None = None) -> s.TransferReply:

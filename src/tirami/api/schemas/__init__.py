@@ -12,6 +12,15 @@ from tirami.api.schemas.accounts import (
     TokenList,
     TokenRequest,
 )
+from tirami.api.schemas.agent import (
+    AgentLoop,
+    AgentPeer,
+    AgentPreferences,
+    AgentPreferencesRequest,
+    AgentStatus,
+    AgentTaskReply,
+    AgentTaskRequest,
+)
 from tirami.api.schemas.approvals import ApprovalEntry, ApprovalList, DecisionRequest
 from tirami.api.schemas.backup import BackupReply
 from tirami.api.schemas.base import Body, OpenAiBody, Query, Reply
@@ -186,6 +195,13 @@ __all__ = [
     "AccountRequest",
     "Action",
     "ActivityReport",
+    "AgentLoop",
+    "AgentPeer",
+    "AgentPreferences",
+    "AgentPreferencesRequest",
+    "AgentStatus",
+    "AgentTaskReply",
+    "AgentTaskRequest",
     "AlternativeToken",
     "AnchorQuery",
     "AnchorReply",

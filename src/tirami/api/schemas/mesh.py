@@ -137,7 +137,7 @@ class TopologyReply(Reply):
 
 class SellingReport(Reply):
     on: bool
-    """Strangers are served now: ``mesh.sell``, not paused, no kill switch, and the node key has not ended."""
+    """Strangers are served now: ``mesh.sell``, the agent may earn, not paused, no kill switch, the node key is good."""
     paused: bool
     running: int
     """Sessions of strangers."""

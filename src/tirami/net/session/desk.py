@@ -28,7 +28,8 @@ class Desk(Protocol):
     """Where a stranger gets a place at an engine."""
 
     def serve(self, model_digest: Digest, payer: PublicKey) -> AbstractAsyncContextManager[Terms]:
-        """A place at the engine of this model. Raises ``ModelNotFound``, ``QueueFull``, ``EngineError``, ``Paused``."""
+        """A place at the engine of this model. Raises ``AccessError``, ``ModelNotFound``, ``QueueFull``,
+        ``EngineError``."""
 
 
 class Place:

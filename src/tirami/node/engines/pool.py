@@ -139,6 +139,7 @@ class Pool:
         self._withdrawn: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._began = clock.monotonic()
         self.budget = budget
         self.occupancy = Occupancy(self._places)
 
@@ -146,6 +147,13 @@ class Pool:
     def places(self) -> Mapping[str, Place]:
         """Models in memory or on their way, by name."""
         return self._places
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since a model was used or came; 0 while one is in use, or comes."""
+        if any(place.in_use for place in self._places.values()):
+            return 0.0
+        return self._clock.monotonic() - max((place.last_used for place in self._places.values()), default=self._began)
 
     @property
     def used(self) -> int:

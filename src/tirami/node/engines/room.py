@@ -91,6 +91,15 @@ class EngineRoom:
     def ready(self) -> bool:
         return any(place.engine is not None and place.engine.status().ready for place in self.pool.places.values())
 
+    def retry(self) -> None:
+        """Begin to load the configured model again, where its last load failed; nothing happens in its backoff.
+
+        Whoever only sells is asked for it by nobody: what is not in memory is not on offer.
+        """
+        if self._primary and self.pool.failure(self._primary) is not None:
+            with suppress(TiramiError):  # told by :attr:`problem`
+                self.pool.load(self._primary)
+
     async def start(self, progress: Progress | None = None) -> None:
         """Fetch and load the configured model. A failure is kept in :attr:`problem`; the node runs without.
 

@@ -18,6 +18,7 @@ from tirami.api.legacy import legacy_path
 from tirami.core.errors import InvalidToken, MethodNotAllowed, RouteNotFound, SpendDenied, TiramiError
 from tirami.node.http import (
     accounts,
+    agent,
     backup,
     economy,
     frauds,
@@ -50,8 +51,8 @@ from tirami.node.parts import Parts
 from tirami.node.version import VERSION
 
 AREAS = (
-    accounts, backup, economy, frauds, health, invites, keys, log, manifest, mesh, metrics, models, openai, pricing,
-    routing, safety, settlement, supply, tokens, usage,
+    accounts, agent, backup, economy, frauds, health, invites, keys, log, manifest, mesh, metrics, models, openai,
+    pricing, routing, safety, settlement, supply, tokens, usage,
 )  # fmt: skip
 """Importing an area registers its handlers."""
 REQUEST_IDS = (b"x-tirami-request-id", b"x-request-id")

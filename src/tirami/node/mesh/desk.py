@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
 
 from tirami.core.config import MeshConfig
-from tirami.core.errors import ModelNotFound, QueueFull
+from tirami.core.errors import AccessError, ModelNotFound, QueueFull
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Ppm
 from tirami.infer import CountedBy, Engine, ModelCard
@@ -20,6 +21,17 @@ STEP = 20_000
 """Prices that are told follow the load in steps of 2 %: what moves less is no news, and a quote is what was told."""
 
 
+class Judge(Protocol):
+    """Who decides for the owner whom to serve."""
+
+    @property
+    def earns(self) -> bool:
+        """Whether anybody is to be served."""
+
+    def objection(self, payer: PublicKey) -> str | None:
+        """Why this one is not; ``None`` for no reason."""
+
+
 class EngineDesk:
     """A :class:`~tirami.net.session.Desk` over the engine room.
 
@@ -28,6 +40,7 @@ class EngineDesk:
         guest: whether this payer came by invitation.
         killed: whether this node may promise nothing now: the kill switch is thrown, or its key has ended.
         paused: whether the operator wants nobody new.
+        agent: judges who is served; ``None`` where the node has none.
     """
 
     def __init__(
@@ -39,6 +52,7 @@ class EngineDesk:
         guest: Callable[[PublicKey], bool],
         killed: Callable[[], bool],
         paused: Callable[[], bool],
+        agent: Judge | None = None,
     ) -> None:
         self._config = config
         self._engines = engines
@@ -49,6 +63,7 @@ class EngineDesk:
         self._guest = guest
         self._killed = killed
         self._paused = paused
+        self._agent = agent
         self._strangers = 0
         """Strangers with a place, or about to have one: a quote keeps it, too."""
         self._coming = 0
@@ -61,7 +76,8 @@ class EngineDesk:
     @property
     def open(self) -> bool:
         """Whether strangers are served at all now."""
-        return self._config.sell and not self._paused() and not self._killed()
+        willing = self._agent is None or self._agent.earns
+        return self._config.sell and willing and not self._paused() and not self._killed()
 
     @property
     def sellable(self) -> list[Engine]:
@@ -81,7 +97,9 @@ class EngineDesk:
 
     @asynccontextmanager
     async def serve(self, model_digest: Digest, payer: PublicKey) -> AsyncIterator[Terms]:
-        """Raises ``ModelNotFound``, ``QueueFull``."""
+        """Raises ``AccessError``, ``ModelNotFound``, ``QueueFull``."""
+        if self._agent is not None and (objection := self._agent.objection(payer)) is not None:
+            raise AccessError(objection)
         found = next((engine for engine in self.sellable if engine.card.digest == model_digest), None)
         if found is None:
             raise ModelNotFound("this model is not sold here now", param="model_digest")

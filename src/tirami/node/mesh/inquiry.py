@@ -27,7 +27,7 @@ class Inquiry:
 
     Args:
         sampling: with ``max_tokens`` 0 for as many as there is room and money for; one token is the least of use.
-        most: TRM the answer may cost (``mesh.max_trm``); 0 for no bound.
+        most: TRM the answer may cost (``mesh.max_trm``); 0 for no bound. An errand of the agent has its own beside it.
         found: providers, each looked for when it is asked for.
         connected: whether one is; who is not has to be called.
 
@@ -45,7 +45,8 @@ class Inquiry:
     ) -> None:
         self.call = call
         self.sampling = sampling
-        self.most = most
+        errand = call.errand
+        self.most = most if errand is None else min(errand.most, most or errand.most)
         self.prompts: dict[bytes, Prompt] = {}
         """As each tokenizer cut it, by the tokenizer's digest; one not cut yet counts as one token."""
         self.misfits: list[Provider] = []
@@ -131,8 +132,10 @@ class Inquiry:
                 largest_context=context,
             )
         cheapest = min(map(self._cost, roomy))
+        errand = self.call.errand
+        bound = "mesh.max_trm is" if errand is None or errand.most > self.most else "this task may cost at most"
         return InvalidRequest(
-            f"an answer of {self._answer} tokens costs {cheapest} TRM at the cheapest provider, and mesh.max_trm is"
+            f"an answer of {self._answer} tokens costs {cheapest} TRM at the cheapest provider, and {bound}"
             f" {self.most}",
             param="max_tokens" if self.sampling.max_tokens else "messages",
             cheapest_trm=cheapest,

@@ -180,6 +180,7 @@ def _desk(parts: Parts, pace: Pace) -> EngineDesk:
         lambda key: key in ledger.state.settings.guests,
         partial(_silent, parts),
         lambda: ledger.state.settings.paused,
+        parts.agent,
     )
 
 

@@ -26,7 +26,7 @@ from tirami.core.errors import (
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
 from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling
-from tirami.ledger import LOCAL, Ledger, Payer
+from tirami.ledger import AGENT, LOCAL, Ledger, Payer
 from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, schedule_score
 from tirami.net import blocks
 from tirami.net.dialler import Dialler
@@ -134,7 +134,7 @@ class Shop:
         self, model: str | bytes | None, tokens: int, within: Callable[[PublicKey], bool]
     ) -> Iterator[Provider]:
         def allowed(key: bytes) -> bool:
-            return within(PublicKey(key)) and self._refusal(key) is None
+            return within(PublicKey(key)) and self.refusal(key) is None
 
         for provider in self._peers.ranked(model, tokens, self._ledger.now(), allowed):
             if (fault := self.fault(provider.offering)) is not None:
@@ -151,21 +151,17 @@ class Shop:
     def _is_late(self, provider: Provider) -> bool:
         return self._ledger.now() - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS
 
-    def objection(self, key: bytes) -> str | None:
-        """Why this peer is not bought from; ``None`` for no reason."""
-        node = PublicKey(key)
-        return self._refusal(key) or (None if node in self._mesh.peers else self._dialler.obstacle(node))
-
-    def consents(self, key: bytes) -> bool:
-        """Whether this peer may be bought from at all, however it is reached."""
-        return self._refusal(key) is None
-
     def fault(self, offering: Offering) -> str | None:
         """Why this is bought from nobody; ``None`` for no reason. Raises ``ModelLoadError`` for unreadable pins."""
         return self._goods.fault(offering)
 
-    def _refusal(self, key: bytes) -> str | None:
-        """The same, were there a connection."""
+    def objection(self, key: bytes) -> str | None:
+        """Why this peer is not bought from; ``None`` for no reason."""
+        node = PublicKey(key)
+        return self.refusal(key) or (None if node in self._mesh.peers else self._dialler.obstacle(node))
+
+    def refusal(self, key: bytes) -> str | None:
+        """The same, were there a connection: what the owner's rules or the other's say against it."""
         peer = self._mesh.peers.get(PublicKey(key))
         if peer is not None and peer.hello is not None and peer.hello.network_hash != self._ledger.network.hash:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
@@ -221,7 +217,7 @@ class Shop:
         passed over, and was asked; who was not reached was not.
         """
         tokens = sampling.max_tokens or DEFAULT_MAX_TOKENS
-        found = self.providers(call.wanted, tokens)
+        found = filter(call.may_ask, self.providers(call.wanted, tokens))
         inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected)
         problem: MeshError | TokenizerError | None = None
         had = False
@@ -248,7 +244,8 @@ class Shop:
                 inquiry.asked, had = inquiry.asked + 1, True
                 yield told
         if not had:
-            self._dialler.seek(map(_key, self._ranked(call.wanted, tokens, lambda _: True)))  # for the next request
+            known = filter(call.may_ask, self._ranked(call.wanted, tokens, lambda _: True))
+            self._dialler.seek(map(_key, known))  # for the next request
             raise problem or inquiry.refusal()
 
     def ended(self, bought: Purchase) -> None:
@@ -275,7 +272,7 @@ class Shop:
     def _call_better(self, chosen: Provider, inquiry: Inquiry) -> None:
         """Have somebody called who is clearly better than who is asked now: the next request finds it connected."""
         tokens = inquiry.sampling.max_tokens or DEFAULT_MAX_TOKENS
-        found = self._ranked(inquiry.call.wanted, tokens, self._callable)
+        found = filter(inquiry.call.may_ask, self._ranked(inquiry.call.wanted, tokens, self._callable))
         better = next((one for one in found if inquiry.fits(one) and not self._is_late(one)), None)
         if better is not None and _score(better, tokens) > CLEARLY * _score(chosen, tokens):
             self._dialler.wish(_key(better))
@@ -283,7 +280,7 @@ class Shop:
     async def _reach(self, provider: Provider, patience_s: float) -> None:
         """Be connected to it. Raises ``PeerUnreachable``, also for what is known only then."""
         peer = await self._dialler.reach(_key(provider), patience_s)
-        if (refusal := self._refusal(peer.key)) is not None:
+        if (refusal := self.refusal(peer.key)) is not None:
             raise PeerUnreachable(f"nothing is bought from the provider: {refusal}")
 
     async def _offer(self, provider: Provider, inquiry: Inquiry) -> tuple[Purchase, Order] | None:
@@ -315,7 +312,8 @@ class Shop:
             return None
         if call.here is not None:
             self._check_funds(payer, provider.candidate.cost(prompt.count, how.max_tokens))
-        return prompter, Order(payer, None, prompt, how, how.max_tokens, call.request_id)
+        order = Order(payer, None, prompt, how, how.max_tokens, call.request_id)
+        return prompter, order if call.errand is None else replace(order, purpose=AGENT)
 
     def _check_funds(self, payer: Payer, most: Trm) -> None:
         """Raises ``SpendDenied`` and leaves no trace: it is no more than a reason to wait for a place here."""

@@ -106,7 +106,7 @@ class MeshView:
             return self._seller
         known, shop, now = self._service.peers, self._service.shop, self._ledger.now()
         keys = chain(self._service.mesh.peers, self._service.finding.book)
-        could = [key for key in keys if (peer := known.get(key)) and peer.free(now) and shop.consents(key)]
+        could = [key for key in keys if (peer := known.get(key)) and peer.free(now) and shop.refusal(key) is None]
         start = self._turn % max(1, len(could))
         self._turn += LOOKED_AT
         turn = (could[start:] + could[:start])[:LOOKED_AT]
