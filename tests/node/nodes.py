@@ -19,7 +19,9 @@ from tirami.infer import Prompt
 from tirami.net import Endpoint
 from tirami.node.http import HttpServer, build_app
 from tirami.node.mesh import MeshService, Shop, opened_mesh
+from tirami.node.mesh import desk as desk_module
 from tirami.node.mesh import shop as shop_module
+from tirami.node.mesh.tokenizers import Tokenizers
 from tirami.node.parts import Parts, open_parts
 
 CHAT = "/v1/chat/completions"
@@ -101,10 +103,12 @@ def network_file(
 
 
 def count_in_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever buys checks the scripted engine's numbers as words."""
+    """Whoever buys or sells counts the scripted engine's numbers as words."""
 
     async def prompter(*_: object) -> Numbers:
         return Numbers()
 
     monkeypatch.setattr(Shop, "prompter", prompter)
     monkeypatch.setattr(shop_module, "TokenizerCheck", lambda _: Words())
+    monkeypatch.setattr(desk_module, "Count", lambda _: Words())
+    monkeypatch.setattr(Tokenizers, "get", lambda *_: Numbers())
