@@ -183,7 +183,7 @@ def _desk(parts: Parts, pace: Pace, tokenizers: Tokenizers) -> EngineDesk:
         parts.engines,
         parts.load,
         pace.speed,
-        tokenizers.get,
+        tokenizers.canon,
         lambda key: key in ledger.state.settings.guests,
         partial(_silent, parts),
         lambda: ledger.state.settings.paused,

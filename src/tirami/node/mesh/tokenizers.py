@@ -7,7 +7,7 @@ import structlog
 
 from tirami.core.errors import TiramiError
 from tirami.core.keys import Digest
-from tirami.infer import Engine, MetadataBlock, Tokenizer
+from tirami.infer import Count, Engine, MetadataBlock, Tokenizer
 from tirami.node.mesh.blocks import Blocks
 
 _log = structlog.get_logger()
@@ -26,9 +26,10 @@ class Tokenizers:
         self._blocks = blocks
         self._ready: dict[Digest, Tokenizer | None] = {}
 
-    def get(self, digest: Digest) -> Tokenizer | None:
-        """``None`` while there is none."""
-        return self._ready.get(digest)
+    def canon(self, digest: Digest) -> Count | None:
+        """To count one answer with; ``None`` while there is no such tokenizer."""
+        tokenizer = self._ready.get(digest)
+        return None if tokenizer is None else Count(tokenizer)
 
     async def run(self, sellable: Callable[[], Sequence[Engine]]) -> None:
         """Until cancelled: have those of what is for sale, and no others."""
