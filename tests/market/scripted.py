@@ -44,15 +44,18 @@ class ScriptedGeneration:
         self.finish_reason: FinishReason | None = None
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        for i in range(min(self._sampling.max_tokens, self._engine.length)):
+        length = min(self._sampling.max_tokens, self._engine.length)
+        for i in range(0, length, self._engine.together):
             if self._engine.fail_after is not None and i >= self._engine.fail_after:
                 raise EngineFailed("scripted failure")
             if self._engine.stall_after is not None and i >= self._engine.stall_after:
                 await self._engine.stall()
             await asyncio.sleep(self._engine.delay)
-            self._count += 1
+            ids = tuple(range(i, min(i + self._engine.together, length)))
+            self._count += len(ids)
             pieces = self._engine.pieces
-            yield Chunk(pieces[i] if pieces else f"{i} ", (i,), TokenCount(self._count))
+            text = pieces[i] if pieces else "".join(f"{number} " for number in ids)
+            yield Chunk(text, ids, TokenCount(self._count))
         limit = self._count == self._sampling.max_tokens
         self.finish_reason = FinishReason.LENGTH if limit else FinishReason.STOP
 
@@ -83,6 +86,8 @@ class ScriptedEngine:
     def __init__(self, length: int = 10) -> None:
         self.length = length
         self.pieces: Sequence[str] = ()
+        self.together = 1
+        """Tokens a chunk."""
         self.delay = 0.0
         self.fail_after: int | None = None
         self.stall_after: int | None = None

@@ -18,6 +18,7 @@ from tests.ledger.crash import copied
 from tests.ledger.disk import without_threads
 from tests.ledger.promised import judged
 from tests.market.scripted import CARD, ScriptedEngine
+from tests.net.session.conftest import Words
 from tests.node.nodes import config, count_in_numbers, network_file
 from tirami.core.errors import TiramiError
 from tirami.infer import FinishReason
@@ -126,6 +127,7 @@ class Mortal:
         without_threads(self.parts.ledger)
         endpoint = self._memory.endpoint(self.parts.key.public_key)
         self.mesh: MeshService = await self._life.enter_async_context(opened_mesh(self.parts, endpoint))
+        self.mesh.desk._canon = lambda _: Words()  # the scripted engine has no tokenizer
         self.lives += 1
 
     def copy(self, name: str) -> Path:

@@ -86,6 +86,7 @@ async def node(
             opened_mesh(parts, endpoint, call=call) as mesh,
             HttpServer(build_app(parts), "127.0.0.1", 0) as server,
         ):
+            mesh.desk._canon = lambda _: Words()  # the scripted engine has no tokenizer
             yield Node(parts, mesh, server.url)
 
 

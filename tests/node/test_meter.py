@@ -29,8 +29,8 @@ def test_what_strangers_did_not_pay_is_counted() -> None:
     key = SigningKey.generate().public_key
     for unpaid, reason in ((0, FinishReason.STOP), (12, FinishReason.CANCELLED)):
         of = reading(101, 0.0, 2000.0)
-        meter.sold(Sale("m", key, reason, of, TokenCount(101), TokenCount(101 - unpaid), Trm(unpaid)))
-    meter.sold(Sale("m", key, FinishReason.FAILED, None, TokenCount(0), TokenCount(0), Trm(0)))
+        meter.sold(Sale("m", key, reason, of, TokenCount(103), TokenCount(101), TokenCount(101 - unpaid), Trm(unpaid)))
+    meter.sold(Sale("m", key, FinishReason.FAILED, None, *3 * [TokenCount(0)], Trm(0)))
     assert value(meter, "sales_total") == 3
     assert value(meter, "unpaid_tokens_total") == value(meter, "unpaid_trm_total") == 12
     assert meter.speed("m") == 50.0

@@ -215,6 +215,7 @@ class Books:
     ("cheat", "tokens"),
     [
         ("unvouched", 0),
+        ("undercount", 5),
         pytest.param("replay", 5, marks=pytest.mark.row("L1-03")),
         pytest.param("reorder", 10, marks=pytest.mark.row("L1-03")),
         pytest.param("foreign", 0, marks=pytest.mark.row("L1-03")),

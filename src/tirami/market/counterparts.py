@@ -48,3 +48,8 @@ class Offered:
     card: ModelCard
     work: Callable[[Acceptance, Signed], AbstractAsyncContextManager[Generation]]
     counterpart: Counterpart | None
+
+
+def signed_from(window: int) -> int:
+    """Unsigned tokens from which on a payer signs: half of the window, so that its provider never waits."""
+    return max(1, window // 2)

@@ -28,7 +28,7 @@ from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
 from tirami.ledger import Admitted, Ledger
-from tirami.market.counterparts import Counterpart
+from tirami.market.counterparts import Counterpart, signed_from
 from tirami.market.meter import Meter
 from tirami.market.tickets import Ticket
 from tirami.proto import RunningHash, Signed, Trade, amount_due, decode, signed
@@ -274,7 +274,7 @@ class MeteredSession:
 
     async def _pay_ahead(self, provider: Counterpart) -> bool:
         """Keep vouchers half a window behind what arrived, so that the provider never waits; whether to go on."""
-        if not provider.gone and self._delivered - self._vouched >= max(1, provider.window // 2):
+        if not provider.gone and self._delivered - self._vouched >= signed_from(provider.window):
             await self._vouch_or_stop()
         return self._interrupted is None
 

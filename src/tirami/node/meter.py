@@ -74,7 +74,7 @@ class NodeMeter:
     def sold(self, sale: "Sale") -> None:
         """A session of another node's payer is over."""
         self._sales.inc()
-        self._unpaid_tokens.inc(max(0, sale.sent - sale.vouched) if sale.unpaid else 0)
+        self._unpaid_tokens.inc(max(0, sale.due - sale.vouched))
         self._unpaid.inc(sale.unpaid)
         if sale.reading is not None:
             self.made(sale.model, sale.reading)

@@ -18,6 +18,7 @@ from tirami.ledger import NETWORK, Admitted, Heads, Ledger, Payer, Price
 from tirami.market import InferenceMarket, Load, MeteredSession, Order, Settlement
 from tirami.net import Connection, Endpoint, FrameReader, Stream
 from tirami.net.session import ASKS, Provider, Purchase, Terms, Wanted, purchase
+from tirami.net.session.counted import Canon
 from tirami.proto import Ask, Envelope, Grant, Issuer, NetworkFile, Parameters, encode, sign
 from tirami.testing import MemoryNetwork
 
@@ -84,10 +85,11 @@ class Desk:
     def __init__(self) -> None:
         self.engine = ScriptedEngine()
         self.price = PRICE
+        self.canon: Callable[[], Canon] = Words
 
     @asynccontextmanager
     async def serve(self, model_digest: Digest, payer: PublicKey) -> AsyncIterator[Terms]:
-        yield Terms(self.engine, self.price)
+        yield Terms(self.engine, self.price, self.canon())
 
 
 Bind = Callable[[SigningKey], Awaitable[Endpoint]]

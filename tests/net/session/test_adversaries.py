@@ -13,16 +13,18 @@ from tests.market.scripted import CARD
 from tests.net.session.conftest import PROMPT, Mesh, Words, mesh, opened_mesh
 from tirami.core.errors import BadQuote, EngineFailed, ProviderStalled, TokenizerError
 from tirami.core.keys import SigningKey
-from tirami.infer import FinishReason, ModelSize
+from tirami.infer import FinishReason, ModelSize, flop
 from tirami.ledger.receivables import Receivables
 from tirami.market import Settlement
 from tirami.net.frames import FrameWriter
-from tirami.net.session import SESSION_S, consumer, provider, serving
+from tirami.net.session import SESSION_S, Sale, consumer, provider, serving
+from tirami.net.session.terms import window
 from tirami.proto import (
     Accept,
     Acceptance,
     Message,
     Offer,
+    Parameters,
     Payment,
     Piece,
     Quote,
@@ -357,7 +359,53 @@ async def test_a_voucher_that_says_something_else_ends_the_session(
         text, _ = await mesh.buy(40)
         await mesh.quiet()
         assert mesh.provider.net == len(PROMPT) + 4
-        assert len(text.split()) <= 4 + 4 + 2
+        assert len(text.split()) <= 4 + 4
+
+
+@pytest.mark.parametrize("window", [1, 4, 10])
+@pytest.mark.parametrize("count", [lambda _: 1, lambda sent: max(1, sent // 2)], ids=["one", "half"])
+async def test_a_payer_that_counts_too_few_gets_one_window_beyond_what_it_pays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, count: Callable[[int], int]
+) -> None:
+    """Its vouchers name the newest tokens, but count fewer: what it has not paid for is K, and shown."""
+    monkeypatch.setattr(serving, "IDLE_S", 0.5)
+    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    async with opened_mesh(tmp_path, voucher_tokens=window) as mesh:
+        mesh.desk.engine.length = 200
+        sales: list[Sale] = []
+        monkeypatch.setattr(mesh.service, "_sold", sales.append)
+
+        def twist(message: Message) -> Message:
+            if not isinstance(message, Payment):
+                return message
+            trade = decode(Trade, message.trade.body)
+            few = count(trade.completion_tokens)
+            lie = {"completion_tokens": few, "amount": len(PROMPT) + few, "flop": flop(CARD, len(PROMPT), few)}
+            return Payment(resigned(Trade, message.trade.body, mesh.payer.key, **lie))
+
+        twisted(monkeypatch, consumer, twist)
+        text, _ = await mesh.buy(200)
+        await mesh.quiet()
+        (sale,) = sales
+        print(f"window {window}: {sale.sent} tokens sent, {sale.vouched} paid for, {sale.unpaid} TRM unpaid")
+        assert mesh.provider.net == len(PROMPT) + sale.vouched
+        assert len(text.split()) <= sale.sent == sale.due < 200
+        assert sale.unpaid == sale.sent - sale.vouched <= window
+
+
+@pytest.mark.parametrize(
+    ("price_out", "known", "tokens"),
+    [
+        (100_000, False, 64),
+        (1_000_000, False, 10),
+        (20_000_000, False, 1),
+        (1_000_000, True, 64),
+        (20_000_000, True, 50),
+    ],
+)
+def test_k_is_money(price_out: int, known: bool, tokens: int) -> None:
+    """64 tokens or a limit in TRM, whichever is less: a stranger's credit (10 TRM), or of a guest U (1 000 TRM)."""
+    assert window(Parameters(), price_out, known=known) == tokens
 
 
 async def test_a_forged_voucher_pays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

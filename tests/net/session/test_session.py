@@ -38,6 +38,17 @@ async def test_any_window_gets_through(tmp_path: Path, window: int) -> None:
         assert (await mesh.buy(20))[1].cost == 23
 
 
+@pytest.mark.parametrize("together", [3, 4, 7])
+@pytest.mark.parametrize("window", [1, 2, 4, 5, 10])
+async def test_pieces_of_many_tokens_get_through_any_window(tmp_path: Path, window: int, together: int) -> None:
+    """What a payer has not signed for yet is less than half a window: no voucher would come for it."""
+    async with opened_mesh(tmp_path, voucher_tokens=window) as mesh:
+        mesh.desk.engine.length, mesh.desk.engine.together = 40, together
+        text, settlement = await mesh.buy(40)
+        assert len(text.split()) == 40
+        assert settlement.cost == len(PROMPT) + 40
+
+
 async def test_what_the_client_is_not_shown_yet_is_vouched_for_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.net.session.conftest import opened_mesh
-from tirami.infer import ChildEngine, FinishReason, MetadataBlock, Prompter, Sampling, default_models_dir, resolve
+from tirami.infer import (
+    ChildEngine,
+    Count,
+    FinishReason,
+    MetadataBlock,
+    Prompter,
+    Sampling,
+    default_models_dir,
+    resolve,
+)
 from tirami.infer.rendering import RenderingProcesses
 from tirami.net.session import Sale, purchase
-from tirami.net.session.terms import slack
 from tirami.node.mesh.shop import TokenizerCheck
 
 WINDOW = 10
@@ -30,6 +38,7 @@ async def test_a_bought_answer_at_a_high_temperature_is_not_hurt(
         async with opened_mesh(tmp_path, voucher_tokens=WINDOW) as mesh:
             monkeypatch.setattr(mesh.service, "_sold", sales.append)
             mesh.desk.engine = engine  # type: ignore[assignment]
+            mesh.desk.canon = lambda: Count(prompter.tokenizer)
             for seed, question in enumerate(["Write a story about a fox.", "猫について教えて。"]):
                 wanted = mesh.wanted(
                     model_digest=engine.card.digest,
@@ -47,7 +56,7 @@ async def test_a_bought_answer_at_a_high_temperature_is_not_hurt(
                 print(f"{sale.sent} tokens, {sale.vouched} counted, {session.settlement.reason.value}")
                 assert session.settlement.reason in (FinishReason.STOP, FinishReason.LENGTH)
                 assert sale.sent >= 10 and sale.unpaid == 0 and bought.kept
-                assert sale.sent - slack(sale.sent) <= sale.vouched == count
+                assert sale.due == sale.vouched == count
             assert mesh.provider.net == -mesh.payer.net > 20
     finally:
         await engine.close()

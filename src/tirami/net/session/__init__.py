@@ -1,6 +1,7 @@
 """One answer between two nodes: quote, acceptance, chunks and vouchers, settlement (ARCHITECTURE §5)."""
 
 from tirami.net.session.consumer import Purchase, purchase
+from tirami.net.session.counted import Canon
 from tirami.net.session.desk import Desk, Terms
 from tirami.net.session.provider import Provider
 from tirami.net.session.quoted import Wanted
@@ -12,6 +13,7 @@ __all__ = [
     "IDLE_S",
     "IMPATIENT_S",
     "SESSION_S",
+    "Canon",
     "Desk",
     "Provider",
     "Purchase",

@@ -26,8 +26,9 @@ from tirami.core.units import MICRO, Flop, TokenCount
 from tirami.infer import Chunk, CountedBy, FinishReason, ModelCard, Reading, flop
 from tirami.market.counterparts import Offered
 from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.counted import Canon, Counted
 from tirami.net.session.quoted import Wanted, card_of, checked_quote, wire_id
-from tirami.net.session.terms import COUNT_TOLERANCE, FIRST_S, IDLE_S, READ_S, SESSION_S, TO_CONSUMER, window
+from tirami.net.session.terms import FIRST_S, IDLE_S, READ_S, SESSION_S, TO_CONSUMER, window
 from tirami.net.transport import Stream
 from tirami.proto import (
     Accept,
@@ -55,14 +56,11 @@ BROKEN = (FinishReason.FAILED, FinishReason.KILLED, FinishReason.STOPPED)
 """How a provider may end an answer without having kept it."""
 
 
-class Checker(Protocol):
+class Checker(Canon, Protocol):
     """What an answer is checked with; made from the tokenizer block the quote names."""
 
     def decode(self, ids: tuple[int, ...]) -> bytes:
         """The bytes these tokens stand for. Raises ``TokenizerError``."""
-
-    def feed(self, data: bytes) -> int:
-        """Canonical tokens of all text so far, this included."""
 
 
 async def purchase(
@@ -237,7 +235,7 @@ class RemoteAnswer:
         self._first_s, self._first_due = first_s, began + first_s
         self._due = began + SESSION_S
         self._ids = 0
-        self._count = TokenCount(0)
+        self._counted = Counted(checker)
         self._finish: Finish | None = None
         self._reason: FinishReason | None = None
         self.lost = False
@@ -257,8 +255,8 @@ class RemoteAnswer:
         told = self._finish
         return Reading(
             prompt_tokens=TokenCount(self._quote.prompt_tokens),
-            completion_tokens=self._count,
-            flop=Flop(flop(self._card, self._quote.prompt_tokens, self._count)),
+            completion_tokens=self._counted.count,
+            flop=Flop(flop(self._card, self._quote.prompt_tokens, self._counted.count)),
             ttft_ms=told.ttft_us / 1000 if told else None,
             wall_ms=told.wall_us / 1000 if told else 0.0,
             peak_memory_bytes=0,
@@ -280,19 +278,19 @@ class RemoteAnswer:
                     return self._checked(message)
                 case Finish():
                     self._finish, self._reason = message, _reason(message)
-                    if self._reason in BROKEN and self._count == 0:
+                    if self._reason in BROKEN and self._counted.count == 0:
                         raise EngineFailed(f"the provider gave no token: {message.reason}", retry_after=1)
                 case _:
                     raise WireError(f"a {type(message).__name__} is out of place here")
         except ProviderStalled as stalled:
             self._reason, self.stalled = FinishReason.FAILED, True
             _log.info("provider_stalled", provider=self._quote.provider.hex(), reason=stalled.message)
-            if self._count == 0:
+            if self._counted.count == 0:
                 self.lost = True
                 raise
         except (MeshError, TokenizerError, TimeoutError) as error:
             self.lost, self._reason = True, FinishReason.FAILED
-            if self._count == 0:
+            if self._counted.count == 0:
                 raise EngineFailed(f"the provider failed: {error or 'no word from it'}", retry_after=1) from error
         raise StopAsyncIteration
 
@@ -322,13 +320,12 @@ class RemoteAnswer:
             raise WireError("count or running hash of a piece are wrong")
         if self._ids > self._quote.max_tokens:
             raise WireError("more tokens than were asked for")
-        counted = min(self._ids, self._checker.feed(piece.text) + COUNT_TOLERANCE)
-        self._count = TokenCount(max(self._count, counted))
+        count = self._counted.feed(self._ids, piece.text)
         try:
             text = piece.text.decode()
         except UnicodeDecodeError:
             raise WireError("a piece ends within a character") from None
-        return Chunk(text, piece.ids, self._count)
+        return Chunk(text, piece.ids, count)
 
 
 async def _next(reader: FrameReader, patience_s: float | None = None) -> Message:

@@ -9,6 +9,7 @@ from tirami.core.errors import EngineFailed
 from tirami.core.keys import Digest, PublicKey
 from tirami.infer import Engine
 from tirami.ledger import Price
+from tirami.net.session.counted import Canon
 
 OFFER_S: Final = 3.0
 """Seconds an offer keeps its place; an acceptance that comes later is served where one is free then."""
@@ -16,10 +17,11 @@ OFFER_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """At what price an engine serves now."""
+    """At what price an engine serves now, and ``canon``, new for each session: its answer as the payer counts it."""
 
     engine: Engine
     price: Price
+    canon: Canon
     known: bool = False
     """Whether its payer is no stranger: the whole window runs ahead of the vouchers."""
 

@@ -15,8 +15,10 @@ class Sale:
     Attributes:
         reading: of the engine; ``None`` when it never began.
         sent: tokens handed to the payer.
-        vouched: tokens up to which it signed.
-        unpaid: what the rest would have cost, TRM. At most the prompt's price and the window K.
+        due: tokens of them that are paid for (B10).
+        vouched: tokens it signed for.
+        unpaid: what the rest of those due would have cost, TRM. At most the prompt's price and the window K, or a
+            piece larger than half of K.
     """
 
     model: str
@@ -24,14 +26,15 @@ class Sale:
     reason: FinishReason
     reading: Reading | None
     sent: TokenCount
+    due: TokenCount
     vouched: TokenCount
     unpaid: Trm
 
 
-def unpaid(quote: Quote, sent: int, vouched: int) -> Trm:
-    """What ``sent`` tokens cost above what ``vouched`` ones do."""
-    if sent <= vouched:
+def unpaid(quote: Quote, due: int, vouched: int) -> Trm:
+    """What ``due`` tokens cost above what ``vouched`` ones do."""
+    if due <= vouched:
         return Trm(0)
-    due = amount_due(quote.price_in, quote.price_out, quote.prompt_tokens, sent)
+    cost = amount_due(quote.price_in, quote.price_out, quote.prompt_tokens, due)
     paid = amount_due(quote.price_in, quote.price_out, quote.prompt_tokens, vouched) if vouched else Trm(0)
-    return Trm(due - paid)
+    return Trm(cost - paid)

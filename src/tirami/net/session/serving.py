@@ -16,11 +16,13 @@ from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm, UnixMs
 from tirami.infer import Chunk, FinishReason, Generation, flop
 from tirami.ledger import Admitted, Ledger
+from tirami.market.counterparts import signed_from
 from tirami.net.frames import FrameReader, FrameWriter
+from tirami.net.session.counted import Counted
 from tirami.net.session.desk import Terms
 from tirami.net.session.meanwhile import meanwhile
 from tirami.net.session.sale import Sale, unpaid
-from tirami.net.session.terms import IDLE_S, WORKING_S, afforded, slack, window
+from tirami.net.session.terms import IDLE_S, WORKING_S, afforded, window
 from tirami.proto import (
     Accept,
     Cancel,
@@ -65,12 +67,13 @@ class Serving:
         self._window = window(ledger.network.parameters, record.price_out, known=terms.known)
         self._most = TokenCount(record.max_tokens)
         self._sent = TokenCount(0)
-        self._covered = TokenCount(0)
-        """Sent up to the piece the last voucher names."""
+        self._counted = Counted(terms.canon)
+        self._due = TokenCount(0)
+        """Tokens of what was sent that are paid for, as an honest payer counts them (B10)."""
         self._vouched = TokenCount(0)
-        """Tokens it counts, which may be a few less (B10)."""
+        """Tokens the last voucher counts."""
         self._pieces: dict[bytes, TokenCount] = {}
-        """Count by running hash, of the pieces no voucher has covered yet."""
+        """Tokens sent by running hash, of the pieces from the last voucher's on."""
         self._news = asyncio.Event()
         self._reason: FinishReason | None = None
         self._opened = False
@@ -108,7 +111,7 @@ class Serving:
                 raise error
             if self._generation is not None:
                 await self._finish(self._generation)
-            if self._covered < self._sent:
+            if self._vouched < self._due:
                 await asyncio.wait((listening,), timeout=IDLE_S)
             if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
                 _log.info("vouchers_ended", claim=self.claim_id.hex(), reason=str(error))
@@ -132,10 +135,10 @@ class Serving:
 
     def sale(self, payer: PublicKey) -> Sale:
         """How it ended."""
-        lost = unpaid(self.quote, self._sent, self._vouched) if self._sent > self._covered else Trm(0)
+        lost = unpaid(self.quote, self._due, self._vouched)
         reading = self._generation.reading() if self._generation is not None else None
         reason = self._reason or FinishReason.FAILED
-        sale = Sale(self._card.name, payer, reason, reading, self._sent, self._vouched, lost)
+        sale = Sale(self._card.name, payer, reason, reading, self._sent, self._due, self._vouched, lost)
         _log.info("sold", payer=payer.hex(), reason=reason.value, sent=sale.sent, vouched=sale.vouched, unpaid=lost)
         return sale
 
@@ -185,21 +188,26 @@ class Serving:
         if chunk.count > self._most:
             self._reason = FinishReason.LENGTH
             return False
-        while self._sent > self._covered and self._is_ahead(chunk.count):
-            self._news.clear()
-            async with asyncio.timeout(IDLE_S):
-                await self._news.wait()
         text = chunk.text.encode()
+        due = self._counted.feed(chunk.count, text)
+        await self._within_window(due)
         self._hash.update(chunk.ids, text)
-        self._sent = chunk.count
+        self._sent, self._due = chunk.count, due
         digest = self._hash.digest()
         self._pieces[digest] = chunk.count
         await self._say(Piece(chunk.ids, text, chunk.count, digest))
         return self._reason is None
 
-    def _is_ahead(self, count: int) -> bool:
-        """Whether so many tokens are more than the window beyond what vouchers cover, or than what they count (B11)."""
-        return count - self._covered > self._window or count - self._vouched > self._window + slack(self._sent)
+    async def _within_window(self, due: int) -> None:
+        """Wait until so many tokens are within K of what is signed for (B11).
+
+        Below half of K an honest payer has not signed yet: a piece that is larger than the other half goes out then,
+        for no voucher would come. Raises ``TimeoutError`` when none comes in time.
+        """
+        while due - self._vouched > self._window and self._due - self._vouched >= signed_from(self._window):
+            self._news.clear()
+            async with asyncio.timeout(IDLE_S):
+                await self._news.wait()
 
     async def _finish(self, generation: Generation) -> None:
         reading = generation.reading()
@@ -216,8 +224,8 @@ class Serving:
         )
 
     async def _listen(self) -> None:
-        """Take vouchers until one covers the whole answer, or the payer has said all it will."""
-        while not (self._reason is not None and self._covered == self._sent):
+        """Take vouchers until one pays for the whole answer, or the payer has said all it will."""
+        while not (self._reason is not None and self._vouched >= self._due):
             try:
                 message = await self._reader.read()
             except StreamEnded:
@@ -237,7 +245,7 @@ class Serving:
         if delivered is None:
             raise WireError("a voucher for tokens that were not sent")
         counted = trade.completion_tokens
-        if delivered <= self._covered and counted <= self._vouched:
+        if counted <= self._vouched:
             raise WireError("a voucher that does not go beyond the last one")
         expected = Trade(
             network=q.network,
@@ -261,7 +269,7 @@ class Serving:
         )
         await self._ledger.receivables.take(self.claim_id, expected, payment.trade)
         self._pieces = {digest: count for digest, count in self._pieces.items() if count >= delivered}
-        self._covered, self._vouched = delivered, TokenCount(counted)
+        self._vouched = TokenCount(counted)
         self._news.set()
 
 

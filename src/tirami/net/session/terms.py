@@ -30,31 +30,23 @@ SESSION_S: Final = 30 * 60.0
 FIRST_S: Final = 60.0
 READ_S: Final = 0.05
 """Seconds a payer waits for the first piece, whatever the provider says meanwhile, and more for each prompt token."""
-COUNT_TOLERANCE: Final = 2
-"""Tokens by which ids may exceed the canonical tokens of their text (B10)."""
 ASKS: Final = registry(Ask)
 TO_PROVIDER: Final = registry(Accept, Payment, Cancel)
 TO_CONSUMER: Final = registry(Offer, Working, Piece, Finish, Settled, Refused)
 
 
 def window(parameters: Parameters, price_out: int, *, known: bool = False) -> TokenCount:
-    """K: how many tokens may run ahead of the vouchers: 64, or a stranger's credit in TRM, at least one (B11).
+    """K: how many tokens may run ahead of the vouchers: 64, or what a limit in TRM allows, at least one (B11).
 
     Args:
         parameters: of the network file.
         price_out: µTRM a completion token.
-        known: no stranger, for a provider that chose to let it run ahead by all 64.
+        known: no stranger, for a provider that chose to trust it with more than a stranger's credit: then the limit is
+            U, what the two may trade a day.
     """
-    if known:
-        return TokenCount(parameters.voucher_tokens)
-    trusted = Trm(parameters.voucher_trm)
+    trusted = Trm(parameters.unwitnessed_daily_limit if known else parameters.voucher_trm)
     affordable = trusted * MICRO // max(1, price_out)
     return TokenCount(max(1, min(parameters.voucher_tokens, affordable)))
-
-
-def slack(sent: int) -> TokenCount:
-    """Tokens by which an honest payer's count may lag behind what was sent (B10)."""
-    return TokenCount(COUNT_TOLERANCE + sent // 100)
 
 
 def afforded(price_in: int, price_out: int, prompt_tokens: int, ceiling: Trm, most: int) -> TokenCount:

@@ -11,7 +11,7 @@ from tirami.core.units import Ppm
 from tirami.infer import CountedBy, Engine, ModelCard
 from tirami.ledger import Price
 from tirami.market import Load
-from tirami.net.session import Terms
+from tirami.net.session import Canon, Terms
 from tirami.node.engines import EngineRoom
 from tirami.proto import Offering, Signal
 from tirami.proto.signals import MAX_MODELS
@@ -37,6 +37,7 @@ class EngineDesk:
 
     Args:
         speed: completion tokens a second of one answer, as measured; ``None`` before that.
+        canon: by digest of the tokenizer, new for each answer; ``None`` for what cannot be counted here, or not yet.
         guest: whether this payer came by invitation.
         killed: whether this node may promise nothing now: the kill switch is thrown, or its key has ended.
         paused: whether the operator wants nobody new.
@@ -49,6 +50,7 @@ class EngineDesk:
         engines: EngineRoom,
         load: Load,
         speed: Callable[[Engine], float | None],
+        canon: Callable[[Digest], Canon | None],
         guest: Callable[[PublicKey], bool],
         killed: Callable[[], bool],
         paused: Callable[[], bool],
@@ -58,6 +60,7 @@ class EngineDesk:
         self._engines = engines
         self._load = load
         self._speed = speed
+        self._canon = canon
         self._told = load.factor
         """The factor in the prices that were told last."""
         self._guest = guest
@@ -101,7 +104,8 @@ class EngineDesk:
         if self._agent is not None and (objection := self._agent.objection(payer)) is not None:
             raise AccessError(objection)
         found = next((engine for engine in self.sellable if engine.card.digest == model_digest), None)
-        if found is None:
+        canon = self._canon(found.card.tokenizer_digest) if found is not None else None
+        if found is None or canon is None:
             raise ModelNotFound("this model is not sold here now", param="model_digest")
         if self.free_slots < 1:
             raise QueueFull("every place for strangers is taken", retry_after=5)
@@ -112,7 +116,7 @@ class EngineDesk:
                 async with served.room.place(payer, owner=False):
                     self._coming -= 1
                     try:
-                        yield Terms(served.engine, self._price(served.engine.card), self._guest(payer))
+                        yield Terms(served.engine, self._price(served.engine.card), canon, self._guest(payer))
                     finally:
                         self._coming += 1
 
@@ -128,8 +132,9 @@ class EngineDesk:
             self._coming -= 1
 
     def signal(self, network: str, node: PublicKey) -> Signal | None:
-        """What this node offers now, undated; ``None`` for nothing. Only engines whose speed is known are told of."""
-        speeds = [(engine, speed) for engine in self.sellable if (speed := self._speed(engine))][:MAX_MODELS]
+        """What this node offers now, undated; ``None`` for nothing. Only engines whose speed and tokens are known."""
+        known = [engine for engine in self.sellable if self._canon(engine.card.tokenizer_digest) is not None]
+        speeds = [(engine, speed) for engine in known if (speed := self._speed(engine))][:MAX_MODELS]
         if not speeds:
             return None
         slots = self.free_slots

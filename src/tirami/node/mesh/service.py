@@ -40,6 +40,7 @@ from tirami.node.mesh.onlookers import Onlookers
 from tirami.node.mesh.pace import Pace
 from tirami.node.mesh.reception import Reception
 from tirami.node.mesh.shop import Shop
+from tirami.node.mesh.tokenizers import Tokenizers
 from tirami.node.mesh.view import MeshView
 from tirami.node.mesh.works import Work, running
 from tirami.node.parts import Parts
@@ -60,6 +61,7 @@ class MeshService:
     watch: Watch
     logs: Logs
     pace: Pace
+    tokenizers: Tokenizers
     desk: EngineDesk
     provider: Provider
     signals: Signals
@@ -79,6 +81,7 @@ class MeshService:
             "logs": self.logs.run,
             "finding": self.finding.run,
             "pace": partial(self.pace.run, lambda: self.desk.sellable),
+            "tokenizers": partial(self.tokenizers.run, lambda: self.desk.sellable),
             "opinions": self.opinions.run,
         }
 
@@ -134,7 +137,10 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     onlookers = Onlookers(watch, ledger, reputation)
     gossip = Gossip(ledger, parts.heads, mesh, parts.clock, onlookers, logs.heard)
     pace = Pace(parts.engines, parts.meter, key.public_key, parts.clock)
-    desk = _desk(parts, pace)
+    cache = BlockCache(Path(parts.config.data_dir) / "tokenizers")
+    blocks = Blocks(parts.engines, cache)
+    tokenizers = Tokenizers(blocks)
+    desk = _desk(parts, pace, tokenizers)
     provider = Provider(ledger, parts.heads, key, desk, os.urandom, _booked, watch.see_all, parts.meter.sold)
     offer = partial(desk.signal, ledger.network.id, key.public_key)
     signals = Signals(mesh, peers, key, offer, ledger.now, parts.clock)
@@ -144,11 +150,10 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     finding = Finding(parts, mesh, sources, call)
     latency = partial(_latency_ms, peers)
     opinions = Opinions(mesh, reputation, key, ledger.network.id, latency, ledger.now)
-    blocks = BlockCache(Path(parts.config.data_dir) / "tokenizers")
-    prompters = Prompters(blocks)
+    prompters = Prompters(cache)
     goods = Goods(parts.engines.loader.pins)
     shop = Shop(config, ledger, mesh, peers, finding.dialler, prompters, opinions, parts.payers.node, goods)
-    bringer = Bringer(Blocks(parts.engines, blocks).get)
+    bringer = Bringer(blocks.get)
     mesh.on_stream(Reception(provider, bringer, gossip.reconciler, logs, finding).take)
     return MeshService(
         mesh=mesh,
@@ -158,6 +163,7 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
         watch=watch,
         logs=logs,
         pace=pace,
+        tokenizers=tokenizers,
         desk=desk,
         provider=provider,
         signals=signals,
@@ -170,13 +176,14 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     )
 
 
-def _desk(parts: Parts, pace: Pace) -> EngineDesk:
+def _desk(parts: Parts, pace: Pace, tokenizers: Tokenizers) -> EngineDesk:
     ledger = parts.ledger
     return EngineDesk(
         parts.config.mesh,
         parts.engines,
         parts.load,
         pace.speed,
+        tokenizers.canon,
         lambda key: key in ledger.state.settings.guests,
         partial(_silent, parts),
         lambda: ledger.state.settings.paused,

@@ -37,6 +37,7 @@ has paid least, and without a word to others of its trades:
 ============  ====================================================================================
 honest        nothing else than is true
 unvouched     sends no voucher
+undercount    signs for the newest tokens, and counts none after its first voucher
 replay        sends every voucher twice
 reorder       sends the second voucher before the first
 foreign       sends the last voucher of its session before

@@ -21,7 +21,7 @@ from tirami.proto import Accept, Acceptance, Envelope, Message, Payment, Records
 from tirami.testing.rogue.lies import HONEST, Turns, bent, resigned
 
 _log = structlog.get_logger()
-VOUCHERS: Final = frozenset({"unvouched", "replay", "reorder", "foreign", "forged", "bent"})
+VOUCHERS: Final = frozenset({"unvouched", "undercount", "replay", "reorder", "foreign", "forged", "bent"})
 ACCEPTANCES: Final[dict[str, dict[str, object]]] = {
     "ceiling": {"ceiling": 1_000_000},
     "totals": {"settled": 0, "open": ()},
@@ -82,6 +82,8 @@ class _Lying(FrameWriter):
         self.cheat = self.turns.next()
         self._held: Payment | None = None
         self._vouchers = 0
+        self._first: Trade | None = None
+        """The first voucher of this session."""
         self._signed = 0
         """TRM of this session."""
         self._acceptance: SignedBody | None = None
@@ -123,6 +125,10 @@ class _Lying(FrameWriter):
         match self.cheat:
             case "unvouched":
                 return []
+            case "undercount":
+                told = self._first = self._first or decode(Trade, trade.body)
+                count = {"completion_tokens": told.completion_tokens, "amount": told.amount, "flop": told.flop}
+                return [Payment(resigned(Trade, trade.body, self.key, **count))]
             case "replay":
                 return [payment, payment]
             case "reorder":

@@ -159,8 +159,9 @@ class _Dishonest(Serving):
             await self._ledger.book_record(countersigned(first, _Lying.key))[1]
         return await super().settled()
 
-    def _is_ahead(self, count: int) -> bool:
-        return self._cheat not in RETOLD | SILENT.keys() and super()._is_ahead(count)
+    async def _within_window(self, due: int) -> None:
+        if self._cheat not in RETOLD | SILENT.keys():
+            await super()._within_window(due)
 
     async def _take(self, payment: Payment) -> None:
         await super()._take(payment)
