@@ -72,6 +72,34 @@ def test_a_partition_heals(tmp_path: Path, apart_s: int) -> None:
     meshed(tmp_path, 10, Link(delay_s=0.02), play)
 
 
+def test_heads_are_told_within_a_second_of_a_change_and_every_minute(tmp_path: Path) -> None:
+    """What one of two nodes hears of the other's head, as seconds of virtual time."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        teller, listener = nodes
+        clock, heard = VirtualClock(), list[tuple[float, int]]()
+        listener.gossip._heard_head = lambda _, head, __: heard.append((clock.monotonic(), head.size))
+        in_a_line(nodes)
+        await teller.ledger.book_record(grants.next())[1]
+        await until(lambda: heard and heard[-1][1] == 1, 30)
+        changes = []
+        for size in range(2, 8):
+            await asyncio.sleep(3.3)
+            before = clock.monotonic()
+            await teller.ledger.book_record(grants.next())[1]
+            await until(lambda size=size: heard[-1][1] == size, 30)  # type: ignore[misc]
+            changes.append(heard[-1][0] - before)
+        print(f"heads of a changed book heard after {max(changes):.2f} s at most, {MEDIUM}")
+        assert max(changes) < 1 + 0.1, "a second, and the way"
+        quiet = clock.monotonic()
+        await asyncio.sleep(600)
+        times = [at for at, _ in heard if at >= quiet]
+        assert 9 <= len(times) <= 11, "of a book that stands still once a minute, and no more"
+        assert max(later - sooner for sooner, later in zip(times, times[1:], strict=False)) < 60 + 1.1
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_two_hundred_agree(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ async def test_the_price_follows_the_load_and_is_kept_as_told(tmp_path: Path, mo
         began = asyncio.get_running_loop().time()
         await until(lambda: told().demand_ppm == 2 * MICRO)
         took = asyncio.get_running_loop().time() - began
-        assert took < 5, "2 s one hop away, and what a busy machine adds"
+        assert took < 2, "one hop away"
         assert told().models[0].price_out == load.price(CARD.active_parameters).completion
         load.demand = 2 * MICRO + 5_000  # type: ignore[assignment]
         status, reply = await found.ask()

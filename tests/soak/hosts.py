@@ -159,8 +159,6 @@ class Answer:
         self.cost = 0
         self.owed = 0
         self.done = False
-        self.last_s = 0.0
-        """When the last piece came."""
 
     def line(self, line: str) -> None:
         if not line.startswith("data: "):
@@ -173,7 +171,6 @@ class Answer:
         for choice in event.get("choices", ()):
             if choice["delta"].get("content"):
                 self.pieces += 1
-                self.last_s = time.monotonic()
             self.finish = choice["finish_reason"] or self.finish
         told = event.get("x_tirami", {})
         self.cost, self.owed = told.get("trm_cost", self.cost), told.get("owed_trm", self.owed)
@@ -284,10 +281,16 @@ def story(provider: Host, consumer: Host, relayer: Host) -> dict[str, object]:
     assert before, "it was paid for"
 
     # the provider's link goes down in the middle of an answer
-    broken = ask(consumer, 700, {40: provider.cut})
+    cuts: list[float] = []
+
+    def cut() -> None:
+        provider.cut()
+        cuts.append(time.monotonic())
+
+    broken = ask(consumer, 700, {40: cut})
     ended = time.monotonic()
     figures |= {"received": broken.pieces, "finish": broken.finish, "shown_as_owed": broken.owed}
-    figures["noticed_s"] = ended - broken.last_s
+    figures["noticed_s"] = ended - cuts[0]
     assert broken.done and broken.error is None and broken.finish == "provider_failed", vars(broken)
     assert 0 < broken.owed == broken.cost, vars(broken)  # signed, not countersigned, and shown as owed
 

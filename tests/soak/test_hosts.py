@@ -29,7 +29,7 @@ def test_a_provider_is_cut_off_in_the_middle_and_all_books_are_equal_afterwards(
     assert done.returncode == 0, done.stderr[-5000:]
     print(f"three hosts, QUIC over veth: {done.stdout}")
     figures = json.loads(done.stdout)
-    assert figures["noticed_s"] < 8, "noticed within 5 s; the last piece may have come some time before the cut"
+    assert figures["noticed_s"] <= 5
     assert figures["healed_s"] < 60
     assert figures["relayed_s"] < 5, "one hop more is no reason to wait"
     assert figures["brought"] >= 4 * ACCOUNTS
