@@ -8,6 +8,9 @@ CLEAR := build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_li
 .PHONY: demo test soak bench coverage mutants lint status clean install format
 .NOTPARALLEL:
 
+# Where it is set, each of the hundreds of processes of a test run compiles anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -31,7 +34,7 @@ format: install
 test: lint
 	mkdir -p build
 	rm -f build/rows.json
-	$(BIN)/python -m pytest -m "not soak and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not soak and not alone" -n 2 --dist loadfile --durations=15
 	$(BIN)/python -m pytest -m "alone and not soak" --durations=15
 	$(BIN)/python -m tools.status
 

@@ -1,6 +1,7 @@
-"""Collects the outcome of every test that names a mission row, for ``make status``."""
+"""Collects the outcome of every test that names a mission row, for ``make status``; two tests at a time share cores."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +16,13 @@ _results: dict[str, dict[str, dict[str, str | None]]] = {}
 _figures: dict[str, str] = {}
 
 
-ALONE = ("cli", "clients", "rows", "soak")
-"""Rooms whose tests start whole nodes."""
+def pytest_configure() -> None:
+    """Beside another test an engine has one thread: several wait for each other and take ten times as long.
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    tests = Path(__file__).resolve().parent
-    for item in items:
-        room = item.path.relative_to(tests).parts[0]
-        if room in ALONE or item.get_closest_marker("model"):
-            item.add_marker("alone")
+    Tests marked ``alone`` run on what a node has by itself.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("TIRAMI_INFER_THREADS", "1")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -185,7 +185,7 @@ def test_two_machines_trade_as_the_readme_says(tmp_path: Path) -> None:
     one, two = Reader(tmp_path / "one"), Reader(tmp_path / "two")
     for reader in (one, two):
         reader.environment |= {"TIRAMI_MESH_LAN": "false", "TIRAMI_MESH_BIND": "127.0.0.1:0"}
-    one.environment["TIRAMI_INFER_MODELS_DIR"] = str(default_models_dir())
+    one.environment |= {"TIRAMI_INFER_MODELS_DIR": str(default_models_dir()), "TIRAMI_INFER_THREADS": "1"}
     seller = one.start(seed)
     try:
         code, token = one.type(f"{invite} 2> said")

@@ -168,6 +168,7 @@ def test_trades_are_paged_filtered_signed_and_proved(node: NodeProcess, agent: A
     assert agent.client.trade_proof(middle.id).leaf_index == middle.leaf_index
 
 
+@pytest.mark.alone("its times are figures")
 @pytest.mark.row("API-08")
 async def test_the_networks_totals_cost_the_same_however_long_the_history(
     node: NodeProcess, agent: Agent, record_property: Callable[[str, object], None]

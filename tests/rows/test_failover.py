@@ -178,6 +178,7 @@ def test_killed_in_the_middle_the_answer_ends_cleanly_and_is_paid_once(
         assert again.bill["trade_id"] and again.bill["owed_trm"] == 0, "and the next answer is bought as ever"
 
 
+@pytest.mark.alone("within 2 s")
 @pytest.mark.row("L1-09")  # a provider killed with -9 before its first token
 @pytest.mark.model
 @pytest.mark.timeout(300)

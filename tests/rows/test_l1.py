@@ -133,6 +133,7 @@ def check_head(head: HeadEntry) -> None:
     assert verify(PublicKey(signed.node), Signature(bytes.fromhex(head.signature)), Head.TAG + body)
 
 
+@pytest.mark.alone("its times are figures")
 @pytest.mark.row("L1-06")
 def test_a_million_leaves(record_property: Callable[[str, object], None]) -> None:
     """Append, root and proof at 10⁶ records of 300 bytes, in this process; the times are figures, not assertions."""

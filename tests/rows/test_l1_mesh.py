@@ -22,6 +22,7 @@ LINE = 1_000
 """TRM the issuer's grant posts for a payer."""
 
 
+@pytest.mark.alone("within 5 s")
 @pytest.mark.row("L1-04")
 async def test_eight_nodes_in_a_line_agree_over_quic(
     tmp_path: Path,
@@ -93,6 +94,7 @@ class Sale:
         assert await receivables.settle(self._claim, "stop") is not None
 
 
+@pytest.mark.alone("within 10 s")
 @pytest.mark.row("L1-05")
 async def test_one_balance_offered_to_ten_providers_at_once(tmp_path: Path) -> None:
     """Each alone cannot know; together they lose what was sold beyond the line, and the key is served no more."""

@@ -123,6 +123,7 @@ def first_token(client: Tirami, number: int) -> float:
     return first
 
 
+@pytest.mark.alone("a ratio of two times")
 @pytest.mark.row("L0-12")
 @pytest.mark.model
 def test_the_first_token_of_a_peer_takes_less_than_1_3_times_as_long_as_asked_directly(
@@ -249,6 +250,7 @@ def test_providers_route_and_schedule_agree_over_live_peers(pair: Pair) -> None:
             buyer.route(RouteQuery(model=MODEL, max_trm=1, max_tokens=1000))
 
 
+@pytest.mark.alone("one that died is noticed within 5 s")
 @pytest.mark.row("API-11")
 @pytest.mark.row("API-09")
 @pytest.mark.row("API-02")

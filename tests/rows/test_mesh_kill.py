@@ -85,6 +85,7 @@ def told(seconds: list[float]) -> str:
     return "/".join(f"{1000 * each:.0f}" for each in seconds)
 
 
+@pytest.mark.alone("within a second")
 @pytest.mark.row("SAF-01", part="mesh-wide, by processes over QUIC")
 @pytest.mark.row("API-51", part="mesh-wide")
 @pytest.mark.timeout(300)

@@ -80,6 +80,7 @@ def test_pricing_has_every_old_name_and_quotes_what_is_then_charged(node: NodePr
     assert agent.client.pricing().total_trades_ever == before + 1
 
 
+@pytest.mark.alone("within a half-life")
 @pytest.mark.row("L1-07")
 def test_doubling_the_queue_raises_the_price_within_one_half_life(engine: RunningEngine, tmp_path: Path) -> None:
     """Two places. Two, then four slow requests: the price goes at least half the way up within one half-life."""

@@ -128,6 +128,7 @@ def test_a_stream_and_a_transfer_pass_the_same_budgets(node: NodeProcess, agent:
 REQUESTS, WORKERS, STREAMS, BEFORE = 10_000, 64, 8, 1_500
 
 
+@pytest.mark.alone("within a second")
 @pytest.mark.timeout(600)
 @pytest.mark.row("SAF-01", part="one node; loans, stakes, votes and the bridge come later")
 @pytest.mark.row("API-51", part="one node; release by two people comes later")
@@ -179,6 +180,7 @@ def unlimited(node: NodeProcess) -> Agent:
     return agent
 
 
+@pytest.mark.alone("within 200 ms")
 @pytest.mark.row("SAF-01", part="one node; loans, stakes, votes and the bridge come later")
 async def test_streams_end_within_200_ms_of_the_reply_to_kill(engine: RunningEngine, tmp_path: Path) -> None:
     """The best of three: what else this machine did meanwhile is not the node's doing."""

@@ -27,19 +27,25 @@ def inconsistent(field: str, reason: str) -> PydanticCustomError:
     return PydanticCustomError(INCONSISTENT, "{reason}", {"reason": reason, "field": field})
 
 
-class Body(BaseModel):
+class Schema(BaseModel):
+    """What all of them are: frozen, and built when they are first used, for a command uses two of some two hundred."""
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class Body(Schema):
     """A request body of a Tirami route: strict types, unknown fields ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class OpenAiBody(BaseModel):
+class OpenAiBody(Schema):
     """A request body in the OpenAI dialect: strict types, unknown fields refused.
 
     ``IGNORED`` is accepted without effect; ``NEUTRAL`` are parameters not served, with the values that ask for nothing.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
     IGNORED: ClassVar[frozenset[str]] = frozenset(
         {
             "user",
@@ -66,19 +72,17 @@ class OpenAiBody(BaseModel):
         }
 
 
-class OpenAiPart(BaseModel):
+class OpenAiPart(Schema):
     """A part of such a body; what other servers extend it with is ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, serialize_by_alias=True)
+    model_config = ConfigDict(strict=True, extra="ignore", serialize_by_alias=True)
 
 
-class Query(BaseModel):
+class Query(Schema):
     """Query parameters: text is converted, unknown ones ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
 
-class Reply(BaseModel):
+class Reply(Schema):
     """A response body."""
-
-    model_config = ConfigDict(frozen=True)
