@@ -179,8 +179,8 @@ class Serving:
 
     async def _send(self, chunk: Chunk) -> bool:
         """Hand a chunk out as far as window and ceiling allow; whether to go on."""
-        if not chunk.ids and chunk.text:
-            self._reason = FinishReason.FAILED  # an answer without ids cannot be checked, and is not sold
+        if not chunk.ids:
+            self._reason = FinishReason.UNCHECKABLE  # nobody could count it: the answer ends before it
             return False
         if chunk.count > self._most:
             self._reason = FinishReason.LENGTH
@@ -189,7 +189,7 @@ class Serving:
             self._news.clear()
             async with asyncio.timeout(IDLE_S):
                 await self._news.wait()
-        text = chunk.text.encode()
+        text = chunk.spelled
         self._hash.update(chunk.ids, text)
         self._sent = chunk.count
         digest = self._hash.digest()
