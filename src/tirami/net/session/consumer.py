@@ -328,9 +328,12 @@ class RemoteAnswer:
         raise ProviderStalled(f"no first token within {self._first_s:g} s, only word that it is coming", retry_after=1)
 
     def _checked(self, piece: Piece) -> Chunk:
-        """Ids, text, count and hash agree. Raises ``WireError``."""
+        """Ids, bytes, count and hash agree. Raises ``WireError``."""
         if not piece.ids or self._checker.decode(piece.ids) != piece.text:
             raise WireError("the text of a piece is not what its tokens say")
+        seen = shown(piece.text, self._stop)
+        if not seen.whole:
+            raise WireError("a piece ends within a character")
         self._ids += len(piece.ids)
         self._hash.update(piece.ids, piece.text)
         if (piece.count, piece.running_hash) != (self._ids, self._hash.digest()):
@@ -339,9 +342,6 @@ class RemoteAnswer:
             raise WireError("more tokens than were asked for")
         counted = min(self._ids, self._checker.feed(piece.text) + COUNT_TOLERANCE)
         self._count = TokenCount(max(self._count, counted))
-        seen = shown(piece.text, self._stop)
-        if not seen.whole:
-            raise WireError("a piece ends within a character")
         self._stopped = seen.stopped
         return Chunk(seen.text, piece.ids, self._count, raw=piece.text)
 
