@@ -51,8 +51,9 @@ class ScriptedGeneration:
                 await self._engine.stall()
             await asyncio.sleep(self._engine.delay)
             self._count += 1
-            pieces = self._engine.pieces
-            yield Chunk(pieces[i] if pieces else f"{i} ", (i,), TokenCount(self._count))
+            pieces, unnamed = self._engine.pieces, self._engine.unnamed_after
+            ids = (i,) if unnamed is None or i < unnamed else ()
+            yield Chunk(pieces[i] if pieces else f"{i} ", ids, TokenCount(self._count))
         limit = self._count == self._sampling.max_tokens
         self.finish_reason = FinishReason.LENGTH if limit else FinishReason.STOP
 
@@ -75,7 +76,7 @@ class ScriptedGeneration:
 
 class ScriptedEngine:
     """``length`` tokens an answer, numbers or ``pieces``; ``fail_after`` raises, ``stall_after`` sets ``stalled`` and
-    waits for ``resume``.
+    waits for ``resume``; from ``unnamed_after`` on no ids are told.
 
     ``opened`` counts answers begun, ``running`` those not ended, ``waiting`` those that stall.
     """
@@ -85,6 +86,7 @@ class ScriptedEngine:
         self.pieces: Sequence[str] = ()
         self.delay = 0.0
         self.fail_after: int | None = None
+        self.unnamed_after: int | None = None
         self.stall_after: int | None = None
         self.stalled, self.resume = asyncio.Event(), asyncio.Event()
         self.opened = 0
