@@ -51,6 +51,7 @@ def test_public_names() -> None:
         "read_card",
         "remove",
         "resolve",
+        "shown",
         "unrendered",
     ]
     for name in tirami.infer.__all__:

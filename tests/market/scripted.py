@@ -53,9 +53,9 @@ class ScriptedGeneration:
             await asyncio.sleep(self._engine.delay)
             ids = tuple(range(i, min(i + self._engine.together, length)))
             self._count += len(ids)
-            pieces = self._engine.pieces
+            pieces, unnamed = self._engine.pieces, self._engine.unnamed_after
             text = pieces[i] if pieces else "".join(f"{number} " for number in ids)
-            yield Chunk(text, ids, TokenCount(self._count))
+            yield Chunk(text, ids if unnamed is None or i < unnamed else (), TokenCount(self._count))
         limit = self._count == self._sampling.max_tokens
         self.finish_reason = FinishReason.LENGTH if limit else FinishReason.STOP
 
@@ -78,7 +78,7 @@ class ScriptedGeneration:
 
 class ScriptedEngine:
     """``length`` tokens an answer, numbers or ``pieces``; ``fail_after`` raises, ``stall_after`` sets ``stalled`` and
-    waits for ``resume``.
+    waits for ``resume``; from ``unnamed_after`` on no ids are told.
 
     ``opened`` counts answers begun, ``running`` those not ended, ``waiting`` those that stall.
     """
@@ -90,6 +90,7 @@ class ScriptedEngine:
         """Tokens a chunk."""
         self.delay = 0.0
         self.fail_after: int | None = None
+        self.unnamed_after: int | None = None
         self.stall_after: int | None = None
         self.stalled, self.resume = asyncio.Event(), asyncio.Event()
         self.opened = 0

@@ -97,6 +97,38 @@ async def test_the_originals_clients_are_told_that_a_peer_broke_off(
         await until(lambda: found.buyer.net == -7)
 
 
+async def test_what_nobody_could_check_ends_the_answer_and_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch, 2) as found:
+        shop, heard = found.buyer.mesh.shop, []
+        monkeypatch.setattr(shop._opinions, "experienced", lambda provider, *, good: heard.append(good))
+        for seller in found.sellers:
+            seller.engine.unnamed_after = 6
+        status, reply = await found.ask()
+        choice, ours = reply["choices"][0], reply["x_tirami"]  # type: ignore[index]
+        assert (status, choice["finish_reason"]) == (200, "uncheckable")
+        assert choice["message"]["content"] == "0 1 2 3 4 5 "
+        assert (ours["trm_cost"], ours["owed_trm"]) == (PROMPT + 6, 0)
+        async with found.http.post(found.buyer.url + "/chat", json={"prompt": "one two three"}) as answered:
+            told = await answered.json()
+        assert (answered.status, told["text"], told["cut"]["code"]) == (200, "0 1 2 3 4 5 ", "engine_failed")
+        assert "nobody could check it" in told["cut"]["message"] and "7 TRM were paid" in told["cut"]["message"]
+        async with found.http.post(found.buyer.url + "/v1/responses", json={"input": "one two three"}) as answered:
+            told = await answered.json()
+        assert (answered.status, told["status"]) == (200, "failed") and "uncheckable" in told["error"]["message"]
+
+        for seller in found.sellers:
+            seller.engine.unnamed_after = 0
+        opened = sum(seller.engine.opened for seller in found.sellers)
+        status, reply = await found.ask()
+        choice = reply["choices"][0]  # type: ignore[index]
+        assert (status, choice["finish_reason"], choice["message"]["content"]) == (200, "uncheckable", "")
+        assert sum(seller.engine.opened for seller in found.sellers) == opened + 1, "another would draw the same tokens"
+        assert heard == [] and shop._broke == {}
+        await until(lambda: found.buyer.net == -3 * (PROMPT + 6))
+
+
 async def test_a_ticket_is_never_taken_to_a_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one that is none, nor a good one for a model of this node."""
     async with market(tmp_path, monkeypatch, 1) as found:

@@ -36,6 +36,7 @@ from tirami.infer.sources import Source, SourceKind
 from tirami.infer.tokenizer import Tokenizer
 from tirami.infer.tools import Tools
 from tirami.infer.upstream import UpstreamEngine
+from tirami.infer.wording import shown
 
 __all__ = [
     "ANY_OBJECT",
@@ -84,5 +85,6 @@ __all__ = [
     "read_card",
     "remove",
     "resolve",
+    "shown",
     "unrendered",
 ]

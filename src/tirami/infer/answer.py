@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 
 from tirami.core.errors import EngineFailed, TiramiError
 from tirami.core.units import TokenCount
@@ -10,6 +11,10 @@ from tirami.infer.engine import Chunk, CountedBy, FinishReason, ModelCard, Promp
 from tirami.infer.flop import flop
 from tirami.infer.ids import IdRecovery
 from tirami.infer.llama import Event, EventStream
+from tirami.infer.wording import Wording, shown
+
+_NO_TEXT = "\ufffd"
+"""Stands where bytes are no text; servers differ in how often."""
 
 
 class ChildGeneration:
@@ -21,6 +26,7 @@ class ChildGeneration:
         sampling: how.
         stream: the connection, not yet sent.
         recovery: finds the ids that the server withholds.
+        wording: what ids spell.
         peak_memory: bytes, asked when a reading is taken.
     """
 
@@ -31,14 +37,16 @@ class ChildGeneration:
         sampling: Sampling,
         stream: EventStream,
         recovery: IdRecovery,
+        wording: Wording,
         peak_memory: Callable[[], int],
     ) -> None:
         self._card = card
         self._prompt = prompt
         self._stream = stream
         self._recovery = recovery
+        self._wording = wording
         self._peak_memory = peak_memory
-        self._may_be_cut = bool(sampling.shaping.stop)
+        self._stop = sampling.shaping.stop
         self._top_logprobs = sampling.logprobs
         self._held: list[Chunk] = []
         """Without text: perhaps the beginning of a text that ends the answer and is neither shown nor billed."""
@@ -93,10 +101,10 @@ class ChildGeneration:
                     chunk = await self._chunk(event)
                     if event.stop:
                         self.end(FinishReason.LENGTH if event.stop_type == "limit" else FinishReason.STOP)
-                    if self._may_be_cut:
+                    if self._stop:
                         chunk = self._after_held(chunk, event)
                     if chunk is not None:
-                        yield chunk
+                        yield self._spelled(chunk, event)
                     if event.stop:
                         return
             raise EngineFailed("the engine process broke off an answer")
@@ -119,13 +127,25 @@ class ChildGeneration:
         if len(event.tokens) != grown:
             last = event.tokens[-1:]
             ids = await self._recovery.recover(event.content, last[0], grown) if last else None
-        if ids is None:
-            self._ids_complete = False
         if self._first_at is None:
             self._first_at = time.perf_counter()
         self._prompt_tokens = self._prompt.count
         self._count = count
+        if event.stop and not event.content and not ids:
+            return None  # they began a character of which the rest did not come: neither shown nor billed
         return Chunk(event.content, ids or (), TokenCount(count), self._logprobs(event))
+
+    def _spelled(self, chunk: Chunk, event: Event) -> Chunk:
+        """``chunk`` with what its ids spell, if that is not its text; without them where they spell something else."""
+        spelled = self._wording.spell(chunk.ids) if chunk.ids else None
+        if spelled is not None and spelled != chunk.text.encode():
+            seen = shown(spelled, self._stop)
+            lost = event.stop and not chunk.text  # what seemed to begin a stop text, and did not
+            if seen.whole and (lost or _alike(seen.text, chunk.text)):
+                return replace(chunk, text=seen.text, raw=None if seen.text.encode() == spelled else spelled)
+            chunk = replace(chunk, ids=())
+        self._ids_complete &= bool(chunk.ids)
+        return chunk
 
     def _logprobs(self, event: Event) -> tuple[TokenLogprob, ...]:
         if self._top_logprobs is None or not event.completion_probabilities:
@@ -144,9 +164,15 @@ class ChildGeneration:
         if (chunk is None and (not event.stop or event.stop_type == "word")) or not pieces:
             return None
         self._held = []
+        known = all(piece.ids for piece in pieces)
         return Chunk(
             chunk.text if chunk is not None else "",
-            tuple(number for piece in pieces for number in piece.ids),
+            tuple(number for piece in pieces for number in piece.ids) if known else (),
             pieces[-1].count,
             tuple(told for piece in pieces for told in piece.logprobs),
         )
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether they are the same text, but for what is none in both."""
+    return one.replace(_NO_TEXT, "") == other.replace(_NO_TEXT, "") and (_NO_TEXT in one) == (_NO_TEXT in other)

@@ -37,6 +37,7 @@ from tirami.infer.process import Introduction, WorkerProcess, WorkerSettings
 from tirami.infer.shaping import ANY_OBJECT
 from tirami.infer.tools import Tools
 from tirami.infer.vocabulary import Fragments
+from tirami.infer.wording import Wording
 
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_BACKOFF_S: Final = 30.0
@@ -110,6 +111,7 @@ class ChildEngine:
         self._binary = binary
         self._card: ModelCard | None = None
         self._fragments = Fragments({})
+        self._wording = Wording()
         self._pooling: str | None = None
         """How the model says its vectors are made; empty where it has none."""
         self._link: _Link | None = None
@@ -212,7 +214,9 @@ class ChildEngine:
         link = self._live()
         fitting = replace(sampling, max_tokens=min(sampling.max_tokens, room))
         stream = link.client.complete(prompt.tokens, fitting, cache_prompt=self._cache_prompt)
-        generation = ChildGeneration(self.card, prompt, sampling, stream, link.recovery, self.memory_bytes)
+        generation = ChildGeneration(
+            self.card, prompt, sampling, stream, link.recovery, self._wording, self.memory_bytes
+        )
         self._busy += 1
         try:
             yield generation
@@ -250,8 +254,8 @@ class ChildEngine:
     async def _spawn(self) -> None:
         """Check the file and start a child for it; the file must still be the one on the card."""
         self._detail = "loading"
-        card, fragments, pooling = await asyncio.to_thread(self._inspect)
-        self._card, self._fragments, self._pooling = card, fragments, pooling
+        card, self._fragments, self._wording, pooling = await asyncio.to_thread(self._inspect)
+        self._card, self._pooling = card, pooling
         connections = 2 * self._slots + SPARE_CONNECTIONS
         settings = WorkerSettings(
             model=str(self._path),
@@ -266,14 +270,15 @@ class ChildEngine:
         worker = await WorkerProcess.spawn(settings, self._start_timeout_s)
         client = LlamaClient(worker.port, worker.api_key, connections, self._stall_timeout_s, worker.kill)
         self._introduction = worker.introduction
-        self._link = _Link(worker, client, IdRecovery(client, fragments))
+        self._link = _Link(worker, client, IdRecovery(client, self._fragments))
         self._detail = "ready"
 
-    def _inspect(self) -> tuple[ModelCard, Fragments, str | None]:
+    def _inspect(self) -> tuple[ModelCard, Fragments, Wording, str | None]:
         expected = self._card.digest if self._card else self._digest
         card = read_card(self._path, self._name, self._context, expected=expected, digests=self._digests)
         header = Header.read(self._path)
-        return card, self._fragments or Fragments.read(header), declared_pooling(header)
+        fragments, wording = self._fragments or Fragments.read(header), self._wording or Wording.read(header)
+        return card, fragments, wording, declared_pooling(header)
 
     async def _supervise(self) -> None:
         """Replace every child that ends."""

@@ -32,6 +32,8 @@ class FinishReason(StrEnum):
     KILLED = "killed"
     STOPPED = "node_stopped"
     FAILED = "provider_failed"
+    UNCHECKABLE = "uncheckable"
+    """The answer goes on with tokens whose ids the engine does not tell, so a payer elsewhere could not check them."""
 
 
 class CountedBy(StrEnum):
@@ -150,10 +152,12 @@ class Chunk:
     Attributes:
         text: decoded text, always whole characters; may be empty. Of an embedding: its vector, base64 of
             little-endian 32-bit floats.
-        ids: token ids of this piece; empty where the engine does not tell.
+        ids: token ids of this piece; empty where they are not known.
         count: completion tokens of the answer so far, this piece included; never falls. Of embeddings: vectors.
         logprobs: of the tokens in this piece, where asked for; tokens merged into one character are missing.
         reasoning: what the model thought before ``text``, where an upstream tells the two apart; counted as well.
+        raw: what ``ids`` spell, where that is not ``text``: bytes that are no text, for which ``text`` has U+FFFD, or
+            a stop text that ends the answer after it.
     """
 
     text: str
@@ -161,6 +165,12 @@ class Chunk:
     count: TokenCount
     logprobs: Sequence[TokenLogprob] = ()
     reasoning: str = ""
+    raw: bytes | None = None
+
+    @property
+    def spelled(self) -> bytes:
+        """What is hashed of it (PROTOCOL B12)."""
+        return (self.reasoning + self.text).encode() if self.raw is None else self.raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +179,13 @@ class Reading:
 
     Attributes:
         prompt_tokens: prompt tokens read by the engine; an estimate where an upstream's answer ended and it told none.
-        completion_tokens: tokens generated and handed out.
+        completion_tokens: tokens generated; the last ones may not have been handed out, because they only began a
+            character or spelled a stop text, and those are not billed.
         flop: ``2·N_active`` a token plus the attention term (see :mod:`tirami.infer.flop`).
         ttft_ms: time to first token, milliseconds; ``None`` before it.
         wall_ms: time since the request was sent, milliseconds.
         peak_memory_bytes: the engine process's peak resident size; 0 where it is not ours to see.
-        ids_complete: whether every completion token's id is known.
+        ids_complete: whether the id of every token that was handed out is known.
         counted_by: who counted.
         reasoning_tokens: of ``completion_tokens`` those that are no part of the answer's text, as far as it is known.
     """

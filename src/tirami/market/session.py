@@ -189,7 +189,7 @@ class MeteredSession:
             withheld -= len(kept[0].text)
         for chunk in self._pending:
             self._delivered = chunk.count
-            self._hash.update(chunk.ids, (chunk.reasoning + chunk.text).encode())
+            self._hash.update(chunk.ids, chunk.spelled)
         self._pending = kept
 
     async def settle(self) -> Settlement:

@@ -23,7 +23,7 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import Digest, Signature, sha256
 from tirami.core.units import MICRO, Flop, TokenCount
-from tirami.infer import Chunk, CountedBy, FinishReason, ModelCard, Reading, flop
+from tirami.infer import Chunk, CountedBy, FinishReason, ModelCard, Reading, flop, shown
 from tirami.market.counterparts import Offered
 from tirami.net.frames import FrameReader, FrameWriter
 from tirami.net.session.counted import Canon, Counted
@@ -158,11 +158,14 @@ class Purchase:
 
     @property
     def kept(self) -> bool | None:
-        """Whether the provider kept its word, answer and settlement; ``None`` while open, or none of its doing."""
+        """Whether the provider kept its word, answer and settlement; ``None`` while open, or where that says nothing
+        of it: no token came, or the next ones could not have been checked."""
         answer = self._answer
         if self._unsettled or (answer is not None and (answer.lost or answer.finish_reason in BROKEN)):
             return False
-        return True if answer is not None and answer.finish_reason is not None else None
+        if answer is None or answer.finish_reason in (None, FinishReason.UNCHECKABLE):
+            return None
+        return True if answer.reading().completion_tokens else None
 
     async def pay(self, voucher: Signed) -> None:
         await self._say(Payment(SignedBody(voucher.body, voucher.signature)))
@@ -188,7 +191,13 @@ class Purchase:
     async def _work(self, _: Acceptance, accepted: Signed) -> AsyncIterator["RemoteAnswer"]:
         await self._say(Accept(SignedBody(accepted.body, accepted.signature)))
         answer = RemoteAnswer(
-            self._reader, self.card, self._quote, RunningHash(self._secret), self._checker, self._patience_s
+            self._reader,
+            self.card,
+            self._quote,
+            RunningHash(self._secret),
+            self._checker,
+            self._wanted.sampling.shaping.stop,
+            self._patience_s,
         )
         self._answer = answer
         try:
@@ -223,6 +232,7 @@ class RemoteAnswer:
         quote: Quote,
         running: RunningHash,
         checker: Checker,
+        stop: Sequence[str],
         patience_s: float | None,
     ) -> None:
         self._reader = reader
@@ -230,6 +240,9 @@ class RemoteAnswer:
         self._quote = quote
         self._hash = running
         self._checker = checker
+        self._stop = stop
+        self._stopped = False
+        """Whether one of those texts has come: the answer ends before it, and nothing after it is wanted."""
         self._patience_s = patience_s
         began, first_s = asyncio.get_running_loop().time(), FIRST_S + READ_S * quote.prompt_tokens
         self._first_s, self._first_due = first_s, began + first_s
@@ -274,6 +287,8 @@ class RemoteAnswer:
             raise StopAsyncIteration
         try:
             match message := await self._in_time():
+                case Piece() if self._stopped:
+                    self._reason = FinishReason.STOP
                 case Piece():
                     return self._checked(message)
                 case Finish():
@@ -311,9 +326,12 @@ class RemoteAnswer:
         raise ProviderStalled(f"no first token within {self._first_s:g} s, only word that it is coming", retry_after=1)
 
     def _checked(self, piece: Piece) -> Chunk:
-        """Ids, text, count and hash agree. Raises ``WireError``."""
+        """Ids, bytes, count and hash agree. Raises ``WireError``."""
         if not piece.ids or self._checker.decode(piece.ids) != piece.text:
             raise WireError("the text of a piece is not what its tokens say")
+        seen = shown(piece.text, self._stop)
+        if not seen.whole:
+            raise WireError("a piece ends within a character")
         self._ids += len(piece.ids)
         self._hash.update(piece.ids, piece.text)
         if (piece.count, piece.running_hash) != (self._ids, self._hash.digest()):
@@ -321,11 +339,8 @@ class RemoteAnswer:
         if self._ids > self._quote.max_tokens:
             raise WireError("more tokens than were asked for")
         count = self._counted.feed(self._ids, piece.text)
-        try:
-            text = piece.text.decode()
-        except UnicodeDecodeError:
-            raise WireError("a piece ends within a character") from None
-        return Chunk(text, piece.ids, count)
+        self._stopped = seen.stopped
+        return Chunk(seen.text, piece.ids, count, raw=piece.text)
 
 
 async def _next(reader: FrameReader, patience_s: float | None = None) -> Message:

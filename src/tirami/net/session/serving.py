@@ -182,13 +182,13 @@ class Serving:
 
     async def _send(self, chunk: Chunk) -> bool:
         """Hand a chunk out as far as window and ceiling allow; whether to go on."""
-        if not chunk.ids and chunk.text:
-            self._reason = FinishReason.FAILED  # an answer without ids cannot be checked, and is not sold
+        if not chunk.ids:
+            self._reason = FinishReason.UNCHECKABLE  # nobody could count it: the answer ends before it
             return False
         if chunk.count > self._most:
             self._reason = FinishReason.LENGTH
             return False
-        text = chunk.text.encode()
+        text = chunk.spelled
         due = self._counted.feed(chunk.count, text)
         await self._within_window(due)
         self._hash.update(chunk.ids, text)

@@ -86,6 +86,8 @@ def _cut(settlement: Settlement) -> TiramiError | None:
         return EngineFailed(f"this node is stopping; {paid}")
     if settlement.reason is FinishReason.FAILED:
         return EngineFailed(f"the provider broke off; {paid}")
+    if settlement.reason is FinishReason.UNCHECKABLE:
+        return EngineFailed(f"the provider cannot tell the ids of what comes next, so nobody could check it; {paid}")
     return None
 
 
