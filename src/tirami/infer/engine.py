@@ -32,6 +32,8 @@ class FinishReason(StrEnum):
     KILLED = "killed"
     STOPPED = "node_stopped"
     FAILED = "provider_failed"
+    BARRED = "key_barred"
+    """The key at the other side was convicted, or has ended: nothing more is promised with it."""
 
 
 class CountedBy(StrEnum):

@@ -87,9 +87,11 @@ class Receivables:
             expected: the trade as this node counts it at the piece whose running hash the voucher names; the payer may
                 have counted fewer tokens, never more. Time, amount and FLOP are those of the voucher's own count.
 
-        Raises ``InvalidProof`` naming the field, ``InvalidSignature``, ``NonCanonical``, ``StorageUnavailable``.
+        Raises ``InvalidProof`` naming the field, ``InvalidSignature``, ``NonCanonical``, ``StorageUnavailable``,
+        ``AccountDisabled`` for a key that was convicted or has ended since the session began.
         """
         claim = self._claim(claim_id)
+        self._check_key(claim.opened.payer)
         trade = decode(Trade, paid.body)
         acceptance = decode(Acceptance, claim.opened.acceptance)
         check_bill(trade, acceptance, sha256(Acceptance.TAG, claim.opened.acceptance))
@@ -188,13 +190,16 @@ class Receivables:
             restarted = RestartSeen(payer, incarnation, acceptance.number, accepted.body, accepted.signature)
             self._ledger.append([restarted])
 
+    def _check_key(self, payer: bytes) -> None:
+        if payer in self._ledger.state.settings.convicted:
+            raise AccountDisabled("this key has signed what contradicts itself, and nothing more is taken from it")
+        if self._ledger.state.succession.ended(payer):
+            raise AccountDisabled("this key was rotated or revoked, and nothing more is taken from it")
+
     def _check_means(self, acceptance: Acceptance, now: UnixMs) -> None:
         """What is proven of the payer, B2 as far as this book knows it, and U."""
         ledger, payer = self._ledger, acceptance.payer
-        if payer in ledger.state.settings.convicted:
-            raise AccountDisabled("this key has signed what contradicts itself, and nothing more is taken from it")
-        if ledger.state.succession.ended(payer):
-            raise AccountDisabled("this key was rotated or revoked, and nothing more is taken from it")
+        self._check_key(payer)
         book, claims = ledger.state.book, ledger.state.claims
         declared = acceptance.settled + sum(session.ceiling for session in acceptance.open)
         listed = {session.number for session in acceptance.open}

@@ -161,5 +161,6 @@ FINISH = {
     FinishReason.STOPPED: "node_stopped",
     FinishReason.CANCELLED: "cancelled",
     FinishReason.FAILED: "provider_failed",
+    FinishReason.BARRED: "key_barred",
 }
 """Finish reasons as clients see them."""

@@ -114,7 +114,9 @@ class Finish(Message, frozen=True):
 
     TYPE: ClassVar[int] = 0x0035
 
-    reason: Literal["stop", "length", "cancelled", "killed", "node_stopped", "provider_failed", "idle_timeout"]
+    reason: Literal[
+        "stop", "length", "cancelled", "killed", "node_stopped", "provider_failed", "idle_timeout", "key_barred"
+    ]
     prompt_tokens: U64
     completion_tokens: U64
     flop: U64

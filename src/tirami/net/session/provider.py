@@ -93,6 +93,7 @@ class Provider:
         """Sessions that became a trade."""
         self._asking: Counter[PublicKey] = Counter()
         ledger.on_kill(self._kill)
+        ledger.on_barred(self._bar)
 
     @property
     def running(self) -> int:
@@ -225,6 +226,11 @@ class Provider:
     def _kill(self) -> None:
         for serving in list(self._running):
             serving.stop(FinishReason.KILLED)
+
+    def _bar(self, key: bytes) -> None:
+        for serving in list(self._running):
+            if serving.quote.payer == key:
+                serving.bar()
 
 
 def _sampling(ask: Ask) -> Sampling:

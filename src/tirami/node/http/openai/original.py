@@ -86,6 +86,8 @@ def _cut(settlement: Settlement) -> TiramiError | None:
         return EngineFailed(f"this node is stopping; {paid}")
     if settlement.reason is FinishReason.FAILED:
         return EngineFailed(f"the provider broke off; {paid}")
+    if settlement.reason is FinishReason.BARRED:
+        return EngineFailed(f"a key of this session was convicted or has ended; {paid}")
     return None
 
 
