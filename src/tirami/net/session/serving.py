@@ -16,6 +16,7 @@ from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm, UnixMs
 from tirami.infer import Chunk, FinishReason, Generation, flop
 from tirami.ledger import Admitted, Ledger
+from tirami.ledger.receivables import Seen
 from tirami.net.frames import FrameReader, FrameWriter
 from tirami.net.session.desk import Terms
 from tirami.net.session.meanwhile import meanwhile
@@ -78,11 +79,11 @@ class Serving:
         self._answering: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
 
-    def open(self, accept: Accept, reader: FrameReader, writer: FrameWriter) -> None:
-        """Check the acceptance and write it down; :meth:`run` waits until it is on disk."""
+    def open(self, accept: Accept, reader: FrameReader, writer: FrameWriter, seen: Seen) -> None:
+        """Check the acceptance and write it down; :meth:`run` waits until it is on disk. ``seen``: who keeps proofs."""
         self._reader, self._writer = reader, writer
         acceptance, self._written = self._ledger.receivables.open(
-            self.claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms
+            self.claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms, seen
         )
         self._opened = True
         q = self.quote
