@@ -34,6 +34,8 @@ class FinishReason(StrEnum):
     FAILED = "provider_failed"
     UNCHECKABLE = "uncheckable"
     """The answer goes on with tokens whose ids the engine does not tell, so a payer elsewhere could not check them."""
+    BARRED = "key_barred"
+    """The key at the other side was convicted, or has ended: nothing more is promised with it."""
 
 
 class CountedBy(StrEnum):

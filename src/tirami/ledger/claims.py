@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tirami.core.units import DAY_MS, Trm, UnixMs
 from tirami.ledger.entries import Claim, ClaimDropped, ClaimOpened, ClaimSettled, ClaimVouched
-from tirami.proto import Voucher
+from tirami.proto import Cited, Voucher, cited_in
 
 
 @dataclass(slots=True)
@@ -24,6 +24,13 @@ class OpenClaim:
     def amount(self) -> Trm:
         """TRM the payer has signed for."""
         return Trm(self.vouched.amount if self.vouched else 0)
+
+    @property
+    def pieces(self) -> tuple[Cited, ...]:
+        """What the payer has signed in it: of its vouchers the newest."""
+        if (voucher := self.voucher) is not None:
+            return cited_in(voucher)
+        return (Cited("acceptance", self.opened.acceptance, self.opened.acceptance_signature),)
 
     @property
     def voucher(self) -> Voucher | None:

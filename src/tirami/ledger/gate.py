@@ -185,8 +185,8 @@ class Gate:
             if self._state().succession.ended(self._node):
                 raise AccountDisabled("this node's key was rotated or revoked: it promises nothing any more")
 
-    def check_voucher(self, hold: HoldOpened) -> None:
-        """Whether a session may go on: its ceiling is held, so only switches, account and incarnation count."""
+    def check_voucher(self, hold: HoldOpened, provider: bytes) -> None:
+        """Whether a session may go on: its ceiling is held, so only switches, keys and incarnation count."""
         account = hold.account
         with _Denying(self, account, None):
             self._check_switches()
@@ -195,6 +195,10 @@ class Gate:
                 raise CounterLost("this session belongs to an incarnation that has ended")
             if self.means(account).disabled:
                 raise AccountDisabled("this account is disabled")
+            if provider != self._node and provider in self._state().settings.convicted:
+                raise AccountDisabled(
+                    "a fraud is proven against this session's provider: nothing more is signed for it"
+                )
 
     def may_open(self, account: bytes, more: int = 1) -> bool:
         """Whether ``more`` sessions fit into an acceptance. Raises ``SafetyUnknown``."""

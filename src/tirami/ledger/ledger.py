@@ -34,6 +34,7 @@ from tirami.ledger.entries import (
     FraudProven,
     HeadPublished,
     JournalOpened,
+    KeyRotated,
     KillSet,
     NodeStarted,
 )
@@ -47,7 +48,7 @@ from tirami.ledger.settings import Conviction
 from tirami.ledger.snapshot import SnapshotFile
 from tirami.ledger.snapshots import Snapshots
 from tirami.ledger.state import State
-from tirami.proto import Envelope, Head, NetworkFile, decode
+from tirami.proto import Envelope, Head, NetworkFile, Rotation, decode
 
 _log = structlog.get_logger()
 
@@ -99,6 +100,7 @@ class Ledger:
         self._latest = 0
         self._on_kill: list[Callable[[], None]] = []
         self._on_record: list[Callable[[], None]] = []
+        self._on_barred: list[Callable[[bytes], None]] = []
         self.network = network
         self.state = State(network, journal)
         self.gate = Gate(lambda: self.state, self.now, node.public_key, local_user, self._write)
@@ -207,6 +209,9 @@ class Ledger:
             self.restarts.follow()
             for tell in self._on_record:
                 tell()
+        for key in filter(None, map(_barred, contents)):
+            for end in self._on_barred:
+                end(key)
         return written
 
     async def durable(self) -> bool:
@@ -344,6 +349,10 @@ class Ledger:
         """Call ``tell`` whenever a record has been booked; it may not be durable yet."""
         self._on_record.append(tell)
 
+    def on_barred(self, end: Callable[[bytes], None]) -> None:
+        """Call ``end`` with each key that is convicted or ends, at once; that may not be durable yet."""
+        self._on_barred.append(end)
+
     def books(self, account: bytes) -> PayerBooks:
         return self.state.holds.books(account)
 
@@ -379,3 +388,13 @@ class Ledger:
             _log.critical("book_out_of_balance", imbalance=imbalance)
             self.gate.halted = f"the book is out of balance by {imbalance} TRM"
         return imbalance
+
+
+def _barred(content: Content) -> bytes | None:
+    """The key that promises nothing any more after this entry."""
+    match content:
+        case FraudProven():
+            return content.key
+        case KeyRotated():
+            return decode(Rotation, content.body).key
+    return None

@@ -75,7 +75,7 @@ class Payables:
 
     def _signed_total(self, hold_id: bytes, sign: SignTotal) -> HoldVouched:
         hold = self._session(hold_id)
-        self._ledger.gate.check_voucher(hold.opened)
+        self._ledger.gate.check_voucher(hold.opened, hold.provider)
         with self._counting_errors(hold_id):
             amount, half = sign()
         if not (hold.vouched.amount if hold.vouched else 0) <= amount <= hold.opened.ceiling:
@@ -84,7 +84,8 @@ class Payables:
 
     def check_voucher(self, hold_id: bytes) -> None:
         """Whether another voucher of this session may be signed now. Raises ``SpendDenied``, ``StorageUnavailable``."""
-        self._ledger.gate.check_voucher(self._session(hold_id).opened)
+        hold = self._session(hold_id)
+        self._ledger.gate.check_voucher(hold.opened, hold.provider)
 
     async def end_session(self, hold_id: bytes, reason: str, sign: SignTotal | None = None) -> Admitted | None:
         """Close a hold: countersign its last voucher and book the trade, or release it when it has none.
@@ -108,7 +109,7 @@ class Payables:
         if self._session(hold_id).vouched != before:
             raise StorageUnavailable("the journal lost this session's last voucher", retry_after=5)
         if last is not before:  # a switch thrown while it was countersigned: nothing is promised after it (B13)
-            self._ledger.gate.check_voucher(hold.opened)
+            self._ledger.gate.check_voucher(hold.opened, hold.provider)
         captured = HoldCaptured(hold_id, admitted.record_id, admitted.demand.debit.amount)
         vouched = () if last is before else (last,)
         await self._ledger.append([*vouched, admitted.envelope, captured], admitted)

@@ -5,7 +5,7 @@ it (PROTOCOL B7). Nothing here is a debit of this node; opening a claim is refus
 (B13), settling one never is.
 """
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,7 +27,8 @@ from tirami.ledger.admission import NETWORK, Admitted, admit
 from tirami.ledger.claims import OpenClaim
 from tirami.ledger.countersigner import countersigned
 from tirami.ledger.entries import ClaimDropped, ClaimOpened, ClaimSettled, ClaimVouched, RestartSeen
-from tirami.proto import Acceptance, Quote, SignedBody, Trade, amount_due, decode
+from tirami.ledger.evidence import Evidence
+from tirami.proto import Acceptance, Cited, Quote, SignedBody, Trade, amount_due, decode
 from tirami.verify import check_bill
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ LATE_MS, EARLY_MS = 3_600_000, 120_000
 """How far a voucher's time may lie behind and before ours (I-05 as amended: a gate only)."""
 
 
+CONTRADICTS = "this acceptance contradicts what the same key has signed before"
+Seen = Callable[[Sequence[Cited]], bool]
+
+
 class Receivables:
     """The provider's side of one ledger."""
 
@@ -46,14 +51,24 @@ class Receivables:
         self._node = node
 
     def open(
-        self, claim_id: bytes, quote: Quote, offered: SignedBody, accepted: SignedBody, offered_ms: UnixMs
+        self,
+        claim_id: bytes,
+        quote: Quote,
+        offered: SignedBody,
+        accepted: SignedBody,
+        offered_ms: UnixMs,
+        seen: Seen = lambda _: False,
     ) -> tuple[Acceptance, Awaitable[None]]:
         """Take a payer's acceptance of a quote this node gave at ``offered_ms``; the awaitable ends when it is durable.
+
+        Args:
+            seen: shown what makes or might make a proof against the payer: an acceptance that would be taken, or that
+                contradicts what is open here. Whether it is known to prove anything.
 
         Raises:
             InvalidProof, InvalidSignature, NonCanonical: the acceptance is not one of this quote.
             SpendDenied: this node's own switches.
-            AccountDisabled: a fraud proof against the payer is known, or its key has ended.
+            AccountDisabled: a fraud proof against the payer is known, this acceptance makes one, or its key has ended.
             CounterLost: the payer's incarnation is over, or begins too soon after its last (B9).
             InsufficientFunds: the payer's funding, as this book knows it, does not cover all it says it has promised.
             UnwitnessedLimit: more than U a day of one payer without witnesses (B6).
@@ -66,7 +81,12 @@ class Receivables:
         if now > offered_ms + quote.lifetime_ms:
             raise InvalidProof("the quote has expired", param="quote_hash")
         self._check_incarnation(acceptance, accepted, now)
+        self._check_key(acceptance.payer)
+        said = Cited("acceptance", accepted.body, accepted.signature)
+        self._check_consistent(acceptance.payer, said, seen)
         self._check_means(acceptance, now)
+        if seen([said]):
+            raise AccountDisabled(CONTRADICTS)
         opened = ClaimOpened(
             id=claim_id,
             payer=acceptance.payer,
@@ -87,9 +107,11 @@ class Receivables:
             expected: the trade as this node counts it at the piece whose running hash the voucher names; the payer may
                 have counted fewer tokens, never more. Time, amount and FLOP are those of the voucher's own count.
 
-        Raises ``InvalidProof`` naming the field, ``InvalidSignature``, ``NonCanonical``, ``StorageUnavailable``.
+        Raises ``InvalidProof`` naming the field, ``InvalidSignature``, ``NonCanonical``, ``StorageUnavailable``,
+        ``AccountDisabled`` for a key that was convicted or has ended since the session began.
         """
         claim = self._claim(claim_id)
+        self._check_key(claim.opened.payer)
         trade = decode(Trade, paid.body)
         acceptance = decode(Acceptance, claim.opened.acceptance)
         check_bill(trade, acceptance, sha256(Acceptance.TAG, claim.opened.acceptance))
@@ -188,13 +210,23 @@ class Receivables:
             restarted = RestartSeen(payer, incarnation, acceptance.number, accepted.body, accepted.signature)
             self._ledger.append([restarted])
 
-    def _check_means(self, acceptance: Acceptance, now: UnixMs) -> None:
-        """What is proven of the payer, B2 as far as this book knows it, and U."""
-        ledger, payer = self._ledger, acceptance.payer
-        if payer in ledger.state.settings.convicted:
+    def _check_key(self, payer: bytes) -> None:
+        if payer in self._ledger.state.settings.convicted:
             raise AccountDisabled("this key has signed what contradicts itself, and nothing more is taken from it")
-        if ledger.state.succession.ended(payer):
+        if self._ledger.state.succession.ended(payer):
             raise AccountDisabled("this key was rotated or revoked, and nothing more is taken from it")
+
+    def _check_consistent(self, payer: bytes, said: Cited, seen: Seen) -> None:
+        """Against what the payer has signed in the sessions it has open here (B8)."""
+        pieces = [piece for claim in self._ledger.state.claims.of(payer) for piece in claim.pieces] + [said]
+        evidence = Evidence(self._ledger.network.id)
+        if any([evidence.see(piece) for piece in pieces]):
+            seen(pieces)
+            raise AccountDisabled(CONTRADICTS)
+
+    def _check_means(self, acceptance: Acceptance, now: UnixMs) -> None:
+        """B2 as far as this book knows it, and U. What is open here and listed is listed at its ceiling or more."""
+        ledger, payer = self._ledger, acceptance.payer
         book, claims = ledger.state.book, ledger.state.claims
         declared = acceptance.settled + sum(session.ceiling for session in acceptance.open)
         listed = {session.number for session in acceptance.open}

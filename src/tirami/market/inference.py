@@ -145,6 +145,7 @@ class InferenceMarket:
         self.load = load
         self.reservations = Reservations(ledger)
         ledger.on_kill(lambda: self._interrupt(FinishReason.KILLED))
+        ledger.on_barred(self._end_purchases)
 
     def check(self, payer: Payer, ticket: bytes | None = None) -> None:
         """The gate asked early, for the smallest spend there is: spares a denied request the queue and the engine.
@@ -313,6 +314,14 @@ class InferenceMarket:
     def _interrupt(self, reason: FinishReason) -> None:
         for session in list(self._sessions):
             session.interrupt(reason)
+
+    def _end_purchases(self, key: bytes) -> None:
+        """Nothing more is bought of a provider that is convicted. One whose key has ended is paid for what it began."""
+        if key not in self._ledger.state.settings.convicted:
+            return
+        for session in list(self._sessions):
+            if session.bought_of == key:
+                session.interrupt(FinishReason.BARRED)
 
     async def cancel(self, ticket: Ticket) -> None:
         """Give an unused ticket back; its hold is released."""

@@ -23,7 +23,7 @@ from tirami.core.errors import (
     TiramiError,
     UpstreamUnavailable,
 )
-from tirami.core.keys import Digest
+from tirami.core.keys import Digest, PublicKey
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, FinishReason, Generation, Reading, flop
@@ -108,6 +108,11 @@ class MeteredSession:
     @property
     def hold_id(self) -> bytes:
         return self._ticket.hold_id
+
+    @property
+    def bought_of(self) -> PublicKey | None:
+        """The provider, where it is another node."""
+        return None if self._counterpart is None else self._ticket.provider
 
     @property
     def made(self) -> TokenCount:
@@ -263,7 +268,7 @@ class MeteredSession:
         counterpart, ledger = self._counterpart, self._ledger
         if counterpart is None:
             return await ledger.payables.end_session(self.hold_id, reason.value, self._sign if unsigned else None)
-        if unsigned and not counterpart.gone:
+        if unsigned and not counterpart.gone and self._interrupted is not FinishReason.BARRED:
             await self._vouch()
         if self._voucher is not None and not counterpart.gone:
             signature = await counterpart.countersigned(self._voucher.record_id)
@@ -279,6 +284,8 @@ class MeteredSession:
         return self._interrupted is None
 
     async def _vouch_or_stop(self) -> None:
+        if self._interrupted is FinishReason.BARRED:
+            return
         try:
             await self._vouch()
         except KillSwitchActive:

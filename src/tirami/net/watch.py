@@ -73,10 +73,12 @@ class Watch:
         """A record that was admitted."""
         self.see_all(cited_in(record))
 
-    def see_all(self, pieces: Iterable[Cited]) -> None:
-        """Pieces whose signatures have been checked."""
-        for piece in pieces:
-            self._note(self._evidence.see(piece))
+    def see_all(self, pieces: Iterable[Cited]) -> bool:
+        """Pieces whose signatures have been checked. Whether one of them makes the first proof against its key."""
+        found = [proof for proof in map(self._evidence.see, pieces) if proof is not None]
+        for proof in found:
+            self._note(proof)
+        return bool(found)
 
     def see_rewritten(self, older: Cited, newer: Cited, root: bytes, path: Sequence[bytes]) -> None:
         """A path to the newer head from another root than the older's, as the log's own node gave it."""

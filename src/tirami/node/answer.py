@@ -162,5 +162,6 @@ FINISH = {
     FinishReason.CANCELLED: "cancelled",
     FinishReason.FAILED: "provider_failed",
     FinishReason.UNCHECKABLE: "uncheckable",
+    FinishReason.BARRED: "key_barred",
 }
 """Finish reasons as clients see them."""

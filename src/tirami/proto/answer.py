@@ -115,7 +115,15 @@ class Finish(Message, frozen=True):
     TYPE: ClassVar[int] = 0x0035
 
     reason: Literal[
-        "stop", "length", "cancelled", "killed", "node_stopped", "provider_failed", "uncheckable", "idle_timeout"
+        "stop",
+        "length",
+        "cancelled",
+        "killed",
+        "node_stopped",
+        "provider_failed",
+        "uncheckable",
+        "idle_timeout",
+        "key_barred",
     ]
     prompt_tokens: U64
     completion_tokens: U64

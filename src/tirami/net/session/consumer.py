@@ -293,7 +293,7 @@ class RemoteAnswer:
                     return self._checked(message)
                 case Finish():
                     self._finish, self._reason = message, _reason(message)
-                    if self._reason in BROKEN and self._counted.count == 0:
+                    if self._reason in (*BROKEN, FinishReason.BARRED) and self._counted.count == 0:
                         raise EngineFailed(f"the provider gave no token: {message.reason}", retry_after=1)
                 case _:
                     raise WireError(f"a {type(message).__name__} is out of place here")

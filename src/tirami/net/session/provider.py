@@ -5,7 +5,7 @@ However one ends (:mod:`~tirami.net.session.serving`), its last voucher becomes 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -26,6 +26,7 @@ from tirami.core.shaping import MAX_TOP_K
 from tirami.core.units import MICRO
 from tirami.infer import FinishReason, Sampling, Shaping
 from tirami.ledger import Admitted, Heads, Ledger
+from tirami.ledger.receivables import Seen
 from tirami.market import STOPPING_S
 from tirami.market.quoting import Parties, quote
 from tirami.net.frames import FrameReader, FrameWriter
@@ -38,7 +39,6 @@ from tirami.net.transport import Stream
 from tirami.proto import (
     Accept,
     Ask,
-    Cited,
     ModelFacts,
     Offer,
     Refused,
@@ -62,7 +62,7 @@ class Provider:
 
     Args:
         booked: told of every trade, once it is durable.
-        seen: shown every acceptance that was checked.
+        seen: shown every acceptance that is about to be taken, and what contradicts one: whether it proves a fraud.
         sold: told how every session ended that was accepted.
     """
 
@@ -74,7 +74,7 @@ class Provider:
         desk: Desk,
         random: Callable[[int], bytes],
         booked: Booked,
-        seen: Callable[[Sequence[Cited]], None] = lambda _: None,
+        seen: Seen = lambda _: False,
         sold: Callable[[Sale], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
@@ -93,6 +93,7 @@ class Provider:
         """Sessions that became a trade."""
         self._asking: Counter[PublicKey] = Counter()
         ledger.on_kill(self._kill)
+        ledger.on_barred(self._bar)
 
     @property
     def running(self) -> int:
@@ -146,8 +147,7 @@ class Provider:
                 raise WireError(f"an Accept follows an Offer, not a {type(accept).__name__}")
             await place.keep()
             self._check_running()
-            serving.open(accept, reader, writer)
-            self._seen([Cited("acceptance", accept.acceptance.body, accept.acceptance.signature)])
+            serving.open(accept, reader, writer, self._seen)
             admitted = await self._ran(serving)
             if admitted is not None:
                 self.sold += 1
@@ -226,6 +226,11 @@ class Provider:
     def _kill(self) -> None:
         for serving in list(self._running):
             serving.stop(FinishReason.KILLED)
+
+    def _bar(self, key: bytes) -> None:
+        for serving in list(self._running):
+            if serving.quote.payer == key:
+                serving.bar()
 
 
 def _sampling(ask: Ask) -> Sampling:

@@ -16,6 +16,7 @@ from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm, UnixMs
 from tirami.infer import Chunk, FinishReason, Generation, flop
 from tirami.ledger import Admitted, Ledger
+from tirami.ledger.receivables import Seen
 from tirami.market.counterparts import signed_from
 from tirami.net.frames import FrameReader, FrameWriter
 from tirami.net.session.counted import Counted
@@ -79,12 +80,13 @@ class Serving:
         self._opened = False
         self._generation: Generation | None = None
         self._answering: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
 
-    def open(self, accept: Accept, reader: FrameReader, writer: FrameWriter) -> None:
-        """Check the acceptance and write it down; :meth:`run` waits until it is on disk."""
+    def open(self, accept: Accept, reader: FrameReader, writer: FrameWriter, seen: Seen) -> None:
+        """Check the acceptance and write it down; :meth:`run` waits until it is on disk. ``seen``: who keeps proofs."""
         self._reader, self._writer = reader, writer
         acceptance, self._written = self._ledger.receivables.open(
-            self.claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms
+            self.claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms, seen
         )
         self._opened = True
         q = self.quote
@@ -98,9 +100,15 @@ class Serving:
             if self._answering is not None:
                 self._answering.cancel()
 
+    def bar(self) -> None:
+        """The payer's key was convicted, or has ended: no voucher of it is taken any more, so none is waited for."""
+        self.stop(FinishReason.BARRED)
+        if self._listening is not None:
+            self._listening.cancel()
+
     async def run(self) -> None:
         """Stream the answer while vouchers come in, say how it ended, then wait for the one that covers it all."""
-        listening = asyncio.create_task(self._listen(), name="vouchers")
+        listening = self._listening = asyncio.create_task(self._listen(), name="vouchers")
         answering = self._answering = asyncio.create_task(self._answer(), name="answer")
         try:
             await asyncio.wait((listening, answering), return_when=asyncio.FIRST_COMPLETED)

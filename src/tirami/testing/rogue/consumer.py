@@ -45,7 +45,7 @@ def unbound() -> None:
     Gate.check = lambda *_, **__: ()  # type: ignore[method-assign]
     Gate.check_voucher = lambda *_: None  # type: ignore[method-assign]
     Restarts.heard = lambda *_: None  # type: ignore[method-assign]
-    Watch.see_all = lambda *_: None  # type: ignore[method-assign]
+    Watch.see_all = lambda *_: False  # type: ignore[method-assign]
     gossip.in_messages = reconciler.in_messages = _without_trades  # type: ignore[attr-defined]
     Shop.providers = _least_paid(Shop.providers)  # type: ignore[method-assign, assignment]
 

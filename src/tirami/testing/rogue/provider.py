@@ -12,7 +12,7 @@ from tirami.core.units import TokenCount
 from tirami.infer import Chunk, Engine, FinishReason, Generation, Reading
 from tirami.ledger import Admitted, Ledger
 from tirami.ledger.countersigner import countersigned
-from tirami.ledger.receivables import Receivables
+from tirami.ledger.receivables import Receivables, Seen
 from tirami.net.frames import FrameReader, FrameWriter
 from tirami.net.session import Terms, provider
 from tirami.net.session.serving import Serving
@@ -138,8 +138,8 @@ class _Dishonest(Serving):
         self._cheat = HONEST
         self._oldest: SignedBody | None = None
 
-    def open(self, accept: Accept, reader: FrameReader, writer: FrameWriter) -> None:
-        super().open(accept, reader, writer)
+    def open(self, accept: Accept, reader: FrameReader, writer: FrameWriter, seen: Seen) -> None:
+        super().open(accept, reader, writer, seen)
         assert isinstance(writer, _Lying)
         self._cheat = writer.cheat
         if self._cheat == "split":
