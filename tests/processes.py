@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from tirami.infer import resolve
 from tirami.sdk import Tirami
 
 START_S = 60
+SMALL = "smollm2:135m"
 
 
 class NodeProcess:
@@ -34,6 +36,8 @@ class NodeProcess:
         self.modelless = command == "worker" or "--no-model" in options
         """Whether it serves without a model of its own."""
         self._env = {**os.environ, "HOME": str(data_dir.parent), **(env or {})}
+        if SMALL in options and not {"XDG_CACHE_HOME", "TIRAMI_INFER_MODELS_DIR"} & set(env or {}):
+            _put_at_hand(data_dir.parent)
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -55,16 +59,16 @@ class NodeProcess:
         self._wait(found.exists, deadline)
         self.url = str(json.loads(found.read_bytes())["url"])
         with Tirami(self.url) as client:  # one, not one a try: making it takes longer than what is asked
-            self._wait(lambda: self.modelless or client.health().model_loaded, deadline)
+            self._wait(lambda: self.modelless or client.health().model_loaded, deadline, pause_s=0.1)
         return self.url
 
-    def _wait(self, ready: Callable[[], bool], deadline: float) -> None:
+    def _wait(self, ready: Callable[[], bool], deadline: float, pause_s: float = 0.02) -> None:
         while not ready():
             if self.process.poll() is not None:
                 raise AssertionError(f"the node ended with {self.process.returncode}:\n{self.log()[-3000:]}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"the node was not ready in time:\n{self.log()[-3000:]}")
-            time.sleep(0.02)
+            time.sleep(pause_s)
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -100,3 +104,12 @@ class NodeProcess:
                 self.stop()
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+def _put_at_hand(home: Path) -> None:
+    """The small model lies in the cache of ``home``: fetching it takes longer than all else of a start."""
+    model = resolve(SMALL).path
+    link = home / ".cache" / "tirami" / "models" / model.name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(model)

@@ -112,12 +112,12 @@ def test_a_llama_server_on_path_is_the_same_child(tmp_path: Path) -> None:
         assert answer.x_tirami.ids_complete
         assert answer.x_tirami.peak_memory_bytes > 50_000_000
         os.kill(engine_of(node), signal.SIGKILL)
-        wait_until(lambda: owner.status().engine.restarts == 1, seconds=10)
-        wait_until(lambda: owner.health().model_loaded, seconds=10)
+        wait_until(lambda: owner.status().engine.restarts == 1, seconds=30)
+        wait_until(lambda: owner.health().model_loaded, seconds=30)
         assert owner.chat_completions(chat("Say hello.", 4)).usage.completion_tokens > 0
         engine = engine_of(node)
         node.kill()
-        wait_until(lambda: not alive(engine), seconds=10)
+        wait_until(lambda: not alive(engine), seconds=30)
 
 
 LLAMA_SERVER = """
@@ -131,6 +131,8 @@ p.n_parallel = int(words["--parallel"])
 p.n_ctx = int(words["--ctx-size"])
 p.n_batch = p.n_ubatch = int(words["--batch-size"])
 p.n_threads_http = int(words["--threads-http"])
+if "--threads" in words:
+    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = int(words["--threads"])
 p.kv_unified = p.ctx_shift = p.fit_params = p.ui = False
 p.api_keys = [os.environ["LLAMA_API_KEY"]]
 p.hostnames, p.port = [words["--host"]], int(words["--port"])

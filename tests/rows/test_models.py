@@ -51,6 +51,7 @@ def cached() -> Path:
 @contextmanager
 def serving(home: Path, cached: Path, **settings: str) -> Iterator[NodeProcess]:
     env = {"TIRAMI_INFER_MODELS_DIR": str(cached), "TIRAMI_API_RATE_PER_SECOND": "9999"}
+    env["TIRAMI_PRICING_FOLLOW_LOAD"] = "false"  # prices that fall meanwhile are not those of a moment ago
     settings = {"threads": "1"} | settings  # two that wait for each other on a busy machine take ten times as long
     env |= {f"TIRAMI_INFER_{name.upper()}": value for name, value in settings.items()}
     with NodeProcess(home, "--model", SMALL, "--offline", env=env) as node:
