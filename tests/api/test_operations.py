@@ -38,6 +38,7 @@ def test_names_and_routes_are_unique() -> None:
 def test_whatever_changes_money_or_rights_needs_an_administrator() -> None:
     changing = {operation.name for operation in OPERATIONS if operation.method != "GET"}
     paid = {"chat_completions", "completions", "embeddings", "responses", "legacy_chat", "legacy_chat_stream"}
+    paid |= {"agent_task"}  # the node's money, as a chat of the owner's that a peer answers
     assert {operation.name for operation in OPERATIONS if operation.scope is Scope.ADMIN} >= changing - paid - {
         "quote",  # holds nothing
         "schedule",  # reserves only for a caller that could spend it on a chat anyway
