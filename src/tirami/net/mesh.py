@@ -27,6 +27,7 @@ from tirami.core.errors import (
     WireError,
 )
 from tirami.core.keys import PublicKey
+from tirami.core.units import UnixMs
 from tirami.net.address import PeerAddress
 from tirami.net.hello import Identity, Remembered
 from tirami.net.origins import Origins
@@ -71,6 +72,7 @@ class Mesh:
         seen: what is known under a key, for the hello (B9).
         refuse: why a key is not welcome, or ``None``.
         random: whom to tell, where not all are told; a seeded one makes a simulation repeatable.
+        now: this node's time, as peers are told it; the clock's by default.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class Mesh:
         seen: Callable[[PublicKey], Remembered] = lambda _: Remembered(),
         refuse: Callable[[PublicKey], str | None] = lambda _: None,
         random: Random | None = None,
+        now: Callable[[], UnixMs] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._identity = identity
         self._clock = clock
+        self._now = now or clock.now_ms
         self._seen = seen
         self._refuse = refuse
         self._random = random or SystemRandom()
@@ -241,7 +245,7 @@ class Mesh:
 
     async def _introduce(self, connection: Connection, *, to_buy: bool = False) -> Peer:
         self._check_welcome(connection)
-        peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock)
+        peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock, self._now)
         peer.called_to_buy = to_buy
         self._origins.enter(connection.remote)
         try:

@@ -146,6 +146,7 @@ from tirami.api.schemas.routing import (
 from tirami.api.schemas.safety import (
     CircuitEntry,
     DenialEntry,
+    KillOrderReport,
     KillReply,
     KillRequest,
     PolicyEntry,
@@ -246,6 +247,7 @@ __all__ = [
     "KeyReply",
     "KeyRevocationRequest",
     "KeyRotationRequest",
+    "KillOrderReport",
     "KillReply",
     "KillRequest",
     "LegacyChatReply",

@@ -29,6 +29,7 @@ class Inquiry:
         most: TRM the answer may cost (``mesh.max_trm``); 0 for no bound.
         found: providers, each looked for when it is asked for.
         connected: whether one is; who is not has to be called.
+        estranged: connected peers that are not asked because clocks differ too much.
 
     Attributes:
         asked: providers that were reached, and gave an answer or failed.
@@ -41,6 +42,7 @@ class Inquiry:
         most: Trm,
         found: Iterator[Provider],
         connected: Callable[[Provider], bool],
+        estranged: int = 0,
     ) -> None:
         self.call = call
         self.sampling = sampling
@@ -50,6 +52,7 @@ class Inquiry:
         self.misfits: list[Provider] = []
         self.asked = 0
         self._connected = connected
+        self._estranged = estranged
         self._vain, self._vain_s = 0, 0.0
         self._found = found
         self._ahead: Provider | None = None
@@ -121,9 +124,13 @@ class Inquiry:
         )
 
     def _unserved(self) -> TiramiError:
+        whose, why = "", ""
+        if self._estranged:
+            whose = " whose clock agrees with ours"
+            why = f": those of {self._estranged} differ by more than an hour, see `tirami peers`"
         if self.call.model is None:
-            return NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
-        message = f"the model {self.call.model!r} is neither installed nor served by a peer"
+            return NoModel(f"no model is loaded, and no peer{whose} serves one{why}", retry_after=RETRY_AFTER_S)
+        message = f"the model {self.call.model!r} is neither installed nor served by a peer{whose}{why}"
         return ModelNotFound(message, param="model")
 
     @property

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import structlog
 
+from tirami.core.clock import APART_MS, apart
 from tirami.core.config import MeshConfig
 from tirami.core.errors import (
     BadQuote,
@@ -156,6 +157,8 @@ class Shop:
         peer = self._mesh.peers.get(PublicKey(key))
         if peer is not None and peer.hello is not None and peer.hello.network_hash != self._ledger.network.hash:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
+        if peer is not None and _is_of_another_hour(peer):
+            return f"its clock is {apart(peer.ahead_ms or 0)} ours"
         return self._consent.refusal(key)
 
     @contextmanager
@@ -208,7 +211,8 @@ class Shop:
         """
         tokens = sampling.max_tokens or DEFAULT_MAX_TOKENS
         found = self.providers(call.model, tokens)
-        inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected)
+        estranged = sum(map(_is_of_another_hour, self._mesh.peers.values()))
+        inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected, estranged)
         problem: MeshError | TokenizerError | None = None
         had = False
         while (provider := inquiry.next()) is not None:
@@ -384,6 +388,11 @@ class Shop:
         bounds = [self._ledger.gate.headroom(payer.key, payer.permit), Trm(most) if most else None]
         within = [provider.candidate.price.tokens_within(bound, prompt.count) for bound in bounds if bound is not None]
         return replace(sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, room, *within)))
+
+
+def _is_of_another_hour(peer: Peer) -> bool:
+    """Whether neither side would believe what the other dates."""
+    return peer.ahead_ms is not None and abs(peer.ahead_ms) > APART_MS
 
 
 def _key(provider: Provider) -> PublicKey:
