@@ -28,7 +28,7 @@ class NodeProcess:
         command: str = "start",
         program: str = "tirami.cli",
     ) -> None:
-        """``program``: the module to run, for a command line with something of it replaced."""
+        """``program``: the module to run, with words before the command, for one with something of it replaced."""
         self.data_dir = data_dir
         self.command = command
         self.program = program
@@ -45,10 +45,14 @@ class NodeProcess:
         """Wait until it serves. Raises ``AssertionError`` with the end of its log when it does not."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         (self.data_dir / "node.json").unlink(missing_ok=True)
-        command = [sys.executable, "-m", self.program, self.command, "--data-dir", str(self.data_dir), "--port", "0"]
+        command = [sys.executable, "-m", *self.program.split(), self.command, "--data-dir", str(self.data_dir)]
         with (self.data_dir / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env
+                [*command, "--port", "0", *self.options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._env,
             )
         self.url = self._announced(within)
         return self

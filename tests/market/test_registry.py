@@ -6,9 +6,10 @@ from itertools import count
 
 import pytest
 
+from tirami.core.clock import APART_MS
 from tirami.core.units import MICRO, Ppm, UnixMs
 from tirami.market import PeerRegistry
-from tirami.market.registry import EARLY_MS, MAX_BROUGHT, MAX_OFFERINGS
+from tirami.market.registry import MAX_BROUGHT, MAX_OFFERINGS, REMEMBERED
 from tirami.market.shares import Shares
 from tirami.proto import Offering, Signal
 
@@ -141,12 +142,12 @@ def test_what_is_gone_leaves_nothing_behind(told: Told) -> None:
 @pytest.mark.parametrize(
     ("at_ms", "news"),
     [
-        (NOW - 90_000, True),
-        (NOW - 90_001, False),
-        (NOW + EARLY_MS, True),
-        (NOW + EARLY_MS + 1, False),
+        (NOW - 90_000 - APART_MS, True),
+        (NOW - 90_001 - APART_MS, False),
+        (NOW + APART_MS, True),
+        (NOW + APART_MS + 1, False),
     ],
-    ids=["about to end", "ended", "two minutes ahead", "from the future"],
+    ids=["an hour behind", "ended whatever the clock", "an hour ahead", "from the future"],
 )
 def test_what_has_ended_or_is_not_yet_is_no_news(told: Told, at_ms: int, news: bool) -> None:
     assert told.registry.ingest(signal(NEIGHBOUR, at_ms=at_ms), NOW) is news
@@ -158,6 +159,37 @@ def test_what_is_not_newer_is_no_news(told: Told) -> None:
     for at_ms in (NOW, NOW - 1):
         assert not told.registry.ingest(signal(NEIGHBOUR, 5, at_ms=at_ms), NOW)
     assert told.offerings == 2
+
+
+def test_what_it_lasts_is_counted_from_when_it_came_and_how_old_it_was_then(told: Told) -> None:
+    """Whatever the clock of its node says."""
+    ahead = signal(NEIGHBOUR, at_ms=NOW + 180_000)
+    assert told.registry.ingest(ahead, NOW, by=FLOODER, age_ms=60_000)
+    known = told.registry.get(NEIGHBOUR)
+    assert known is not None and known.fresh(NOW + 30_000) and not known.fresh(NOW + 30_001)
+    ended = signal(FLOODER, at_ms=NOW + 180_000)
+    assert not told.registry.ingest(ended, NOW, by=NEIGHBOUR, age_ms=90_000)
+
+
+def test_what_was_forgotten_comes_back_by_its_own_nodes_word_only(told: Told) -> None:
+    said, later = signal(NEIGHBOUR, at_ms=NOW), signal(NEIGHBOUR, at_ms=NOW + 1)
+    assert told.registry.ingest(said, NOW)
+    assert told.registry.prune(NOW + 90_001) == 1
+    then = UnixMs(NOW + 90_002)
+    assert not told.registry.ingest(said, then, by=FLOODER), "an old signal is no news again"
+    assert not told.registry.ingest(signal(NEIGHBOUR, at_ms=NOW - 1), then), "nor an older one, by whomever"
+    assert told.registry.ingest(said, then), "it is connected again, and has nothing new to say"
+    told.registry.forget(NEIGHBOUR)
+    assert told.registry.ingest(later, then, by=FLOODER)
+
+
+def test_the_past_is_bounded(told: Told) -> None:
+    registry = told.registry
+    for number in range(REMEMBERED + 10):
+        key = number.to_bytes(32)
+        registry.ingest(signal(key), NOW)
+        registry.forget(key)
+    assert len(registry._past) == REMEMBERED
 
 
 def test_a_full_table_takes_signals_in_as_fast_as_an_empty_one() -> None:

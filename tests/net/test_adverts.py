@@ -5,12 +5,13 @@ from base64 import b64encode
 
 import pytest
 
+from tirami.core.clock import APART_MS
 from tirami.core.errors import VerificationError
 from tirami.core.keys import SigningKey
 from tirami.core.units import UnixMs
 from tirami.net import PeerAddress
 from tirami.net.addressbook import Trust
-from tirami.net.adverts import LIFETIME_MS, MAX_TEXT, SKEW_MS, read, write
+from tirami.net.adverts import LIFETIME_MS, MAX_TEXT, read, write
 from tirami.proto import Advert, encode, sign
 
 NODE = SigningKey.from_seed(bytes(31) + b"\1")
@@ -51,7 +52,7 @@ def test_no_private_address_is_advertised_to_strangers() -> None:
         text(signer=SigningKey.generate()),
         text(network="othernet"),
         text(at_ms=NOW - 1_001),
-        text(at_ms=NOW + SKEW_MS + 1),
+        text(at_ms=NOW + APART_MS + 1),
         text(addresses=("nonsense",)),
         text(node=bytes(32)),
     ],

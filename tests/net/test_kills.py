@@ -5,14 +5,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from tests.net.mesh import Grants, Member, in_a_line
 from tests.net.test_gossip import meshed
+from tirami.core.clock import APART_MS
 from tirami.core.errors import Conflict, KillSwitchActive
-from tirami.core.keys import PublicKey
-from tirami.net.kills import LIFETIME_MS, PER_MINUTE, Kills
+from tirami.core.keys import PublicKey, SigningKey
+from tirami.net.kills import ANSWERS, LATEST_MS, LIFETIME_MS, PER_MINUTE, Kills
 from tirami.net.rotations import Rotations
-from tirami.proto import KillOrder, KillOrdered, SignedBody, Successor, encode, sign
+from tirami.proto import KillAnswer, KillAnswered, KillOrder, KillOrdered, SignedBody, Successor, encode, sign
 from tirami.testing import Link, MemoryNetwork, VirtualClock
 
 
@@ -94,8 +96,9 @@ def test_nothing_old_expired_or_strange_is_carried_out(tmp_path: Path) -> None:
 
         killed, released = order(boss, 5), order(boss, 6, active=False)
         now = boss.ledger.now()
-        assert not await told(order(boss, 4, expires_ms=now))
-        assert not await told(order(boss, 4, expires_ms=now + 10 * LIFETIME_MS))
+        assert not await told(order(boss, 4, expires_ms=now - APART_MS))
+        assert not await told(order(boss, 4, expires_ms=now + LATEST_MS + 60_000))
+        assert not await told(order(boss, now + LATEST_MS + 60_000))
         assert not await told(order(boss, 4, network="another"))
         assert not await told(order(boss, 2**64 - 1)), "no later order could follow it"
         assert not await told(order(between, 4))
@@ -188,7 +191,7 @@ def test_whoever_stole_the_operators_key_spends_no_numbers_of_the_key_that_follo
         async with asyncio.timeout(10):
             while not frozen(last):
                 await asyncio.sleep(0.05)
-        thief = order(boss, boss.ledger.now() + 2 * LIFETIME_MS, active=False)
+        thief = order(boss, boss.ledger.now() + LATEST_MS, active=False)
         boss.mesh.peers[heir.key.public_key].send(thief)
         await asyncio.sleep(0.5)
         assert not frozen(last), "the thief has the key as well"
@@ -198,7 +201,7 @@ def test_whoever_stole_the_operators_key_spends_no_numbers_of_the_key_that_follo
             while not all(node.ledger.state.succession.ended(boss.key.public_key) for node in nodes):
                 await asyncio.sleep(0.05)
         await kills[1].order(True, "fire drill", "me")
-        assert kills[1]._newest[heir.key.public_key][0] <= heir.ledger.now()
+        assert kills[1]._newest[heir.key.public_key].number <= heir.ledger.now()
         async with asyncio.timeout(10):
             while not frozen(last):
                 await asyncio.sleep(0.05)
@@ -215,7 +218,7 @@ def test_a_forged_order_ends_the_connection_and_a_flood_is_not_passed_on(tmp_pat
         for number in range(1, 5 * PER_MINUTE):
             peer.send(order(flooder, number))
         await asyncio.sleep(2)
-        assert 0 < kills[2]._newest[flooder.key.public_key][0] <= PER_MINUTE
+        assert 0 < kills[2]._newest[flooder.key.public_key].number <= PER_MINUTE
         assert not frozen(last)
         forged = order(flooder, 1, operator=last.key.public_key)
         peer.send(forged)
@@ -239,7 +242,7 @@ def test_coming_again_gives_no_new_orders(tmp_path: Path) -> None:
             peer.close("again")
             await peer.gone.wait()
             await connected(nodes)
-        assert kills[1]._newest[flooder.key.public_key][0] == PER_MINUTE
+        assert kills[1]._newest[flooder.key.public_key].number == PER_MINUTE
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
 
@@ -253,5 +256,129 @@ def test_only_the_operators_own_node_gives_orders(tmp_path: Path) -> None:
         await connected(nodes)
         await asyncio.sleep(1)
         assert frozen(nodes[1]), "who comes late is told"
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def by_clock(node: Member, ahead_ms: int, *, active: bool = True, later: int = 0) -> KillOrdered:
+    """An order as its operator gives it whose clock is ahead of everybody's."""
+    then = node.ledger.now() + ahead_ms + later
+    return order(node, then, active=active, expires_ms=then + LIFETIME_MS, at_ms=then)
+
+
+@pytest.mark.row("SAF-01", part="whatever the clocks say")
+@pytest.mark.parametrize("ahead_ms", [700_000, -700_000, APART_MS - 60_000, 60_000 - APART_MS])
+def test_clocks_that_differ_freeze_and_release_all_the_same(tmp_path: Path, ahead_ms: int) -> None:
+    """And what was released is not frozen again by the same order, nor the other way round."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, between, last = nodes
+        obeying(nodes, boss.key.public_key)
+        await connected(nodes)
+        peer = boss.mesh.peers[between.key.public_key]
+
+        async def told(message: KillOrdered) -> bool:
+            peer.send(message)
+            await asyncio.sleep(0.5)
+            return frozen(last)
+
+        killed, released = by_clock(boss, ahead_ms), by_clock(boss, ahead_ms, active=False, later=1)
+        assert await told(killed)
+        assert not await told(released)
+        assert not await told(killed), "numbers rise"
+        assert await told(by_clock(boss, ahead_ms, later=2_000))
+        assert await told(released), "an old release is none any more"
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)
+
+
+def test_a_release_that_may_have_expired_leaves_the_switch_that_was_thrown_here(tmp_path: Path) -> None:
+    """Whoever kept it from this node until now cannot undo with it what its owner did since."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, last = nodes
+        obeying(nodes, boss.key.public_key)
+        await connected(nodes)
+        await last.ledger.set_kill(True, "here only", "me")
+        peer = boss.mesh.peers[last.key.public_key]
+        with capture_logs() as logs:
+            late = by_clock(boss, -700_000, active=False)
+            for _ in range(3):
+                peer.send(late)
+                await asyncio.sleep(0.5)
+        assert frozen(last)
+        (dropped,) = [line for line in logs if line["event"] == "kill_order_dropped"]
+        assert dropped["log_level"] == "warning" and "expired" in dropped["reason"]
+        peer.send(by_clock(boss, 0, active=False))
+        await asyncio.sleep(0.5)
+        assert not frozen(last), "in time it is the operator's word"
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_the_operator_is_told_who_obeyed_through_strangers_and_who_did_not(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, _, _, near, far = nodes
+        kills = obeying(nodes, boss.key.public_key, strangers=(1, 2))
+        await connected(nodes)
+        given = await kills[0].order(True, "fire drill", "me")
+        await asyncio.sleep(1)
+        assert given.told == 1
+        assert {key: answer.obeyed for key, answer in given.answers.items()} == {
+            near.key.public_key: True,
+            far.key.public_key: True,
+        }
+        far.ledger.state.settings.kill_orders[boss.key.public_key] = 0
+        with capture_logs() as logs:
+            peer = near.mesh.peers[far.key.public_key]
+            peer.send(order(boss, far.ledger.now() + LATEST_MS + 60_000))
+            await asyncio.sleep(1)
+        assert [line["reason"] for line in logs if line["event"] == "kill_order_dropped"] == [
+            "it is of the future: clocks differ by more than an hour"
+        ]
+
+    meshed(tmp_path, 5, Link(delay_s=0.02), play)
+
+
+def test_a_node_that_refuses_says_so_to_who_brought_the_order(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, last = nodes
+        kills = obeying(nodes, boss.key.public_key)
+        await connected(nodes)
+        boss.ledger._latest = boss.ledger.now() + 2 * LATEST_MS  # its clock
+        given = await kills[0].order(True, "fire drill", "me")
+        await asyncio.sleep(1)
+        (answer,) = given.answers.values()
+        assert (answer.node, answer.obeyed, frozen(last)) == (last.key.public_key, False, False)
+        assert "clocks differ" in answer.reason
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_answers_that_nobody_signed_or_asked_for_are_none_and_there_is_a_bound(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, liar = nodes
+        kills = obeying(nodes, boss.key.public_key, strangers=(1,))
+        await connected(nodes)
+        given = await kills[0].order(True, "fire drill", "me")
+        peer, number = liar.mesh.peers[boss.key.public_key], kills[0]._newest[boss.key.public_key].number
+
+        def answer(number: int, signer: SigningKey, node: PublicKey | None = None) -> KillAnswered:
+            made = KillAnswer(
+                boss.ledger.network.id, boss.key.public_key, number, node or signer.public_key, True, "", 0
+            )
+            return KillAnswered(SignedBody(encode(made), sign(made, signer)))
+
+        peer.send(answer(number - 1, liar.key))
+        await asyncio.sleep(0.5)
+        assert not given.answers
+        for _ in range(ANSWERS + 20):
+            peer.send(answer(number, SigningKey.generate()))
+        await asyncio.sleep(5)
+        assert len(given.answers) == ANSWERS
+        await kills[0].order(False, "over", "me")
+        number = kills[0]._newest[boss.key.public_key].number
+        peer.send(answer(number, SigningKey.generate(), liar.key.public_key))
+        await peer.connection.closed()
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)

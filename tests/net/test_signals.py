@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import msgspec
+import pytest
 
+from tirami.core.clock import APART_MS
 from tirami.core.keys import SigningKey
 from tirami.core.units import MICRO, Ppm
 from tirami.market import PeerRegistry
@@ -90,12 +92,62 @@ def test_one_that_ended_one_from_the_future_and_one_of_another_network_are_dropp
     async def main() -> None:
         async with members(3) as (a, b, c):
             now = VirtualClock().now_ms()
-            for changed in ({"at_ms": now - 90_001}, {"at_ms": now + 121_000}, {"network": "othernet"}):
+            ended = SignalSeen(a.signed().signal, 90_000)
+            await a.tell(b, ended)
+            for changed in (
+                {"at_ms": now - 91_000 - APART_MS},
+                {"at_ms": now + 1_000 + APART_MS},
+                {"network": "othernet"},
+            ):
                 await a.tell(b, a.signed(**changed))
             assert (len(b.registry), len(c.registry)) == (0, 0)
             assert a.mesh.key in b.mesh.peers, "it may merely be late"
             await a.tell(b, a.signed())
             assert (len(b.registry), len(c.registry)) == (1, 1)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("ahead_ms", [180_000, -180_000, 700_000, -700_000])
+def test_whatever_a_clock_says_a_signal_counts_from_when_it_came_on_its_whole_way(ahead_ms: int) -> None:
+    async def main() -> None:
+        async with members(4, in_line=3) as (a, b, c, late):
+            said = a.signed(at_ms=VirtualClock().now_ms() + ahead_ms)
+            await a.tell(b, said)
+            assert (len(b.registry), len(c.registry)) == (1, 1)
+            await asyncio.sleep(80)
+            await late.mesh.connect(c.mesh.address())
+            await asyncio.sleep(1)
+            assert len(late.registry) == 1
+            await asyncio.sleep(10 + PRUNE_S)
+            assert (len(b.registry), len(c.registry), len(late.registry)) == (0, 0, 0), "no newcomer made it younger"
+            await b.tell(c, said)
+            assert len(c.registry) == 0, "an old signal is no news again"
+
+    run_virtually(main())
+
+
+def test_signals_are_told_apart_also_while_the_time_stands_still() -> None:
+    """As a ledger's does whose clock once stood in the future."""
+
+    async def main() -> None:
+        clock, memory = VirtualClock(), MemoryNetwork(seed=3)
+        keys = [SigningKey.generate() for _ in range(2)]
+        seller, buyer = (Mesh(memory.endpoint(key.public_key), Identity(NETWORK, "test"), clock) for key in keys)
+        registries = [PeerRegistry(lambda _: Ppm(500_000)) for _ in keys]
+        offering = Offering("m", ZERO, ZERO, 2048, 10**9, 10**9, 10, 100, "none", 250_000, 1_000_000)
+        own = Signal(NETWORK.id, keys[0].public_key, MICRO, 60_000, 4, 0, (), (offering,), 1, 0)
+        stands = clock.now_ms()
+        tells = Signals(seller, registries[0], keys[0], lambda: own, lambda: stands, clock)
+        Signals(buyer, registries[1], keys[1], lambda: None, clock.now_ms, clock)
+        async with seller.running(), buyer.running():
+            await buyer.connect(seller.address())
+            telling = asyncio.create_task(tells.run())
+            await asyncio.sleep(150)
+            known = registries[1].get(keys[0].public_key)
+            telling.cancel()
+        assert known is None or known.fresh(clock.now_ms())
+        assert known is not None
 
     run_virtually(main())
 

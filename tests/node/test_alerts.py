@@ -14,7 +14,7 @@ from tests.waiting import until
 from tirami.core.config import load_config
 from tirami.market import WaitingRoom
 from tirami.node import upkeep as upkeep_module
-from tirami.node.alerts import Alert, alerts
+from tirami.node.alerts import Alert, alerts, clock_differs
 from tirami.node.upkeep import Upkeep
 from tirami.testing.clock import ManualClock
 
@@ -118,3 +118,22 @@ async def test_a_copy_is_for_administrators_and_holds_no_key(door: Door) -> None
     assert door.parts.key.seed not in (directory / "journal.db").read_bytes()
     status, refused = await door.call("POST", "/v1/tirami/backup", token=door.parts.admin_token)
     assert (status, refused["error"]["code"]) == (409, "conflict")  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "told"),
+    [
+        ((), None),
+        ((60_000,), None),
+        ((0, 180_000), None),
+        ((0, 180_000, 10), None),
+        ((180_000,), "3 minutes behind the only peer's"),
+        ((180_000, 200_000, 0), "3 minutes behind that of most of 3 peers"),
+        ((-180_000, -180_000), "3 minutes ahead of that of most of 2 peers"),
+        ((7_200_000, 7_200_000, 0), "trades with none"),
+    ],
+)
+def test_a_clock_that_differs_from_most_peers_is_told(ahead_ms: tuple[int, ...], told: str | None) -> None:
+    alerts = clock_differs(ahead_ms)
+    assert [alert.code for alert in alerts] == ([] if told is None else ["clock_differs"])
+    assert told is None or told in alerts[0].message

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.market.scripted import CARD
-from tirami.core.errors import ContextLengthExceeded, InvalidRequest
+from tirami.core.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NoModel
 from tirami.core.keys import SigningKey
 from tirami.core.units import MICRO, MicroTrm, Ppm, TokenCount, Trm
 from tirami.infer import Prompt, Sampling
@@ -45,6 +45,16 @@ def inquiry(
     if prompt is not None:
         made.prompts[CARD.tokenizer_digest] = Prompt(tuple(range(prompt)), TokenCount(prompt), True, "", ())
     return made
+
+
+def test_who_is_estranged_by_its_clock_is_not_said_to_serve_nothing() -> None:
+    for model, error in ((None, NoModel), ("m", ModelNotFound)):
+        call = replace(CALL, model=model)
+        for estranged in (0, 2):
+            made = Inquiry(call, Sampling(max_tokens=1, seed=0), Trm(0), iter(()), lambda _: True, estranged)
+            told = made.refusal()
+            assert isinstance(told, error)
+            assert ("those of 2 differ by more than an hour" in told.message) is bool(estranged)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ AnchorNetwork ParsedStatement Statement StatementFile StatementNode StatementTra
 parse_statement statement_trade
 Cited FraudProof FraudRecord build_fraud cited_in parse_fraud
 MAX_MODELS MAX_PIECE MAX_PROMPT MAX_SHAPING MESSAGES VERSION Accept Ask BlockFollows BlockPart BlockWanted Cancel
-ConsistencyProof ConsistencyWanted Finish FraudFound HeadSeen Hello KillOrder KillOrdered Leaving Message ModelFacts
+ConsistencyProof ConsistencyWanted Finish FraudFound HeadSeen Hello
+KillAnswer KillAnswered KillOrder KillOrdered Leaving Message ModelFacts
 Observation ObservationSeen Offer Offering Payment Piece Ping Pong Reconcile Records Refused Settled Shown Signal
 SignalSeen SignedBody Working Advert InviteShown InviteTaken PeerSeen Peers PeersWanted ProbeWanted Probed
 NO_SUCCESSOR Consent Rotation RotationSeen Successor rotation

@@ -83,8 +83,7 @@ class Sale:
 
     async def open(self) -> None:
         accepted = SignedBody(self.accepted, sign(self.acceptance, self.cheat))
-        receivables, now = self.node.ledger.receivables, self.node.ledger.now()
-        _, written = receivables.open(self._claim, self.quote, self._quoted, accepted, now)
+        _, written = self.node.ledger.receivables.open(self._claim, self.quote, self._quoted, accepted)
         await written
 
     async def close(self) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 from tests.proto.samples import AGENT, AT, NODE
 
+from tirami.core.clock import APART_MS
 from tirami.core.keys import Signature, SigningKey
 from tirami.core.units import UnixMs
 from tirami.net import PeerAddress
 from tirami.net.addressbook import Trust
-from tirami.net.adverts import LIFETIME_MS, MAX_TEXT, SKEW_MS, read, write
+from tirami.net.adverts import LIFETIME_MS, MAX_TEXT, read, write
 from tirami.net.nostr import KIND, tags
 from tirami.proto import Advert, encode, sign
 from tools.vectors.case import Case, case, plain, verdict
@@ -39,8 +40,8 @@ def readings() -> list[Case]:
         _reading("as it was written", good),
         _reading("in its last millisecond", good, last),
         _reading("over", good, last + 1),
-        _reading("ten minutes ahead", good, AT - SKEW_MS),
-        _reading("further ahead", good, AT - SKEW_MS - 1),
+        _reading("an hour ahead", good, AT - APART_MS),
+        _reading("further ahead", good, AT - APART_MS - 1),
         _reading("of another network", good, network="othernet"),
         _reading("signed by another key", _text(PUBLIC, AGENT)),
         _reading("another address under the signature", _joined(altered, sign(PUBLIC, NODE))),

@@ -11,6 +11,10 @@ from tirami.api.schemas import PeerEntry, PeersQuery, PeersReply
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
 from tirami.cli.terminal import Terminal
+from tirami.core.clock import APART_MS, apart
+
+NOTED_MS = 60_000
+"""Between two clocks; beyond :data:`APART_MS` the node itself names it as the reason."""
 
 
 def peers(
@@ -52,6 +56,8 @@ def _row(peer: PeerEntry) -> list[str]:
     latency = "" if peer.latency_ms is None else f"{peer.latency_ms:.0f}"
     prices = [f"{offering.price_out_utrm / 1000:.0f}" for offering in peer.offerings]
     score = "" if peer.score is None else f" ({peer.score:.3f})"
+    ahead = peer.clock_ahead_ms or 0
+    clock = f"; its clock is {apart(ahead)} ours" if NOTED_MS < abs(ahead) <= APART_MS else ""
     return [
         peer.node_id[:16],
         link,
@@ -60,5 +66,5 @@ def _row(peer: PeerEntry) -> list[str]:
         ", ".join(prices) or "–",
         str(peer.slots),
         peer.audit_tier,
-        f"no: {peer.why_not}" if peer.why_not else f"yes{score}",
+        (f"no: {peer.why_not}" if peer.why_not else f"yes{score}") + clock,
     ]

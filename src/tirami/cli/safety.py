@@ -7,7 +7,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tirami.api.schemas import CircuitEntry, DenialEntry, KillRequest, PolicyEntry, PolicyRequest, SafetyQuery
+from tirami.api.schemas import (
+    CircuitEntry,
+    DenialEntry,
+    KillReply,
+    KillRequest,
+    PolicyEntry,
+    PolicyRequest,
+    SafetyQuery,
+)
 from tirami.cli.agent import full_id
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
@@ -81,7 +89,9 @@ def kill(
     with connect(url, token, data_dir, admin=True) as client:
         result = client.kill(KillRequest(activate=True, reason=reason, operator=operator, mesh=mesh))
     text = f"[bold red]→ {result.status}[/]\n→ All TRM transactions frozen. No agent can spend."
-    Terminal(json_output).show(result.model_dump(), lambda console: console.print(text))
+    if mesh:
+        text = f"[bold red]→ {result.status}[/]\n→ All TRM transactions of this node frozen. No agent of it can spend."
+    Terminal(json_output).show(result.model_dump(), lambda console: _show_order(console, text, result))
 
 
 @commands.command()
@@ -96,7 +106,8 @@ def release(
     """Let spending go on."""
     with connect(url, token, data_dir, admin=True) as client:
         result = client.kill(KillRequest(activate=False, reason="released", operator=operator, mesh=mesh))
-    Terminal(json_output).show(result.model_dump(), lambda console: console.print(f"[green]→ {result.status}[/]"))
+    text = f"[green]→ {result.status}[/]"
+    Terminal(json_output).show(result.model_dump(), lambda console: _show_order(console, text, result))
 
 
 @commands.command()
@@ -128,6 +139,18 @@ def policy(
     units = {"max_spends_per_minute": ""}
     shown = {name: _limit(value, units.get(name, " TRM")) for name, value in result.policy.model_dump().items()}
     Terminal(json_output).show(result.model_dump(), lambda console: fields(console, result.status, shown))
+
+
+def _show_order(console: Console, text: str, result: KillReply) -> None:
+    console.print(text)
+    if (order := result.mesh) is None:
+        return
+    console.print(f"→ {order.peers} peers told; within a second {len(order.obeyed)} other nodes said that they obeyed.")
+    for node in order.obeyed:
+        console.print(f"  obeyed: {node}")
+    for node, reason in order.refused.items():
+        console.print(f"  [bold red]refused: {node}: {escape(reason)}[/]")
+    console.print("  Of nodes that are not named nothing is known: look at each, `tirami safety show --url`.")
 
 
 def _spender(client: Tirami) -> str | None:

@@ -1,9 +1,18 @@
 """Time is passed in: wall time for records, monotonic time for waiting."""
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from tirami.core.units import UnixMs
+
+APART_MS: Final = 3_600_000
+"""How far the clocks of two nodes may differ and they still believe each other (PROTOCOL B15; a gate only)."""
+
+
+def apart(ahead_ms: int) -> str:
+    """How a clock stands to another, in words: "3 minutes ahead of"."""
+    minutes = round(abs(ahead_ms) / 60_000)
+    return f"{minutes} minute{'' if minutes == 1 else 's'} {'ahead of' if ahead_ms > 0 else 'behind'}"
 
 
 class Clock(Protocol):

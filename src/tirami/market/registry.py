@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from tirami.core.clock import APART_MS
 from tirami.core.keys import PublicKey
 from tirami.core.units import MICRO, MicroTrm, Ppm, Trm, UnixMs
 from tirami.ledger import Price, tier_of
@@ -26,7 +27,8 @@ MAX_BROUGHT = 2_000
 LATENCY_MS = 500.0
 """Of a peer that has not been measured."""
 _WEIGHT = 0.2
-EARLY_MS = 120_000
+REMEMBERED = 20_000
+"""Peers that were forgotten, of which the time of the last signal is known still."""
 
 
 @dataclass(slots=True)
@@ -34,7 +36,7 @@ class KnownPeer:
     """A provider as last heard of.
 
     Attributes:
-        heard_ms: when its signal came, by this node's clock.
+        heard_ms: since when its signal counts, by this node's clock: when it came, less its age then.
         signed: the signal as its node signed it, for whoever wants to check.
         latency_ms: smoothed time to its first word.
     """
@@ -73,6 +75,8 @@ class PeerRegistry:
         self._peers: OrderedDict[bytes, KnownPeer] = OrderedDict()
         self._shares = Shares(max(1, capacity), MAX_OFFERINGS, MAX_BROUGHT)
         self._ranking = Ranking()
+        self._past: OrderedDict[bytes, int] = OrderedDict()
+        """``at_ms`` of the last signal of those that were forgotten: nobody else's word brings it back."""
         self._unranked: set[bytes] = set()
         """Peers whose place in the ranking is not up to date."""
 
@@ -88,24 +92,47 @@ class PeerRegistry:
     def get(self, key: bytes) -> KnownPeer | None:
         return self._peers.get(key)
 
-    def ingest(self, signal: Signal, now_ms: UnixMs, signed: SignedBody | None = None, by: bytes | None = None) -> bool:
-        """Take a signal whose signature has been checked; whether it was news.
+    def is_news(self, signal: Signal, now_ms: UnixMs, age_ms: int = 0, by: bytes | None = None) -> bool:
+        """Whether a signal is to be taken, if its signature is good.
 
-        Not news: one as old as the one known, one that has ended, one from the future, one there is no place for.
+        Not so: one as old as the last known of its node, one that has ended, one from another hour. Of two clocks
+        neither is right: what a signal lasts is counted from when it came, its order is by its own node's clock alone.
+        A node that was forgotten may itself repeat the last it said.
 
         Args:
-            by: who told it, in whose share it counts; its own node by default.
+            age_ms: of the signal, by the word of who told it.
+            by: who told it; its own node by default.
         """
-        known = self._peers.get(signal.node)
-        if known is not None and signal.at_ms <= known.signal.at_ms:
+        last = self._past.get(signal.node, -1) - (by in (None, signal.node))
+        if (known := self._peers.get(signal.node)) is not None:
+            last = known.signal.at_ms
+        return (
+            signal.at_ms > last
+            and age_ms < signal.lifetime_ms
+            and now_ms - signal.lifetime_ms - APART_MS <= signal.at_ms <= now_ms + APART_MS
+        )
+
+    def ingest(
+        self,
+        signal: Signal,
+        now_ms: UnixMs,
+        signed: SignedBody | None = None,
+        by: bytes | None = None,
+        age_ms: int = 0,
+    ) -> bool:
+        """Take a signal whose signature has been checked; whether it was news (:meth:`is_news`) and there was a place.
+
+        ``by`` is who told it, in whose share it counts.
+        """
+        if not self.is_news(signal, now_ms, age_ms, by):
             return False
-        if not now_ms - signal.lifetime_ms <= signal.at_ms <= now_ms + EARLY_MS:
-            return False
+        known, since_ms = self._peers.get(signal.node), UnixMs(now_ms - age_ms)
         if known is not None:
-            known.signal, known.heard_ms, known.signed = signal, now_ms, signed
+            known.signal, known.heard_ms, known.signed = signal, since_ms, signed
             self._peers.move_to_end(signal.node)
         else:
-            self._peers[signal.node] = KnownPeer(signal, now_ms, signed)
+            self._peers[signal.node] = KnownPeer(signal, since_ms, signed)
+            self._past.pop(signal.node, None)
         self._unranked.add(signal.node)
         by = by or signal.node
         self._shares.put(signal.node, len(signal.models), by)
@@ -143,6 +170,9 @@ class PeerRegistry:
         """It is known to be gone."""
         known = self._peers.pop(key, None)
         if known is not None:
+            self._past[key] = known.signal.at_ms
+            while len(self._past) > REMEMBERED:
+                self._past.popitem(last=False)
             self._shares.drop(key)
             self._ranking.drop(key)
             self._unranked.discard(key)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from tirami.core.clock import APART_MS
 from tirami.core.units import MICRO, Ppm
 from tirami.proto import Observation, Trade
 
@@ -25,7 +26,6 @@ SUBJECTS = 10_000
 AVERAGED = 1_000
 """Providers that :meth:`Reputation.mean` goes over: those something was heard of last."""
 PAIRS = 100_000
-EARLY_MS = 120_000
 _STEP = 5
 """The newest experience counts a fifth."""
 
@@ -113,7 +113,7 @@ class Reputation:
     def is_news(self, observation: Observation, now_ms: int) -> bool:
         """Whether it is worth the check of its signature: of a customer, about somebody else, newer than the last."""
         observer, subject = observation.observer, observation.subject
-        if observer in (subject, self._own) or observation.at_ms > now_ms + EARLY_MS:
+        if observer in (subject, self._own) or observation.at_ms > now_ms + APART_MS:
             return False
         if not self.weight(observer, subject):
             return False

@@ -9,6 +9,7 @@ import json
 from base64 import b64decode, b64encode
 from typing import Final
 
+from tirami.core.clock import APART_MS
 from tirami.core.errors import InvalidField, InvalidProof, NonCanonical
 from tirami.core.keys import PublicKey, Signature, Signer, verify
 from tirami.core.units import UnixMs
@@ -18,8 +19,6 @@ from tirami.proto import Advert, decode, signed
 
 MAX_TEXT: Final = 4_096
 LIFETIME_MS: Final = 3 * 3_600_000
-SKEW_MS: Final = 10 * 60_000
-"""How far another node's clock may be ahead."""
 
 
 def write(own: PeerAddress, network: str, node: Signer, now_ms: UnixMs, trust: Trust) -> str | None:
@@ -48,7 +47,7 @@ def read(text: str, network: str, now_ms: UnixMs) -> PeerAddress:
         raise NonCanonical(f"not an advert: {error}") from error
     if advert.network != network:
         raise InvalidProof("an advert of another network")
-    if not now_ms - advert.lifetime_ms <= advert.at_ms <= now_ms + SKEW_MS:
+    if not now_ms - advert.lifetime_ms <= advert.at_ms <= now_ms + APART_MS:
         raise InvalidProof("an advert that is out of date")
     if not verify(PublicKey(advert.node), Signature(signature), Advert.TAG + body):
         raise InvalidProof("an advert its node did not sign")

@@ -17,6 +17,7 @@ from tirami.proto import (
     BlockWanted,
     FraudFound,
     HeadSeen,
+    KillAnswered,
     KillOrdered,
     ObservationSeen,
     Ping,
@@ -37,6 +38,7 @@ RATES: Final[Mapping[int, tuple[float, float]]] = {
     FraudFound.TYPE: (2, 64),
     SignalSeen.TYPE: (400, 2_000),
     KillOrdered.TYPE: (4, 64),
+    KillAnswered.TYPE: (20, 256),
     RotationSeen.TYPE: (4, 64),
     ObservationSeen.TYPE: (100, 1_000),
 }

@@ -27,6 +27,7 @@ from tirami.core.errors import (
     WireError,
 )
 from tirami.core.keys import PublicKey
+from tirami.core.units import UnixMs
 from tirami.net.address import PeerAddress
 from tirami.net.burden import Burden
 from tirami.net.hello import Identity, Remembered
@@ -72,6 +73,7 @@ class Mesh:
         seen: what is known under a key, for the hello (B9).
         refuse: why a key is not welcome, or ``None``.
         random: whom to tell, where not all are told; a seeded one makes a simulation repeatable.
+        now: this node's time, as peers are told it; the clock's by default.
     """
 
     def __init__(
@@ -83,10 +85,12 @@ class Mesh:
         seen: Callable[[PublicKey], Remembered] = lambda _: Remembered(),
         refuse: Callable[[PublicKey], str | None] = lambda _: None,
         random: Random | None = None,
+        now: Callable[[], UnixMs] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._identity = identity
         self._clock = clock
+        self._now = now or clock.now_ms
         self._seen = seen
         self._refuse = refuse
         self._random = random or SystemRandom()
@@ -243,7 +247,8 @@ class Mesh:
 
     async def _introduce(self, connection: Connection, *, to_buy: bool = False) -> Peer:
         self._check_welcome(connection)
-        peer = Peer(connection, self._identity.hello(self._seen(connection.peer)), self._clock, self._burden)
+        own = self._identity.hello(self._seen(connection.peer))
+        peer = Peer(connection, own, self._clock, self._burden, self._now)
         peer.called_to_buy = to_buy
         self._origins.enter(connection.remote)
         try:

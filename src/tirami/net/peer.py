@@ -11,6 +11,7 @@ import structlog
 from tirami.core.clock import Clock
 from tirami.core.errors import ConnectionLost, MeshError, TiramiError, WireError
 from tirami.core.keys import PublicKey
+from tirami.core.units import UnixMs
 from tirami.net.budget import Budget
 from tirami.net.burden import Burden, Weighed
 from tirami.net.frames import FrameReader, FrameWriter, encode, registry
@@ -21,6 +22,7 @@ from tirami.proto import (
     FraudFound,
     HeadSeen,
     Hello,
+    KillAnswered,
     KillOrdered,
     Leaving,
     Message,
@@ -35,7 +37,7 @@ from tirami.proto import (
 
 CONTROL: Final = registry(
     *(Hello, Refused, Ping, Pong, Leaving),
-    *(Records, HeadSeen, FraudFound, SignalSeen, ObservationSeen, KillOrdered, RotationSeen),
+    *(Records, HeadSeen, FraudFound, SignalSeen, ObservationSeen, KillOrdered, KillAnswered, RotationSeen),
 )
 """What may come on the first stream of a connection."""
 PING_S: Final = 1.0
@@ -47,6 +49,8 @@ QUIET_S: Final = 2.0
 """Seconds without anything under way until a connection is done with: what is opened before both know comes sooner."""
 STALLED_S: Final = 20.0
 """Seconds a peer may leave a message unread before it counts as gone, whatever it says itself."""
+NOTED_MS: Final = 60_000
+"""Between two clocks, from which on people are told."""
 _log = structlog.get_logger()
 
 _QUEUE: Final = "queue"
@@ -57,10 +61,19 @@ Asked = Callable[["Peer", Stream], Awaitable[None]]
 class Peer:
     """A connected node. :meth:`run` is its owner: when it returns, nothing of it is left.
 
-    ``burden``: that of all peers together; by default it has one of its own.
+    Args:
+        burden: that of all peers together; by default it has one of its own.
+        now: this node's time, Unix milliseconds: what it dates its records with; the clock's by default.
     """
 
-    def __init__(self, connection: Connection, own: Hello, clock: Clock, burden: Burden | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        own: Hello,
+        clock: Clock,
+        burden: Burden | None = None,
+        now: Callable[[], UnixMs] | None = None,
+    ) -> None:
         self.connection = connection
         self.places = Places(connection)
         """For sessions that this node begins."""
@@ -68,9 +81,13 @@ class Peer:
         """What it said of itself; set before anybody is told of it."""
         self.rtt_s: float | None = None
         """Round trip on the control stream, seconds, smoothed: what a request to it really waits."""
+        self.ahead_ms: int | None = None
+        """How far its time stands ahead of ours, by its last pong; ``None`` while it has not said."""
         self.connected_s = clock.monotonic()
         self._own = own
         self._clock = clock
+        self._now = now or clock.now_ms
+        self._noted = False
         self._budget = Budget(clock)
         self._share = (burden or Burden()).share(lambda: self.own_choice, connection.close)
         self._answering: set[asyncio.Task[None]] = set()
@@ -183,9 +200,9 @@ class Peer:
             self._heard_s = self._clock.monotonic()
             match message:
                 case Ping():
-                    self.send(Pong(message.nonce))
+                    self.send(Pong(message.nonce, self._now()))
                 case Pong():
-                    self._measure(message.nonce)
+                    self._measure(message)
                 case Leaving():
                     raise ConnectionLost(f"the peer leaves: {message.reason}")
                 case Hello() | Refused():
@@ -221,11 +238,17 @@ class Peer:
             if not self._handling and self._clock.monotonic() - self._heard_s > SILENCE_S:
                 raise ConnectionLost(f"no word for {SILENCE_S:g} s")
 
-    def _measure(self, nonce: int) -> None:
-        sent = self._pinged.pop(nonce, None)
-        if sent is not None:
-            took = self._clock.monotonic() - sent
-            self.rtt_s = took if self.rtt_s is None else (3 * self.rtt_s + took) / 4
+    def _measure(self, pong: Pong) -> None:
+        sent = self._pinged.pop(pong.nonce, None)
+        if sent is None:
+            return
+        took = self._clock.monotonic() - sent
+        self.rtt_s = took if self.rtt_s is None else (3 * self.rtt_s + took) / 4
+        if pong.at_ms:
+            self.ahead_ms = pong.at_ms + round(took * 500) - self._now()
+            if abs(self.ahead_ms) > NOTED_MS and not self._noted:
+                self._noted = True  # once a connection
+                _log.warning("peer_clock_differs", peer=self.key.hex(), ahead_s=self.ahead_ms // 1000)
 
     async def _accept(self, asked: Asked) -> None:
         while True:

@@ -52,6 +52,7 @@ class Signals:
         self._last: SignalSeen | None = None
         self._told: Signal | None = None
         """What :attr:`_last` says."""
+        self._at_ms = UnixMs(0)
         mesh.on_message(SignalSeen, self._heard)
         mesh.add(self)
 
@@ -68,7 +69,7 @@ class Signals:
             left -= len(known.signed.body)
             if left < 0:
                 break
-            peer.send(SignalSeen(known.signed))
+            peer.send(SignalSeen(known.signed, max(0, now - known.heard_ms)))
 
     def lost(self, peer: Peer) -> None:
         """Who is gone serves nobody; whom this node let go is there still."""
@@ -92,7 +93,8 @@ class Signals:
             quiet = self._clock.monotonic() - at
             if own is not None and (told is None or _is_news(told, own) or (own.models and quiet >= QUIET_S)):
                 at, self._told = self._clock.monotonic(), own
-                self._last = _signed(own, self._now(), self._node)
+                self._at_ms = UnixMs(max(self._now(), self._at_ms + 1))  # rises, also while the time stands still
+                self._last = _signed(own, self._at_ms, self._node)
                 self._mesh.pass_on(self._last)
             await asyncio.sleep(LOOK_S)
 
@@ -101,12 +103,12 @@ class Signals:
         signal = decode(Signal, message.signal.body)
         if signal.node == self._mesh.key or signal.network != self._mesh.network:
             return
-        known = self._peers.get(signal.node)
-        if known is not None and signal.at_ms <= known.signal.at_ms:
+        now, age = self._now(), message.age_ms
+        if not self._peers.is_news(signal, now, age, peer.key):
             return  # before the signature: what is old costs nothing
         if not verify(PublicKey(signal.node), Signature(message.signal.signature), Signal.TAG + message.signal.body):
             raise WireError("a signal that its node did not sign")
-        if not self._peers.ingest(signal, self._now(), message.signal, peer.key):
+        if not self._peers.ingest(signal, now, message.signal, peer.key, age):
             return
         self._mesh.pass_on(message, but=(peer.key, signal.node), most=FAN_OUT)
 

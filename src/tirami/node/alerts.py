@@ -1,10 +1,11 @@
 """What an operator should see to while the node still works."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tirami.core.clock import APART_MS, apart
 from tirami.core.config import Config, is_public
 from tirami.node.home import journal_path
 
@@ -45,3 +46,16 @@ def clock_ahead(ahead_ms: int) -> list[Alert]:
         "caught up, limits a minute and an hour stay used, open breakers stay open and tokens do not expire"
     )
     return [Alert("clock_ahead", message)]
+
+
+def clock_differs(ahead_ms: Collection[int]) -> list[Alert]:
+    """``ahead_ms``: how far the time of each peer stands ahead of this node's, of those that told it."""
+    if not ahead_ms:
+        return []
+    ranked, middle = sorted(ahead_ms), (len(ahead_ms) - 1) // 2
+    most = min(ranked[middle], ranked[len(ranked) // 2], key=abs)
+    if abs(most) <= MOST_AHEAD_MS:
+        return []
+    those = "the only peer's" if len(ranked) == 1 else f"that of most of {len(ranked)} peers"
+    effect = "it trades with none of them, and its orders are dropped" if abs(most) > APART_MS else "set it"
+    return [Alert("clock_differs", f"this node's clock is {apart(-most)} {those}: {effect}")]

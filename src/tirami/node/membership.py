@@ -1,6 +1,6 @@
 """This node's place on the mesh, for whoever shows or commands it. A node without a mesh loads nothing of it."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from tirami.market.reputation import START
 from tirami.node.alerts import Alert
 
 if TYPE_CHECKING:
+    from tirami.net.kills import Kills
     from tirami.node.mesh.guests import Guests
     from tirami.node.mesh.handover import Handover
     from tirami.node.mesh.view import MeshView
@@ -19,14 +20,14 @@ class Membership:
     """``None`` each while this node is on no mesh.
 
     Attributes:
-        kill: freezes (or releases) all nodes of this operator, with a reason and who said so; the journal position.
+        kills: freezes, or releases, all nodes of this operator.
         claims: ids of what running sessions of strangers will settle.
         alarms: what the mesh has to tell the operator, by code, until the next start.
     """
 
     guests: "Guests | None" = None
     view: "MeshView | None" = None
-    kill: Callable[[bool, str, str], Awaitable[int]] | None = None
+    kills: "Kills | None" = None
     handover: "Handover | None" = None
     claims: Callable[[], Collection[bytes]] = tuple
     alarms: dict[str, Alert] = field(default_factory=dict)
@@ -41,4 +42,4 @@ class Membership:
         return START if self.view is None else self.view.mean_reputation
 
     def leave(self) -> None:
-        self.guests = self.view = self.kill = self.handover = None
+        self.guests = self.view = self.kills = self.handover = None

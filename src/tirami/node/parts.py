@@ -17,7 +17,7 @@ from tirami.ledger import Heads, Ledger, grant_line, is_issuer
 from tirami.market import InferenceMarket, Load
 from tirami.node.activity import Activity
 from tirami.node.agent import Agent
-from tirami.node.alerts import Alert, alerts, clock_ahead
+from tirami.node.alerts import Alert, alerts, clock_ahead, clock_differs
 from tirami.node.chat import Chat
 from tirami.node.engines import EngineRoom
 from tirami.node.home import NETWORK, Home, journal_path
@@ -56,7 +56,9 @@ class Parts:
 
     def alerts(self) -> list[Alert]:
         """What the operator should see to now."""
-        raised = [*clock_ahead(self.ledger.ahead_ms), *self.payers.alerts(), *self.membership.alarms.values()]
+        membership = self.membership
+        clocks = clock_differs(membership.view.clocks_ahead_ms if membership.view else ())
+        raised = [*clock_ahead(self.ledger.ahead_ms), *clocks, *self.payers.alerts(), *membership.alarms.values()]
         return alerts(self.config, raised)
 
 

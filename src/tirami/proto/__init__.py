@@ -44,6 +44,7 @@ from tirami.proto.messages import (
     ConsistencyWanted,
     FraudFound,
     HeadSeen,
+    KillAnswered,
     KillOrdered,
     ObservationSeen,
     Reconcile,
@@ -53,7 +54,7 @@ from tirami.proto.messages import (
 )
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.observation import Observation
-from tirami.proto.orders import NO_SUCCESSOR, Consent, KillOrder, Rotation, Successor, rotation
+from tirami.proto.orders import NO_SUCCESSOR, Consent, KillAnswer, KillOrder, Rotation, Successor, rotation
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import (
     RECORDS,
@@ -113,6 +114,8 @@ __all__ = [
     "InviteShown",
     "InviteTaken",
     "Issuer",
+    "KillAnswer",
+    "KillAnswered",
     "KillOrder",
     "KillOrdered",
     "Leaving",

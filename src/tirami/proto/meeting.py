@@ -57,12 +57,17 @@ class Ping(Message, frozen=True):
 
 
 class Pong(Message, frozen=True):
-    """Yes; ``nonce`` is the ping's."""
+    """Yes; ``nonce`` is the ping's.
+
+    Attributes:
+        at_ms: the sender's time, Unix milliseconds; 0 for who does not say.
+    """
 
     TYPE: ClassVar[int] = 0x0004
     LIMIT: ClassVar[int] = 64
 
     nonce: U64
+    at_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
 
 
 class Leaving(Message, frozen=True):

@@ -20,7 +20,7 @@ from tirami.proto.meeting import (
     ProbeWanted,
     Refused,
 )
-from tirami.proto.message import KIB, Message, SignedBody
+from tirami.proto.message import KIB, U32, Message, SignedBody
 
 BLOCK_PART = 256 * KIB
 MAX_BLOCK = 64 * KIB * KIB
@@ -96,12 +96,17 @@ class Reconcile(Message, frozen=True):
 
 
 class SignalSeen(Message, frozen=True):
-    """A provider's signed price signal, passed on unchanged."""
+    """A provider's signed price signal, passed on unchanged.
+
+    Attributes:
+        age_ms: since when the sender knows it, and whoever told it before: no two clocks are compared.
+    """
 
     TYPE: ClassVar[int] = 0x0020
     LIMIT: ClassVar[int] = 20 * KIB
 
     signal: SignedBody
+    age_ms: U32 = 0
 
 
 class ObservationSeen(Message, frozen=True):
@@ -118,6 +123,14 @@ class KillOrdered(Message, frozen=True):
     TYPE: ClassVar[int] = 0x0022
 
     order: SignedBody
+
+
+class KillAnswered(Message, frozen=True):
+    """What one of the operator's nodes signed about its order, on the order's way back."""
+
+    TYPE: ClassVar[int] = 0x8024
+
+    answer: SignedBody
 
 
 class RotationSeen(Message, frozen=True):
@@ -161,7 +174,7 @@ class BlockPart(Message, frozen=True):
 MESSAGES: tuple[type[Message], ...] = (
     Hello, Refused, Ping, Pong, Leaving,
     Records, HeadSeen, ConsistencyWanted, ConsistencyProof, FraudFound, Reconcile,
-    SignalSeen, ObservationSeen, KillOrdered, RotationSeen,
+    SignalSeen, ObservationSeen, KillOrdered, KillAnswered, RotationSeen,
     Ask, Offer, Accept, Piece, Payment, Finish, Settled, Cancel, Working,
     BlockWanted, BlockFollows, BlockPart,
     PeersWanted, Peers, InviteShown, InviteTaken, ProbeWanted, Probed,

@@ -30,6 +30,25 @@ class KillOrder(Record, frozen=True):
     at_ms: U64
 
 
+class KillAnswer(Record, frozen=True):
+    """What a node says of its operator's order, to whoever gave it.
+
+    Attributes:
+        obeyed: whether its switch stands now as it was ordered.
+        reason: why not; empty where it does.
+    """
+
+    TAG: ClassVar[bytes] = b"tirami/1/kill-answer"
+
+    network: Name
+    operator: Bytes32
+    number: U64
+    node: Bytes32
+    obeyed: bool
+    reason: Annotated[str, msgspec.Meta(max_length=256)]
+    at_ms: U64
+
+
 class Consent(Record, frozen=True):
     """What a successor signs: that it follows this key."""
 

@@ -1,7 +1,7 @@
 """A program of this project on a clock that is ahead: ``python -m tirami.testing.ahead SECONDS MODULE [ARG]…``.
 
 ``python -m tirami.testing.ahead 31536000 tirami.cli start --data-dir DIR`` is a node as it would start a year from now,
-on what it had written down until today. Nodes of one mesh are given the same number: whoever has another time is not
+on what it had written down until today. Nodes of one mesh may differ by an hour: whoever is of another hour is not
 believed. Only the wall clock is ahead; whatever is waited for takes as long as ever.
 """
 

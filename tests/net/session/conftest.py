@@ -171,7 +171,12 @@ class Mesh:
 
 @asynccontextmanager
 async def opened_mesh(
-    home: Path, clock: Clock | None = None, *, bind: Bind | None = None, **parameters: int
+    home: Path,
+    clock: Clock | None = None,
+    *,
+    bind: Bind | None = None,
+    payer_clock: Clock | None = None,
+    **parameters: int,
 ) -> AsyncIterator[Mesh]:
     """``bind``: an endpoint of another transport than the network in memory."""
     clock = clock or SystemClock()
@@ -185,7 +190,7 @@ async def opened_mesh(
     bind = bind or _in_memory()
     async with (
         opened_node(home / "provider", provider_key, network, clock) as provider,
-        opened_node(home / "payer", payer_key, network, clock) as payer,
+        opened_node(home / "payer", payer_key, network, payer_clock or clock) as payer,
     ):
         line = a_line(network, issuer, payer_key.public_key, clock.now_ms())
         for node in (provider, payer):

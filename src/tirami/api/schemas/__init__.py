@@ -155,6 +155,7 @@ from tirami.api.schemas.routing import (
 from tirami.api.schemas.safety import (
     CircuitEntry,
     DenialEntry,
+    KillOrderReport,
     KillReply,
     KillRequest,
     PolicyEntry,
@@ -262,6 +263,7 @@ __all__ = [
     "KeyReply",
     "KeyRevocationRequest",
     "KeyRotationRequest",
+    "KillOrderReport",
     "KillReply",
     "KillRequest",
     "LegacyChatReply",

@@ -78,6 +78,8 @@ class PeerEntry(Reply):
     """The scheduler's, for 1 000 tokens of its best offer; ``null`` when it could not be asked."""
     why_not: str | None
     """Why nothing is bought from it; ``null`` where it would be."""
+    clock_ahead_ms: int | None
+    """How far its clock stands ahead of ours, as it told last; negative is behind, ``null`` without a connection."""
     last_seen: int
     """When it signed its signal, Unix ms; 0 without one."""
     age_ms: int | None

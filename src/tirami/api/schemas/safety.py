@@ -96,6 +96,17 @@ class KillRequest(Body):
     """Also every node of this operator: those whose ``mesh.operator`` is this node's key."""
 
 
+class KillOrderReport(Reply):
+    """What became of an order to the mesh within a second. Who is named signed it; nobody else is claimed."""
+
+    peers: int
+    """Connected peers it was sent to, strangers' among them, which pass it on."""
+    obeyed: list[str]
+    """Nodes that say they carried it out, without this one."""
+    refused: dict[str, str]
+    """Nodes that say they did not, and why."""
+
+
 class KillReply(Reply):
     status: str
     active: bool
@@ -103,6 +114,8 @@ class KillReply(Reply):
     operator: str
     """As journaled: the hash of the caller's token or ``owner``, then its note."""
     position: int
+    mesh: KillOrderReport | None = None
+    """``null`` for an order to this node alone."""
 
 
 def _without_default(schema: dict[str, Any]) -> None:

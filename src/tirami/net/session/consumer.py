@@ -98,6 +98,7 @@ async def purchase(
         max_price_out=wanted.most.completion,
     )
     reader, writer = FrameReader(stream, TO_CONSUMER), FrameWriter(stream)
+    asked_s = asyncio.get_running_loop().time()
     try:
         await writer.write(ask)
         offer = await _next(reader, patience_s)
@@ -109,7 +110,8 @@ async def purchase(
     except BaseException:
         await stream.reset()
         raise
-    return Purchase(stream, reader, writer, wanted, offer, quote, secret, checker, patience_s)
+    due_s = asked_s + quote.lifetime_ms / 1000  # never after the provider's own count, which began later
+    return Purchase(stream, reader, writer, wanted, offer, quote, secret, checker, patience_s, due_s)
 
 
 class Purchase:
@@ -126,8 +128,11 @@ class Purchase:
         secret: bytes,
         checker: Checker,
         patience_s: float | None,
+        due_s: float,
     ) -> None:
         self._stream, self._reader, self._writer = stream, reader, writer
+        self._due_s = due_s
+        """When the quote ends, by the loop's time."""
         self._wanted = wanted
         self._window = window(wanted.network.parameters, quote.price_out)
         self._answer: RemoteAnswer | None = None
@@ -189,6 +194,8 @@ class Purchase:
 
     @asynccontextmanager
     async def _work(self, _: Acceptance, accepted: Signed) -> AsyncIterator["RemoteAnswer"]:
+        if asyncio.get_running_loop().time() > self._due_s:
+            raise EngineFailed("the quote expired before it could be accepted")
         await self._say(Accept(SignedBody(accepted.body, accepted.signature)))
         answer = RemoteAnswer(
             self._reader,

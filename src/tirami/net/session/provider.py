@@ -15,6 +15,7 @@ import structlog
 from tirami.core.errors import (
     ContextLengthExceeded,
     EngineFailed,
+    InvalidProof,
     InvalidRequest,
     MeshError,
     QueueFull,
@@ -41,6 +42,7 @@ from tirami.proto import (
     Ask,
     ModelFacts,
     Offer,
+    Quote,
     Refused,
     Shown,
     SignedBody,
@@ -141,10 +143,7 @@ class Provider:
             async with asyncio.timeout(IDLE_S):
                 await writer.write(serving.offer)
             reader = FrameReader(stream, TO_PROVIDER)
-            async with asyncio.timeout(serving.quote.lifetime_ms / 1000):
-                accept = await meanwhile(reader.read(), OFFER_S, place.give_way)
-            if not isinstance(accept, Accept):
-                raise WireError(f"an Accept follows an Offer, not a {type(accept).__name__}")
+            accept = await _accepted(serving.quote, reader, place)
             await place.keep()
             self._check_running()
             serving.open(accept, reader, writer, self._seen)
@@ -253,6 +252,21 @@ def _sampling(ask: Ask) -> Sampling:
         top_k=ask.top_k,
         shaping=shaping,
     )
+
+
+async def _accepted(quote: Quote, reader: FrameReader, place: Place) -> Accept:
+    """The payer's acceptance of a quote that was sent just now.
+
+    Raises ``InvalidProof`` when the quote ends first: it lasts so long from here on, by this node's own clock.
+    """
+    try:
+        async with asyncio.timeout(quote.lifetime_ms / 1000):
+            accept = await meanwhile(reader.read(), OFFER_S, place.give_way)
+    except TimeoutError:
+        raise InvalidProof("the quote has expired", param="quote_hash") from None
+    if not isinstance(accept, Accept):
+        raise WireError(f"an Accept follows an Offer, not a {type(accept).__name__}")
+    return accept
 
 
 async def _refuse(stream: Stream, writer: FrameWriter, error: TiramiError) -> None:

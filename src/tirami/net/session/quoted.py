@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tirami.core.clock import APART_MS, apart
 from tirami.core.errors import BadQuote, NonCanonical
 from tirami.core.keys import Digest, PublicKey, Signature, sha256, verify
 from tirami.infer import CountedBy, ModelCard, ModelSize, Prompt, Sampling, flop
@@ -9,8 +10,8 @@ from tirami.ledger import Price
 from tirami.proto import Ask, NetworkFile, Offer, Quote, decode, prompt_hash
 from tirami.proto.message import MAX_LABEL
 
-QUOTE_LATE_MS = 120_000
-"""How far a quote's time may lie from ours."""
+LONGEST_MS = 120_000
+"""How long a quote may ask to be waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ def checked_quote(wanted: Wanted, ask: Ask, offer: Offer, secret: bytes, now_ms:
         quote = decode(Quote, offer.quote.body)
     except NonCanonical as error:
         raise BadQuote(f"this is no quote: {error.message}", param="quote") from error
+    if abs(quote.at_ms - now_ms) > APART_MS:
+        raise BadQuote(f"the quote's clock is {apart(quote.at_ms - now_ms)} ours", param="at_ms")
     prompt = wanted.prompt
     hashed = prompt_hash(secret, prompt.tokens, "", ask.shaping)
     for good, field in (
@@ -71,8 +74,7 @@ def checked_quote(wanted: Wanted, ask: Ask, offer: Offer, secret: bytes, now_ms:
         (quote.top_k == ask.top_k, "top_k"),
         (quote.price_in <= ask.max_price_in, "price_in"),
         (quote.price_out <= ask.max_price_out, "price_out"),
-        (abs(quote.at_ms - now_ms) <= QUOTE_LATE_MS, "at_ms"),
-        (0 < quote.lifetime_ms <= QUOTE_LATE_MS, "lifetime_ms"),
+        (0 < quote.lifetime_ms <= LONGEST_MS, "lifetime_ms"),
         (flop(card_of(quote, offer), quote.prompt_tokens, quote.max_tokens) < 1 << 64, "model"),
     ):
         if not good:

@@ -13,7 +13,7 @@ import structlog
 from tirami.core.errors import MeshError, StreamEnded, TiramiError, WireError
 from tirami.core.keys import PublicKey
 from tirami.core.uninterrupted import uninterrupted
-from tirami.core.units import TokenCount, Trm, UnixMs
+from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, FinishReason, Generation, flop
 from tirami.ledger import Admitted, Ledger
 from tirami.ledger.receivables import Seen
@@ -61,7 +61,6 @@ class Serving:
         self.offer = offer
         self._ledger = ledger
         self.claim_id = claim_id
-        self._offered_ms = UnixMs(record.at_ms)
         self._card = terms.engine.card
         self._generate = generate
         self._hash = RunningHash(secret)
@@ -86,7 +85,7 @@ class Serving:
         """Check the acceptance and write it down; :meth:`run` waits until it is on disk. ``seen``: who keeps proofs."""
         self._reader, self._writer = reader, writer
         acceptance, self._written = self._ledger.receivables.open(
-            self.claim_id, self.quote, self.offer.quote, accept.acceptance, self._offered_ms, seen
+            self.claim_id, self.quote, self.offer.quote, accept.acceptance, seen
         )
         self._opened = True
         q = self.quote

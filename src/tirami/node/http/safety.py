@@ -1,6 +1,8 @@
 """Kill switch, limits, approvals, denials."""
 
+import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tirami.api.schemas import (
     ApprovalEntry,
@@ -8,6 +10,7 @@ from tirami.api.schemas import (
     CircuitEntry,
     DecisionRequest,
     DenialEntry,
+    KillOrderReport,
     KillReply,
     KillRequest,
     PolicyEntry,
@@ -22,6 +25,11 @@ from tirami.ledger import Approval, Breaker, Circuit, Denial, Policy, PolicySet,
 from tirami.node.http.economy import visible_account
 from tirami.node.http.handlers import Call, handles
 
+if TYPE_CHECKING:
+    from tirami.net.kills import Ordered
+
+ANSWERS_S = 1.0
+"""How long the mesh is given to say that it obeys."""
 LIMITS = {
     "max_cu_per_request": "per_request",
     "max_cu_per_hour": "per_hour",
@@ -67,14 +75,32 @@ async def kill(call: Call) -> KillReply:
     body: KillRequest = call.body
     operator = call.caller.noting(body.operator)
     parts = call.parts
+    mesh = None
     if not body.mesh:
         position = await parts.ledger.set_kill(body.activate, body.reason, operator)
-    elif parts.membership.kill is None:
+    elif parts.membership.kills is None:
         raise Conflict("this node is not on a mesh", param="mesh")
     else:
-        position = await parts.membership.kill(body.activate, body.reason, operator)
-    status = "KILL SWITCH ACTIVATED" if body.activate else "kill switch deactivated"
-    return KillReply(status=status, active=body.activate, reason=body.reason, operator=operator, position=position)
+        ordered = await parts.membership.kills.order(body.activate, body.reason, operator)
+        await asyncio.sleep(ANSWERS_S if ordered.told else 0)
+        position, mesh = ordered.position, _ordered(ordered)
+    return KillReply(
+        status="KILL SWITCH ACTIVATED" if body.activate else "kill switch deactivated",
+        active=body.activate,
+        reason=body.reason,
+        operator=operator,
+        position=position,
+        mesh=mesh,
+    )
+
+
+def _ordered(ordered: "Ordered") -> KillOrderReport:
+    answers = sorted(ordered.answers.values(), key=lambda answer: answer.node)
+    return KillOrderReport(
+        peers=ordered.told,
+        obeyed=[answer.node.hex() for answer in answers if answer.obeyed],
+        refused={answer.node.hex(): answer.reason for answer in answers if not answer.obeyed},
+    )
 
 
 @handles("set_policy")

@@ -30,6 +30,7 @@ class Inquiry:
         most: TRM the answer may cost (``mesh.max_trm``); 0 for no bound. An errand of the agent has its own beside it.
         found: providers, each looked for when it is asked for.
         connected: whether one is; who is not has to be called.
+        estranged: connected peers that are not asked because clocks differ too much.
 
     Attributes:
         asked: providers that were reached, and gave an answer or failed.
@@ -42,6 +43,7 @@ class Inquiry:
         most: Trm,
         found: Iterator[Provider],
         connected: Callable[[Provider], bool],
+        estranged: int = 0,
     ) -> None:
         self.call = call
         self.sampling = sampling
@@ -52,6 +54,7 @@ class Inquiry:
         self.misfits: list[Provider] = []
         self.asked = 0
         self._connected = connected
+        self._estranged = estranged
         self._vain, self._vain_s = 0, 0.0
         self._found = found
         self._ahead: Provider | None = None
@@ -120,7 +123,7 @@ class Inquiry:
     def refusal(self) -> TiramiError:
         """What to say where nobody could be asked: which limit is in the way and the best on offer, or none was."""
         if not self.misfits:
-            return unserved(self.call.model)
+            return unserved(self.call.model, self._estranged)
         roomy = [provider for provider in self.misfits if self._has_room(provider)]
         if not roomy:
             widest = max(self.misfits, key=lambda provider: provider.offering.context_length)
@@ -163,8 +166,16 @@ class Inquiry:
         return provider.candidate.cost(self._prompt_tokens(provider), tokens or self._answer)
 
 
-def unserved(model: str | None) -> TiramiError:
-    """What to say where a model is wanted that neither this node nor a peer serves; ``None`` is any."""
+def unserved(model: str | None, estranged: int) -> TiramiError:
+    """What to say where a model is wanted that neither this node nor a peer serves; ``None`` is any.
+
+    Args:
+        estranged: connected peers that are not asked because clocks differ too much.
+    """
+    whose, why = "", ""
+    if estranged:
+        whose = " whose clock agrees with ours"
+        why = f": those of {estranged} differ by more than an hour, see `tirami peers`"
     if model is None:
-        return NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
-    return ModelNotFound(f"the model {model!r} is neither installed nor served by a peer", param="model")
+        return NoModel(f"no model is loaded, and no peer{whose} serves one{why}", retry_after=RETRY_AFTER_S)
+    return ModelNotFound(f"the model {model!r} is neither installed nor served by a peer{whose}{why}", param="model")

@@ -110,7 +110,7 @@ async def opened_mesh(
         for text in parts.config.mesh.bootstrap.split():
             service.mesh.keep(PeerAddress.parse(text))
         parts.chat.shop = service.shop
-        membership.guests, membership.kill = service.finding.guests, service.kills.order
+        membership.guests, membership.kills = service.finding.guests, service.kills
         membership.handover = service.handover
         membership.view = MeshView(parts.config.mesh, parts.ledger, service, parts.clock)
         try:
@@ -127,7 +127,8 @@ def composed(parts: Parts, endpoint: Endpoint, sources: Sequence[Source], call: 
     config, ledger, key = parts.config.mesh, parts.ledger, parts.key
     identity = Identity(ledger.network, f"tirami/{VERSION}", FEATURES, tuple(endpoint.address().direct)[:8])
     memory = Memory(ledger)
-    mesh = Mesh(endpoint, identity, parts.clock, seen=memory.of, refuse=lambda key: logs.objection(key))
+    clock, now = parts.clock, ledger.now
+    mesh = Mesh(endpoint, identity, clock, seen=memory.of, refuse=lambda key: logs.objection(key), now=now)
     mesh.add(memory)  # before all others: what was forgotten is heard before anything is said
     reputation = Reputation(key.public_key)
     peers = PeerRegistry(reputation.of)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import structlog
 
+from tirami.core.clock import APART_MS, apart
 from tirami.core.config import MeshConfig
 from tirami.core.errors import (
     BadQuote,
@@ -21,6 +22,7 @@ from tirami.core.errors import (
     MeshError,
     PeerRefused,
     PeerUnreachable,
+    TiramiError,
     TokenizerError,
 )
 from tirami.core.keys import Digest, PublicKey
@@ -107,8 +109,6 @@ class Shop:
         """Whether a prompt may leave this machine at all."""
         return self._consent.given
 
-    unserved = staticmethod(unserved)
-
     @property
     def overflows(self) -> bool:
         """Whether this node would rather buy what is here as well than let a request wait for a place."""
@@ -165,6 +165,8 @@ class Shop:
         peer = self._mesh.peers.get(PublicKey(key))
         if peer is not None and peer.hello is not None and peer.hello.network_hash != self._ledger.network.hash:
             return OTHER_FILE  # whom its file funds, this one need not: it would refuse every purchase
+        if peer is not None and _is_of_another_hour(peer):
+            return f"its clock is {apart(peer.ahead_ms or 0)} ours"
         return self._consent.refusal(key)
 
     @contextmanager
@@ -218,7 +220,8 @@ class Shop:
         """
         tokens = sampling.max_tokens or DEFAULT_MAX_TOKENS
         found = filter(call.may_ask, self.providers(call.wanted, tokens))
-        inquiry = Inquiry(call, sampling, Trm(self._config.max_trm), found, self._is_connected)
+        most = Trm(self._config.max_trm)
+        inquiry = Inquiry(call, sampling, most, found, self._is_connected, self._estranged())
         problem: MeshError | TokenizerError | None = None
         had = False
         while (provider := inquiry.next()) is not None:
@@ -247,6 +250,14 @@ class Shop:
             known = filter(call.may_ask, self._ranked(call.wanted, tokens, lambda _: True))
             self._dialler.seek(map(_key, known))  # for the next request
             raise problem or inquiry.refusal()
+
+    def unserved(self, model: str | None) -> TiramiError:
+        """What to say where nobody sells this; ``None`` is any model."""
+        return unserved(model, self._estranged())
+
+    def _estranged(self) -> int:
+        """Connected peers whose clocks are of another hour."""
+        return sum(map(_is_of_another_hour, self._mesh.peers.values()))
 
     def ended(self, bought: Purchase) -> None:
         """What was bought is over, however it ended. Who broke its word comes last for a while."""
@@ -395,6 +406,11 @@ class Shop:
             self._ledger.restarts.heard,
             patience_s,
         )
+
+
+def _is_of_another_hour(peer: Peer) -> bool:
+    """Whether neither side would believe what the other dates."""
+    return peer.ahead_ms is not None and abs(peer.ahead_ms) > APART_MS
 
 
 def _key(provider: Provider) -> PublicKey:

@@ -74,6 +74,11 @@ class MeshView:
         """Records that peers brought and the book took; copies this node passed on."""
         return self._service.gossip.taken, self._service.gossip.passed_on
 
+    @property
+    def clocks_ahead_ms(self) -> list[int]:
+        """How far each connected peer's time stands ahead of this node's, of those that told it."""
+        return [peer.ahead_ms for peer in self._service.mesh.peers.values() if peer.ahead_ms is not None]
+
     def reputation(self, key: bytes) -> Ppm:
         return self._service.peers.reputation(key)
 
@@ -203,6 +208,7 @@ class MeshView:
             reputation=self.reputation(key) / MICRO,
             score=round(float(_score(best)), 6) if best else None,
             why_not=self.why_not(key, model),
+            clock_ahead_ms=peer.ahead_ms if peer else None,
             last_seen=signal.at_ms if signal else 0,
             age_ms=max(0, now - known.heard_ms) if known else None,
             stale=known is not None and not known.fresh(now),

@@ -13,7 +13,7 @@ model         quotes another model
 prompt        quotes more prompt tokens than it was given
 template      quotes another prompt than it was given
 longer        quotes a longer answer than was asked for
-expired       quotes with a time long past
+expired       dates its quote two hours back
 quote-forged  signs its quote with another key
 quote-bent    gives the second signature that the same mathematics allow
 count         claims a token more than it sent

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 import structlog
 
+from tirami.core.clock import APART_MS
 from tirami.core.keys import SigningKey
 from tirami.core.units import TokenCount
 from tirami.infer import Chunk, Engine, FinishReason, Generation, Reading
@@ -34,7 +35,7 @@ from tirami.testing.rogue.lies import HONEST, Turns, bent, resigned
 _log = structlog.get_logger()
 TRUE_PIECES: Final = 4
 """Of an answer, before the first lie."""
-LATE_MS: Final = 600_000
+LATE_MS: Final = 2 * APART_MS
 change = msgspec.structs.replace
 
 QUOTES: Final[Mapping[str, Callable[[Quote], dict[str, Any]]]] = {
