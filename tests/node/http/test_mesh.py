@@ -68,14 +68,14 @@ async def test_a_peer_is_shown_with_its_signed_signal(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("flags", "reason"),
+    ("flags", "reason", "status"),
     [
-        ({"mesh.consume": "off"}, "no prompt leaves this machine (mesh.consume = off)"),
-        ({"mesh.consume": "trusted"}, "it is not on the list of trusted providers"),
+        ({"mesh.consume": "off"}, "no prompt leaves this machine (mesh.consume = off)", 503),
+        ({"mesh.consume": "trusted"}, "it is not on the list of trusted providers", 404),
     ],
 )
 async def test_why_a_peer_is_not_chosen_by_this_nodes_own_will(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, object], reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, object], reason: str, status: int
 ) -> None:
     async with two(tmp_path, monkeypatch, **flags) as mesh:
         assert (await only_peer(mesh))["why_not"] == reason
@@ -83,7 +83,7 @@ async def test_why_a_peer_is_not_chosen_by_this_nodes_own_will(
         assert entry["why_not"] == reason  # type: ignore[index]
         assert (await get(mesh, "/v1/models"))["data"] == []
         async with mesh.http.get(mesh.buyer.url + f"{T}/route?model=scripted") as reply:
-            assert reply.status == 503, "no model here, and none to be bought"
+            assert reply.status == status, "no model here, and none to be bought"
 
 
 async def test_why_a_peer_is_not_chosen_by_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
