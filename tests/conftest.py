@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def pytest_configure() -> None:
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("TIRAMI_INFER_THREADS", "1")
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else what a test starts is deaf to Ctrl-C, too
 
 
 @pytest.hookimpl(wrapper=True)
