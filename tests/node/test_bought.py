@@ -13,6 +13,7 @@ from tests.node.nodes import CHAT, HELLO
 from tests.node.sellers import market
 from tests.waiting import until
 from tirami.core.keys import sha256
+from tirami.node.mesh.pace import Pace
 
 LONG = 200
 PROMPT = 1
