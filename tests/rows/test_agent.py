@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -94,7 +95,7 @@ class Stage:
 
     def at_rest(self) -> None:
         """Nothing is promised any more, and both books say the same."""
-        eventually(lambda: reserved(self.buyer) == 0)
+        eventually(lambda: promised(self.buyer) == 0)
         eventually(lambda: len({member.book.state_hash for member in self.both}) == 1)
 
 
@@ -362,10 +363,16 @@ def test_killed_at_any_point_of_its_tasks_nothing_stays_reserved_and_no_day_is_p
 ) -> None:
     found, chance = stage_of(tmp_path, engine), random.Random(9)
     told: list[AgentTaskReply] = []
+    under_way = 0
 
     def ask(size: str) -> None:
         with suppress(TiramiError, httpx2.TransportError):
             told.append(found.buyer.client.agent_task(asked(size=size, estimated_trm=ESTIMATE, **named[size])))
+
+    def begun(tasks: list[Future[None]]) -> bool:
+        """Something is being bought, or it is too late for that."""
+        buying = found.buyer.client.safety(node_of(found.buyer)).open_sessions
+        return buying > 0 or all(task.done() for task in tasks)
 
     named: dict[str, dict[str, object]] = {"local": {}, "remote": {"model": MODEL, "prompt": "Tell a story."}}
     with found.lives(HONEST, HONEST):
@@ -375,12 +382,12 @@ def test_killed_at_any_point_of_its_tasks_nothing_stays_reserved_and_no_day_is_p
             found.prefer(daily_spend_limit_trm=(found.status().spent_today_trm or 0) + DAILY)
             limit = found.status().preferences
             with ThreadPoolExecutor(6) as clients:
-                for size in ("remote", "local") * 3:
-                    clients.submit(ask, size)
-                time.sleep(chance.uniform(0.0, 1.5))
+                eventually(partial(begun, [clients.submit(ask, size) for size in ("remote", "local") * 3]))
+                time.sleep(chance.uniform(0.0, 1.0))
+                under_way += bool(promised(found.buyer))
                 found.buyer.kill()
             found.buyer.start()
-            assert reserved(found.buyer) == 0, "the start has ended what the kill left open"
+            assert promised(found.buyer) == 0, "the start has ended what the kill left open"
             after = found.status()
             assert limit is not None and after.reserved_today_trm == 0
             assert (after.spent_today_trm or 0) <= limit.daily_spend_limit_trm
@@ -392,7 +399,9 @@ def test_killed_at_any_point_of_its_tasks_nothing_stays_reserved_and_no_day_is_p
         assert net == shown == -sum(paid.values()) and paid == earned
         assert sum(paid.values()) == found.status().spent_today_trm, "the tally is what was booked"
         done = sum(reply.status.startswith("run_") for reply in told)
-        record_property("figure", f"{KILLS} kills, {done} tasks told before them, {sum(paid.values())} TRM paid")
+        assert under_way, "some were killed in the middle of something"
+        ended = f"{done} tasks told before them, {sum(paid.values())} TRM paid in {len(paid)} trades"
+        record_property("figure", f"{KILLS} kills, {under_way} with sessions open; {ended}")
 
 
 @pytest.mark.row("SAF-07", part="the agent; mind optimiser and bank come later")
@@ -442,6 +451,11 @@ def test_a_task_under_way_ends_when_the_switch_is_thrown_and_is_paid_as_far_as_i
 
 def node_of(member: Member) -> SafetyQuery:
     return SafetyQuery(node=member.key.hex())
+
+
+def promised(member: Member) -> int:
+    """The same as :func:`reserved`, and what the node's own key has promised."""
+    return reserved(member) + member.client.safety(node_of(member)).open_sessions
 
 
 def bearer(member: Member) -> dict[str, str]:
