@@ -130,7 +130,7 @@ class Serving:
         if not self._opened or self.claim_id not in self._ledger.state.claims.open:
             return None
         reason = self._reason or FinishReason.FAILED
-        admitted = await self._ledger.receivables.settle(self.claim_id, reason.value)
+        admitted = await self._ledger.receivables.settle(self.claim_id, reason.value, self._unpaid())
         if admitted is not None:
             try:
                 await self._say(Settled(admitted.record_id, admitted.envelope.signatures[1]))
@@ -140,12 +140,16 @@ class Serving:
 
     def sale(self, payer: PublicKey) -> Sale:
         """How it ended."""
-        lost = unpaid(self.quote, self._sent, self._vouched) if self._sent > self._covered else Trm(0)
+        lost = self._unpaid()
         reading = self._generation.reading() if self._generation is not None else None
         reason = self._reason or FinishReason.FAILED
         sale = Sale(self._card.name, payer, reason, reading, self._sent, self._vouched, lost)
         _log.info("sold", payer=payer.hex(), reason=reason.value, sent=sale.sent, vouched=sale.vouched, unpaid=lost)
         return sale
+
+    def _unpaid(self) -> Trm:
+        """What was handed out and not signed for, TRM; a count that lags behind what is covered is no debt (B10)."""
+        return unpaid(self.quote, self._sent, self._vouched) if self._sent > self._covered else Trm(0)
 
     async def _answer(self) -> None:
         try:
