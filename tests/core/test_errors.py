@@ -61,6 +61,7 @@ TABLE = {
     "LimitError": ("rate_limited", 429),
     "RateLimited": ("rate_limited", 429),
     "UnwitnessedLimit": ("unwitnessed_limit", 429),
+    "UnpaidLimit": ("unpaid_limit", 429),
     "QueueFull": ("queue_full", 429),
     "Conflict": ("conflict", 409),
     "EngineError": ("engine_error", 503),

@@ -46,6 +46,7 @@
      ├─ LimitError                   later, perhaps
      │   ├─ RateLimited              429 rate_limited
      │   ├─ UnwitnessedLimit         429 unwitnessed_limit
+     │   ├─ UnpaidLimit              429 unpaid_limit
      │   └─ QueueFull                429 queue_full
      ├─ Conflict                     409 conflict
      ├─ AgentDisabled                412 agent_disabled
@@ -400,6 +401,12 @@ class UnwitnessedLimit(LimitError):
     """One payer and one provider trade at most ``limit`` TRM a day without witnesses (PROTOCOL B6)."""
 
     code = "unwitnessed_limit"
+
+
+class UnpaidLimit(LimitError):
+    """The payer was given more than ``limit`` TRM of answers in 24 hours that it never paid (PROTOCOL B11)."""
+
+    code = "unpaid_limit"
 
 
 class QueueFull(LimitError):

@@ -5,11 +5,19 @@ when this node signs the last one. A pure fold over claim entries; how much this
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
 
 from tirami.core.units import DAY_MS, Trm, UnixMs
 from tirami.ledger.entries import Claim, ClaimDropped, ClaimOpened, ClaimSettled, ClaimVouched
 from tirami.proto import Cited, Voucher, cited_in
+
+DEBTORS: Final = 65_536
+"""Payers remembered: those of the last day, and of more than that the last ones."""
+SWEPT: Final = 8
+"""Looked at, each time a session ends, whether they are to be forgotten."""
 
 
 @dataclass(slots=True)
@@ -46,56 +54,86 @@ class OpenClaim:
 
 
 @dataclass(slots=True)
-class _Debtor:
-    """One payer: its open claims, and what it paid in the last 24 hours."""
+class Debtor:
+    """One payer: its open claims, and what it paid, and what it was given and did not pay, in the last 24 hours."""
 
     open: set[bytes] = field(default_factory=set)
     paid: deque[tuple[int, Trm]] = field(default_factory=deque)
+    unpaid: deque[tuple[int, Trm]] = field(default_factory=deque)
+    last_ms: int = 0
+
+    def paid_since(self, at_ms: int) -> Trm:
+        return _sum_since(self.paid, at_ms)
+
+    def unpaid_since(self, at_ms: int) -> Trm:
+        return _sum_since(self.unpaid, at_ms)
+
+    def forget(self, at_ms: int) -> None:
+        for sums in (self.paid, self.unpaid):
+            while sums and sums[0][0] <= at_ms:
+                sums.popleft()
+
+
+NOBODY = Debtor()
 
 
 class Claims:
-    """All open claims of this node."""
+    """All open claims of this node, and the last day of those who had one."""
 
     def __init__(self) -> None:
         self.open: dict[bytes, OpenClaim] = {}
-        self._debtors: dict[bytes, _Debtor] = {}
+        self._debtors: dict[bytes, Debtor] = {}
+        """Who ended a session last stands at the end."""
 
     def apply(self, claim: Claim, at_ms: UnixMs) -> None:
         match claim:
             case ClaimOpened():
                 self.open[claim.id] = OpenClaim(claim, at_ms)
-                self._debtors.setdefault(claim.payer, _Debtor()).open.add(claim.id)
+                self._debtors.setdefault(claim.payer, Debtor()).open.add(claim.id)
             case ClaimVouched():
                 self.open[claim.id].vouched = claim
-            case ClaimSettled():
-                ended = self._ended(claim.id)
-                self._paid(ended, at_ms)
-            case ClaimDropped():
-                self._ended(claim.id)
+            case ClaimSettled() | ClaimDropped():
+                self._end(claim, at_ms)
 
     def of(self, payer: bytes) -> list[OpenClaim]:
         """Open claims against one payer."""
-        debtor = self._debtors.get(payer)
-        return [self.open[claim_id] for claim_id in debtor.open] if debtor else []
+        return [self.open[claim_id] for claim_id in self._debtors.get(payer, NOBODY).open]
 
     def within_day(self, payer: bytes, now_ms: UnixMs) -> Trm:
-        """TRM this node took or may yet take from ``payer`` in the last 24 hours: what U bounds (B6)."""
-        debtor = self._debtors.get(payer)
-        if debtor is None:
-            return Trm(0)
+        """TRM this node gave or may yet give to ``payer`` in the last 24 hours, paid or not: what U bounds (B6)."""
+        debtor, since = self._debtors.get(payer, NOBODY), now_ms - DAY_MS
         ceilings = sum(self.open[claim_id].opened.ceiling for claim_id in debtor.open)
-        return Trm(ceilings + sum(amount for at_ms, amount in debtor.paid if at_ms > now_ms - DAY_MS))
+        return Trm(ceilings + debtor.paid_since(since) + debtor.unpaid_since(since))
 
-    def _ended(self, claim_id: bytes) -> OpenClaim:
-        claim = self.open.pop(claim_id)
-        debtor = self._debtors[claim.opened.payer]
-        debtor.open.discard(claim_id)
-        if not (debtor.open or debtor.paid):
-            del self._debtors[claim.opened.payer]
-        return claim
+    def debtor(self, payer: bytes) -> Debtor:
+        return self._debtors.get(payer, NOBODY)
 
-    def _paid(self, claim: OpenClaim, at_ms: UnixMs) -> None:
-        paid = self._debtors.setdefault(claim.opened.payer, _Debtor()).paid
-        paid.append((at_ms, claim.amount))
-        while paid[0][0] <= at_ms - DAY_MS:
-            paid.popleft()
+    def debtors(self, now_ms: UnixMs) -> Iterator[tuple[bytes, Debtor]]:
+        """Payers that were given something in the last 24 hours and did not pay it."""
+        return ((payer, one) for payer, one in self._debtors.items() if one.unpaid_since(now_ms - DAY_MS))
+
+    def _end(self, claim: ClaimSettled | ClaimDropped, at_ms: UnixMs) -> None:
+        ended = self.open.pop(claim.id)
+        payer = ended.opened.payer
+        debtor = self._debtors[payer] = self._debtors.pop(payer)
+        debtor.open.discard(claim.id)
+        debtor.forget(at_ms - DAY_MS)
+        debtor.last_ms = at_ms
+        if isinstance(claim, ClaimSettled):
+            debtor.paid.append((at_ms, ended.amount))
+        if claim.unpaid:
+            debtor.unpaid.append((at_ms, Trm(claim.unpaid)))
+        self._forget(at_ms)
+
+    def _forget(self, at_ms: UnixMs) -> None:
+        """Who ended nothing for a day, from the front; and whoever is one too many."""
+        for payer, debtor in list(islice(self._debtors.items(), SWEPT)):
+            if debtor.open:
+                continue
+            idle = debtor.last_ms <= at_ms - DAY_MS or not (debtor.paid or debtor.unpaid)
+            if idle or len(self._debtors) > DEBTORS:
+                del self._debtors[payer]
+
+
+def _sum_since(sums: Iterable[tuple[int, Trm]], at_ms: int) -> Trm:
+    return Trm(sum(amount for when, amount in sums if when > at_ms))

@@ -129,17 +129,22 @@ class ClaimVouched(msgspec.Struct, frozen=True, array_like=True, tag="claim_vouc
 
 
 class ClaimSettled(msgspec.Struct, frozen=True, array_like=True, tag="claim_settled"):
-    """The claim became the record that stands directly before this entry."""
+    """The claim became the record that stands directly before this entry.
+
+    ``unpaid``: TRM of what was handed out beyond it and never signed for. Entries of older nodes do not have it.
+    """
 
     id: bytes
     record_id: bytes
+    unpaid: int = 0
 
 
 class ClaimDropped(msgspec.Struct, frozen=True, array_like=True, tag="claim_dropped"):
-    """The session ended without a voucher: nothing is owed to this node."""
+    """The session ended without a voucher: nothing is owed to this node, whatever was handed out (``unpaid``, TRM)."""
 
     id: bytes
     reason: str
+    unpaid: int = 0
 
 
 Claim = ClaimOpened | ClaimVouched | ClaimSettled | ClaimDropped

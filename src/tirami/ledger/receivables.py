@@ -6,7 +6,7 @@ it (PROTOCOL B7). Nothing here is a debit of this node; opening a claim is refus
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -19,10 +19,11 @@ from tirami.core.errors import (
     InvalidSignature,
     StorageUnavailable,
     TiramiError,
+    UnpaidLimit,
     UnwitnessedLimit,
 )
 from tirami.core.keys import PublicKey, Signature, Signer, sha256, verify
-from tirami.core.units import Trm, UnixMs
+from tirami.core.units import DAY_MS, Trm, UnixMs
 from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import NETWORK, Admitted, admit
 from tirami.ledger.claims import OpenClaim
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 
-CONTRADICTS = "this acceptance contradicts what the same key has signed before"
+FORGIVEN: Final = 10
+"""What part of U one payer may leave unpaid in 24 hours, beside as much as it paid."""
+CONTRADICTS: Final = "this acceptance contradicts what the same key has signed before"
 Seen = Callable[[Sequence[Cited]], bool]
 
 
@@ -72,6 +75,7 @@ class Receivables:
             CounterLost: the payer's incarnation is over, or begins too soon after its last (B9).
             InsufficientFunds: the payer's funding, as this book knows it, does not cover all it says it has promised.
             UnwitnessedLimit: more than U a day of one payer without witnesses (B6).
+            UnpaidLimit: the payer was given too much in the last 24 hours that it never paid.
         """
         ledger = self._ledger
         ledger.gate.check_open()
@@ -83,6 +87,7 @@ class Receivables:
         said = Cited("acceptance", accepted.body, accepted.signature)
         self._check_consistent(acceptance.payer, said, seen)
         self._check_means(acceptance, now)
+        self._check_unpaid(acceptance.payer, now)
         if seen([said]):
             raise AccountDisabled(CONTRADICTS)
         opened = ClaimOpened(
@@ -136,15 +141,18 @@ class Receivables:
             raise InvalidSignature("the signature of the payer does not verify", param="payer")
         return self._ledger.append([ClaimVouched(claim_id, trade.amount, paid.body, paid.signature)])
 
-    async def settle(self, claim_id: bytes, reason: str) -> Admitted | None:
-        """Countersign the last voucher and book the trade, or drop the claim when there is none. Durable on return."""
+    async def settle(self, claim_id: bytes, reason: str, unpaid: int = 0) -> Admitted | None:
+        """Countersign the last voucher and book the trade, or drop the claim when there is none. Durable on return.
+
+        ``unpaid``: what was handed out beyond that voucher; the payer is remembered by it for a day.
+        """
         voucher = self._claim(claim_id).voucher
         if voucher is None:
-            await self._ledger.append([ClaimDropped(claim_id, reason)])
+            await self._ledger.append([ClaimDropped(claim_id, reason, unpaid)])
             return None
         envelope = countersigned(voucher, self._node)
         admitted = admit(envelope, self._ledger.network, own_acceptance=True)
-        await self._ledger.append([envelope, ClaimSettled(claim_id, admitted.record_id)], admitted)
+        await self._ledger.append([envelope, ClaimSettled(claim_id, admitted.record_id, unpaid)], admitted)
         return admitted
 
     async def expire_claims(self, live: Collection[bytes]) -> int:
@@ -221,6 +229,33 @@ class Receivables:
         if any([evidence.see(piece) for piece in pieces]):
             seen(pieces)
             raise AccountDisabled(CONTRADICTS)
+
+    def unpaid_bound(self, payer: bytes) -> Trm:
+        """TRM that may be unpaid in 24 hours before a payer is served no more: a tenth of U, and as much as it paid.
+
+        Who leaves an answer owes nothing for what was still on its way, and who loses its connection cannot pay at
+        once: with those who pay, that stays below what they pay.
+        """
+        since = self._ledger.now() - DAY_MS
+        forgiven = self._ledger.network.parameters.unwitnessed_daily_limit // FORGIVEN
+        return Trm(forgiven + self._ledger.state.claims.debtor(payer).paid_since(since))
+
+    def refuses(self, payer: bytes) -> bool:
+        """Whether the payer owes so much. Never for one session alone, whose prompt may be large."""
+        debtor, since = self._ledger.state.claims.debtor(payer), self._ledger.now() - DAY_MS
+        several = sum(at_ms > since for at_ms, _ in debtor.unpaid) > 1
+        return several and debtor.unpaid_since(since) >= self.unpaid_bound(payer)
+
+    def _check_unpaid(self, payer: bytes, now: UnixMs) -> None:
+        if self.refuses(payer):
+            debtor = self._ledger.state.claims.debtor(payer)
+            unpaid, limit = debtor.unpaid_since(now - DAY_MS), self.unpaid_bound(payer)
+            later = debtor.unpaid[0][0] + DAY_MS - now
+            raise UnpaidLimit(
+                f"{unpaid} TRM of answers were not paid in 24 hours, and {limit} are put up with",
+                retry_after=max(1, later // 1000),
+                limit=limit,
+            )
 
     def _check_means(self, acceptance: Acceptance, now: UnixMs) -> None:
         """B2 as far as this book knows it, and U. What is open here and listed is listed at its ceiling or more."""

@@ -132,7 +132,7 @@ class Serving:
         if not self._opened or self.claim_id not in self._ledger.state.claims.open:
             return None
         reason = self._reason or FinishReason.FAILED
-        admitted = await self._ledger.receivables.settle(self.claim_id, reason.value)
+        admitted = await self._ledger.receivables.settle(self.claim_id, reason.value, self._unpaid())
         if admitted is not None:
             try:
                 await self._say(Settled(admitted.record_id, admitted.envelope.signatures[1]))
@@ -142,12 +142,16 @@ class Serving:
 
     def sale(self, payer: PublicKey) -> Sale:
         """How it ended."""
-        lost = unpaid(self.quote, self._due, self._vouched)
+        lost = self._unpaid()
         reading = self._generation.reading() if self._generation is not None else None
         reason = self._reason or FinishReason.FAILED
         sale = Sale(self._card.name, payer, reason, reading, self._sent, self._due, self._vouched, lost)
         _log.info("sold", payer=payer.hex(), reason=reason.value, sent=sale.sent, vouched=sale.vouched, unpaid=lost)
         return sale
+
+    def _unpaid(self) -> Trm:
+        """What is due for what was handed out (B10), and not signed for; TRM."""
+        return unpaid(self.quote, self._due, self._vouched)
 
     async def _answer(self) -> None:
         try:

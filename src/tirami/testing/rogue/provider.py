@@ -67,8 +67,8 @@ def lie(turns: Turns, key: SigningKey) -> None:
     provider.Serving = _Dishonest  # type: ignore[attr-defined]
     settle = Receivables.settle
 
-    async def withheld(self: Receivables, claim_id: bytes, reason: str) -> Admitted | None:
-        return None if claim_id in _Dishonest.kept else await settle(self, claim_id, reason)
+    async def withheld(self: Receivables, claim_id: bytes, reason: str, unpaid: int = 0) -> Admitted | None:
+        return None if claim_id in _Dishonest.kept else await settle(self, claim_id, reason, unpaid)
 
     Receivables.settle = withheld  # type: ignore[method-assign]
 
