@@ -73,7 +73,7 @@ def advertised(case: Case) -> tuple[str, list[str]]:
         raise Refused("non_canonical") from error
     if len(case["content"]) > 4_096 or packed(values) != body or len(values) != len(rows):
         raise Refused("non_canonical")
-    in_time = at_ms - 600_000 <= case["now_ms"] <= at_ms + lifetime_ms
+    in_time = at_ms - 3_600_000 <= case["now_ms"] <= at_ms + lifetime_ms
     if network != case["network"] or not in_time:
         raise Refused("invalid_proof")
     try:
