@@ -267,11 +267,12 @@ def test_who_lies_about_its_totals_is_convicted(
     heard = found.sold(cheat, MOST, rogue)
     for member in found.honest:
         eventually(lambda member=member: rogue.key.hex() in found.convicted(member))  # type: ignore[misc]
-    eventually(lambda: Books.of(found).sales > before.sales)
+    if heard.error is None:  # a seller that knows enough to prove it serves nothing
+        eventually(lambda: Books.of(found).sales > before.sales)
     found.at_rest(found.seller)
     after = Books.of(found)
     lost = after.lost - before.lost
-    assert lost <= bound(fair_sale) < U
+    assert lost <= (bound(fair_sale) if heard.error is None else 0) < U
     assert after.earned - before.earned + lost <= fair_sale.worth(heard.pieces)
     again = found.sold("honest", MOST, rogue)
     assert isinstance(again.error, EngineFailed) and "contradicts itself" in again.error.message
