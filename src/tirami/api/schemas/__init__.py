@@ -102,6 +102,7 @@ from tirami.api.schemas.mesh import (
     TopologyLink,
     TopologyNode,
     TopologyReply,
+    UnpaidEntry,
 )
 from tirami.api.schemas.models import (
     FetchReport,
@@ -331,6 +332,7 @@ __all__ = [
     "TradesReply",
     "TransferReply",
     "TransferRequest",
+    "UnpaidEntry",
     "Usage",
     "UsageDay",
     "UsageEntry",
