@@ -54,6 +54,9 @@ def _rows(reply: EarningsReply, by: By) -> list[dict[str, object]]:
 
 def _show(console: Console, reply: EarningsReply, by: By | None) -> None:
     console.print(f"{reply.trm} TRM for {reply.requests} answers")
+    for owing in reply.unpaid:
+        then = ", and is refused" if owing.refused else ""
+        console.print(f"{owing.payer[:16]} left {owing.trm} TRM of {owing.sessions} answers unpaid in 24 hours{then}")
     sums: dict[tuple[str, ...], list[int]] = {}
     for row in reply.rows:
         total = sums.setdefault(_names(row, by), [0, 0, 0])

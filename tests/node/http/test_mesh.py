@@ -11,6 +11,7 @@ from tests.node.test_mesh import Two, two
 from tests.waiting import until
 from tirami.core.keys import PublicKey, Signature, verify
 from tirami.core.units import UnixMs
+from tirami.ledger.entries import ClaimDropped, ClaimOpened
 from tirami.market.reputation import LEAST, START
 from tirami.net.probes import Observation as Observed
 from tirami.proto import Observation, Signal, decode
@@ -160,6 +161,23 @@ async def test_links_are_shown_and_addresses_only_to_who_speaks_for_the_node(
             mesh.buyer.url + f"{T}/earnings", headers={"authorization": f"Bearer {token}"}
         ) as reply:
             assert reply.status == 403
+
+
+async def test_who_was_given_something_and_did_not_pay_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as mesh:
+        ledger = mesh.seller.parts.ledger
+        for number, (payer, trm) in enumerate([(b"a", 60), (b"b", 70), (b"a", 60), (b"c", 0)]):
+            claim = bytes(15) + bytes([number])
+            opened = ClaimOpened(claim, payer * 32, 0, number, 100, b"", b"", b"", b"")
+            await ledger.append([opened, ClaimDropped(claim, "cancelled", trm)])
+        earned = await get(mesh, f"{T}/earnings", of="seller")
+        assert (earned["unpaid_trm"], earned["trm"]) == (190, 0)
+        assert earned["unpaid"] == [
+            {"payer": (b"a" * 32).hex(), "sessions": 2, "trm": 120, "refused": True},
+            {"payer": (b"b" * 32).hex(), "sessions": 1, "trm": 70, "refused": False},
+        ]
 
 
 async def test_a_paused_node_takes_nobody_new_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

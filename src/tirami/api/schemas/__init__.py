@@ -111,6 +111,7 @@ from tirami.api.schemas.mesh import (
     TopologyLink,
     TopologyNode,
     TopologyReply,
+    UnpaidEntry,
 )
 from tirami.api.schemas.models import (
     FetchReport,
@@ -349,6 +350,7 @@ __all__ = [
     "TradesReply",
     "TransferReply",
     "TransferRequest",
+    "UnpaidEntry",
     "Usage",
     "UsageDay",
     "UsageEntry",

@@ -217,6 +217,16 @@ class EarningsEntry(Reply):
     trm: int
 
 
+class UnpaidEntry(Reply):
+    """What one payer was given in the last 24 hours and did not pay."""
+
+    payer: str
+    sessions: int
+    trm: int
+    refused: bool
+    """So much that it is served no more until that is a day old."""
+
+
 class EarningsReply(Reply):
     node_id: str
     network: str
@@ -225,3 +235,7 @@ class EarningsReply(Reply):
     requests: int
     rows: list[EarningsEntry]
     """Oldest day first, of a day the largest first."""
+    unpaid_trm: int
+    """Handed out in the last 24 hours and paid by nobody."""
+    unpaid: list[UnpaidEntry]
+    """By whom: the 100 who owe most, the largest first."""

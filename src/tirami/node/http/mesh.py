@@ -16,14 +16,18 @@ from tirami.api.schemas import (
     SellingRequest,
     TopologyNode,
     TopologyReply,
+    UnpaidEntry,
 )
 from tirami.core.errors import InsufficientScope
 from tirami.core.units import DAY_MS
 from tirami.infer import ModelCard
-from tirami.ledger import SellingPaused, UsageSums
+from tirami.ledger import Ledger, SellingPaused, UsageSums
 from tirami.node.http.handlers import Call, handles
 from tirami.node.http.offers import served
 from tirami.node.parts import Parts
+
+MOST_UNPAID = 100
+"""Payers shown who owe something: keys cost little."""
 
 
 @handles("peers", shows_book=True)
@@ -101,13 +105,31 @@ async def earnings(call: Call) -> EarningsReply:
     hosted, today = ledger.state.settings.accounts, ledger.now() // DAY_MS
     found = sorted(ledger.state.earnings.since(today - query.days + 1), key=lambda row: (row[0], -row[2].trm, row[1]))
     rows = [_row(day, payer, model, sums, names, hosted=payer in hosted) for day, (payer, model), sums in found]
+    unpaid = _unpaid(ledger)
     return EarningsReply(
         node_id=call.parts.key.public_key.hex(),
         network=ledger.network.id,
         trm=sum(row.trm for row in rows),
         requests=sum(row.requests for row in rows),
         rows=rows,
+        unpaid_trm=sum(entry.trm for entry in unpaid),
+        unpaid=unpaid[:MOST_UNPAID],
     )
+
+
+def _unpaid(ledger: Ledger) -> list[UnpaidEntry]:
+    """Who was given what in the last 24 hours and did not pay it, the largest first."""
+    since, found = ledger.now() - DAY_MS, ledger.state.claims.debtors(ledger.now())
+    entries = [
+        UnpaidEntry(
+            payer=payer.hex(),
+            sessions=sum(at_ms > since for at_ms, _ in debtor.unpaid),
+            trm=debtor.unpaid_since(since),
+            refused=ledger.receivables.refuses(payer),
+        )
+        for payer, debtor in found
+    ]
+    return sorted(entries, key=lambda entry: (-entry.trm, entry.payer))
 
 
 def _row(
