@@ -87,6 +87,7 @@ from tirami.api.schemas.manifest import (
 )
 from tirami.api.schemas.mesh import (
     BuyingReport,
+    CallingEntry,
     EarningsEntry,
     EarningsQuery,
     EarningsReply,
@@ -197,6 +198,7 @@ __all__ = [
     "BalanceReply",
     "Body",
     "BuyingReport",
+    "CallingEntry",
     "ChatCompletion",
     "ChatCompletionRequest",
     "ChatMessage",

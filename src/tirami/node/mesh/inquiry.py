@@ -116,10 +116,13 @@ class Inquiry:
         within = [price.tokens_within(bound, prompt) for bound in (funds, most) if bound is not None]
         return replace(self.sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, context - prompt, *within)))
 
-    def refusal(self) -> TiramiError:
-        """What to say where nobody could be asked: which limit is in the way and the best on offer, or none was."""
+    def refusal(self, awaited: str = "") -> TiramiError:
+        """What to say where nobody could be asked: which limit is in the way and the best on offer, or none was.
+
+        ``awaited``: of whom more is to come; empty for nobody.
+        """
         if not self.misfits:
-            return self._unserved()
+            return self._unserved(f": {awaited}" if awaited else "")
         roomy = [provider for provider in self.misfits if self._has_room(provider)]
         if not roomy:
             widest = max(self.misfits, key=lambda provider: provider.offering.context_length)
@@ -139,10 +142,10 @@ class Inquiry:
             max_trm=self.most,
         )
 
-    def _unserved(self) -> TiramiError:
+    def _unserved(self, why: str) -> TiramiError:
         if self.call.model is None:
-            return NoModel("no model is loaded, and no peer serves one", retry_after=RETRY_AFTER_S)
-        message = f"the model {self.call.model!r} is neither installed nor served by a peer"
+            return NoModel(f"no model is loaded, and no peer serves one{why}", retry_after=RETRY_AFTER_S)
+        message = f"the model {self.call.model!r} is neither installed nor served by a peer{why}"
         return ModelNotFound(message, param="model")
 
     @property

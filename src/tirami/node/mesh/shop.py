@@ -154,6 +154,14 @@ class Shop:
         node = PublicKey(key)
         return self._refusal(key) or (None if node in self._mesh.peers else self._dialler.obstacle(node))
 
+    def awaited(self) -> str:
+        """The first of those this node stays with and would buy from that is not reached, or has said nothing yet."""
+        for key in self._mesh.kept:
+            if self._refusal(key) is None and self._peers.get(key) is None:
+                state = "has not said yet what it sells" if key in self._mesh.peers else "is not reached"
+                return f"peer {key.hex()[:16]} {state}"
+        return ""
+
     def fault(self, offering: Offering) -> str | None:
         """Why this is bought from nobody; ``None`` for no reason. Raises ``ModelLoadError`` for unreadable pins."""
         return self._goods.fault(offering)
@@ -243,7 +251,7 @@ class Shop:
                 yield told
         if not had:
             self._dialler.seek(map(_key, self._ranked(call.wanted, tokens, lambda _: True)))  # for the next request
-            raise problem or inquiry.refusal()
+            raise problem or inquiry.refusal(self.awaited())
 
     def ended(self, bought: Purchase) -> None:
         """What was bought is over, however it ended. Who broke its word comes last for a while."""
