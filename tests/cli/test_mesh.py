@@ -33,5 +33,5 @@ def test_who_sells_nothing_is_told_why(nowhere: Shell) -> None:
 
 def test_when_a_peer_looked_has_a_date_and_a_zone() -> None:
     probe = ProbeEntry(by=None, reached=True, rtt_ms=3.0, address=None, at_ms=1_700_000_000_000)
-    assert _reachable(probe).endswith("2023-11-14 22:13:20+00:00")
-    assert "2023-11-14 22:13:20+00:00" in _reachable(probe.model_copy(update={"rtt_ms": None}))
+    assert _reachable(probe, 1).endswith("2023-11-14 22:13:20+00:00")
+    assert "2023-11-14 22:13:20+00:00" in _reachable(probe.model_copy(update={"rtt_ms": None}), 1)

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.net.conftest import Net
 from tirami.core.clock import SystemClock
@@ -133,3 +134,30 @@ def test_a_kept_peer_is_called_again_although_an_answer_still_runs_on_another_co
             assert kept.key in own.peers
 
     run_virtually(main())
+
+
+def test_what_is_ordinary_raises_no_alarm() -> None:
+    """Two that call each other, a caller that only looks, and one that is away and called again and again."""
+
+    async def main() -> list[tuple[str, str]]:
+        memory, clock = MemoryNetwork(seed=1), VirtualClock()
+        keys = [SigningKey.generate() for _ in range(4)]
+        a, b = [Mesh(memory.endpoint(key.public_key), Identity(NETWORK, "test"), clock) for key in keys[:2]]
+        stranger, away = memory.endpoint(keys[2].public_key), keys[3].public_key
+        with capture_logs() as logs:
+            async with a.running(), b.running():
+                a.keep(b.address())
+                b.keep(a.address())
+                a.keep(PeerAddress(away, ("10.9.9.9:1",)))
+                (await stranger.connect(a.address(), 5)).close("a probe")
+                await asyncio.sleep(120)
+                assert set(a.missed) == {away} and away.hex() in a.missed[away].reason
+                assert a.missed[away].again_s > clock.monotonic() - 6
+                assert list(a.peers) == [b.key]
+        return [(log["event"], log["peer"]) for log in logs if log["log_level"] != "debug" and "peer" in log]
+
+    said = run_virtually(main())
+    events = [event for event, _ in said]
+    assert events.count("peer_connected") == 2, said  # once by each
+    assert events.count("peer_unreachable") == 1, said
+    assert "peer_refused" not in events, said

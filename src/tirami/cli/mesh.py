@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tirami.api.schemas import FraudsReply, MeshReport, ProbeEntry, SellingReport, SellingRequest
+from tirami.api.schemas import (
+    CallingEntry,
+    FraudsReply,
+    MeshReport,
+    ProbeEntry,
+    SellingReport,
+    SellingRequest,
+)
 from tirami.cli import fraud
 from tirami.cli.options import DataDir, Json, Token, Url
 from tirami.cli.target import connect
@@ -107,6 +114,8 @@ def _set(paused: bool, operator: str, url: Url, token: Token, data_dir: DataDir,
 
 def _sells_nothing(report: MeshReport) -> str | None:
     """Why nothing is sold anyway; ``None`` where something could be, but for a pause."""
+    if report.starting:
+        return "Nothing is sold yet anyway: this node loads its model before it goes on the mesh."
     if not report.enabled:
         return "Nothing is sold anyway: this node is not on the mesh. It remembers this for when it is."
     if report.selling.paused:
@@ -119,13 +128,26 @@ def _sells_nothing(report: MeshReport) -> str | None:
 def in_short(report: MeshReport) -> str:
     """One line of it."""
     if not report.enabled:
-        return "off"
-    return f"{report.peers} peers, selling: {_selling(report.selling)}, buying: {report.buying.consume}"
+        return "not yet: the model is loaded first" if report.starting else "off"
+    called = f" ({len(report.calling)} called in vain)" if report.calling else ""
+    return f"{report.peers} peers{called}, selling: {_selling(report.selling)}, buying: {report.buying.consume}"
 
 
-def _reachable(probe: ProbeEntry | None) -> str:
+def _calling(entry: CallingEntry) -> str:
+    """What comes of calling a peer that is not reached."""
+    again = f"called again in {entry.again_s} s" if entry.again_s else "called again now"
+    return f"{entry.failure or 'no answer yet'}; {again}"
+
+
+def _reachable(probe: ProbeEntry | None, peers: int) -> str:
     if probe is None:
         return "no peer has looked yet"
+    if not peers:
+        return f"unknown: nobody is connected who could look now. Before: {_looked(probe)}"
+    return _looked(probe)
+
+
+def _looked(probe: ProbeEntry) -> str:
     at = when(probe.at_ms)
     by = f"peer {probe.by[:16]}" if probe.by else "a peer"
     if probe.rtt_ms is None:
@@ -146,7 +168,7 @@ def _show(console: Console, report: MeshReport) -> None:
         facts |= {
             "Address": report.address or "not for this token to see",
             "Relay": report.relay,
-            "Reachable": _reachable(report.probe),
+            "Reachable": _reachable(report.probe, report.peers),
             "Providers known": report.providers,
             "Offered": ", ".join(selling.models) or "nothing",
             "Free places": f"{selling.free}{', only while nobody here is served' if selling.idle_only else ''}",
@@ -156,5 +178,7 @@ def _show(console: Console, report: MeshReport) -> None:
             "Most an answer": f"{buying.max_trm} TRM" if buying.max_trm else "as the account's policy says",
         }
     fields(console, "", facts)
+    for entry in report.calling:
+        console.print(f"  • Not reached: peer {entry.node_id[:16]}: {_calling(entry)}", markup=False)
     for statement in report.statements:
         console.print(f"  • {statement}", markup=False)

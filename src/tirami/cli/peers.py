@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from tirami.api.schemas import PeerEntry, PeersQuery, PeersReply
 from tirami.cli.options import DataDir, Json, Token, Url
@@ -32,39 +32,39 @@ def peers(
 
 
 def _show(console: Console, reply: PeersReply) -> None:
+    if reply.starting:
+        console.print("This node is not on the mesh yet: it loads its model first.")
+        return
     if not reply.enabled:
         console.print("This node is not on the mesh: `tirami seed`, `tirami worker`, or mesh.enabled = true.")
         return
     console.print(f"{reply.count} peers known, {reply.connected} connected")
-    if not reply.peers:
-        return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("peer", min_width=16, no_wrap=True)
-    for title in ("link", "ms"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("models", min_width=12, overflow="fold")
-    for title in ("TRM/1000", "places", "tier"):
-        table.add_column(title)
-    table.add_column("chosen?", overflow="fold")
     for peer in reply.peers:
-        table.add_row(*map(escape, _row(peer)))
-    console.print(table)
+        for text, indent in ((_offer(peer), 0), (_chosen(peer), 2)):
+            console.print(Padding(Text(text), (0, 0, 0, indent)), soft_wrap=False)  # broken between words
 
 
-def _row(peer: PeerEntry) -> list[str]:
-    link = ("relay" if peer.address is None else "direct") if peer.connected else "heard of"
-    latency = "" if peer.latency_ms is None else f"{peer.latency_ms:.0f}"
-    prices = [f"{offering.price_out_utrm / 1000:.0f}" for offering in peer.offerings]
-    score = "" if peer.score is None else f" ({peer.score:.3f})"
+def _offer(peer: PeerEntry) -> str:
+    """Where it is, and what it sells for how much."""
+    facts = [_link(peer)]
+    prices = ((offering.name, offering.price_out_utrm / 1000) for offering in peer.offerings)
+    facts += [f"{name} at {price:.0f} TRM for 1000 tokens" for name, price in prices]
+    if peer.offerings:
+        facts.append(f"{peer.slots} free places")
+    return f"{peer.node_id[:16]}  {', '.join([*facts, peer.audit_tier])}"
+
+
+def _link(peer: PeerEntry) -> str:
+    if not peer.connected:
+        return "not reached" if peer.kept or peer.failure else "heard of"
+    link = "connected over a relay" if peer.address is None else "connected"
+    return link if peer.latency_ms is None else f"{link}, {peer.latency_ms:.0f} ms"
+
+
+def _chosen(peer: PeerEntry) -> str:
+    failure = "" if peer.connected or peer.failure is None else f" ({peer.failure})"
     ahead = peer.clock_ahead_ms or 0
     clock = f"; its clock is {apart(ahead)} ours" if NOTED_MS < abs(ahead) <= APART_MS else ""
-    return [
-        peer.node_id[:16],
-        link,
-        latency,
-        ", ".join(peer.models) or "–",
-        ", ".join(prices) or "–",
-        str(peer.slots),
-        peer.audit_tier,
-        (f"no: {peer.why_not}" if peer.why_not else f"yes{score}") + clock,
-    ]
+    if peer.why_not:
+        return f"bought from: no: {peer.why_not}{failure}{clock}"
+    return "bought from: yes" + ("" if peer.score is None else f", score {peer.score:.3f}") + clock

@@ -64,6 +64,7 @@ class Known:
         met_ms: when it last proved its key here, Unix milliseconds; 0 for never.
         pinned: never forgotten: its owner and ours know each other.
         failures: calls in vain since it last answered.
+        failure: why the last call was in vain; empty for one that was not.
         due_s: monotonic seconds before which it is not called again.
     """
 
@@ -72,6 +73,7 @@ class Known:
     met_ms: UnixMs = UnixMs(0)
     pinned: bool = False
     failures: int = 0
+    failure: str = ""
     due_s: float = 0.0
 
     @property
@@ -139,7 +141,7 @@ class AddressBook:
             known.address = address
         if not known.pinned:
             known.source = address.key.hex()
-        known.met_ms, known.failures, known.due_s = now_ms, 0, 0.0
+        known.met_ms, known.failures, known.failure, known.due_s = now_ms, 0, "", 0.0
         self.changes += 1
 
     def pin(self, address: PeerAddress, source: str) -> None:
@@ -148,15 +150,17 @@ class AddressBook:
         known.address, known.source, known.pinned = _joined(address, known.address), source, True
         self.changes += 1
 
-    def failed(self, key: PublicKey, now_s: float, *, alone: bool = False) -> None:
+    def failed(self, key: PublicKey, now_s: float, reason: str = "", *, alone: bool = False) -> None:
         """It was called and did not answer, or somebody else did.
 
         Args:
+            reason: for people.
             alone: nobody is connected here; that says nothing against one that was met.
         """
         known = self._known.get(key)
         if known is None:
             return
+        known.failure = reason
         if alone and known.met_ms:
             known.due_s = now_s + ALONE_PAUSE_S
             return

@@ -76,13 +76,15 @@ class Dialler:
         """Why one that is not connected is not called now; ``None`` where it would be."""
         known = self._book.get(key)
         if key in self._mesh.kept:
-            return "not connected: it is called until it answers"
+            if (missed := self._mesh.missed.get(key)) is None:
+                return "not connected: it is called until it answers"
+            return f"not connected: dial failed, {_again(missed.again_s - self._clock.monotonic())}"
         if not self._may:
             return "not connected: nobody is called who was not named (mesh.peers = 0)"
         if known is None or not self._located(key):
             return "not connected: no address of it is known"
         if (left_s := known.due_s - self._clock.monotonic()) > 0:
-            return f"not connected: dial failed, again in {math.ceil(left_s)} s"
+            return f"not connected: dial failed, {_again(left_s)}"
         if len(self._used) + self._calling >= MOST:
             return f"not connected: {MOST} others were called for purchases"
         if (full := self._mesh.full(None)) is not None:
@@ -145,8 +147,8 @@ class Dialler:
             async with asyncio.timeout(patience_s):
                 peer = await self._mesh.connect(replace(known.address, direct=ways), to_buy=True)
         except (MeshError, TimeoutError) as error:
-            self._book.failed(key, self._clock.monotonic(), alone=not self._mesh.peers)
             reason = str(error) or f"no answer within {patience_s:g} s"
+            self._book.failed(key, self._clock.monotonic(), reason, alone=not self._mesh.peers)
             _log.info("provider_unreachable", peer=key.hex(), reason=reason)
             raise PeerUnreachable(f"the provider was not reached: {reason}") from error
         finally:
@@ -188,3 +190,7 @@ class Dialler:
         for peer in [peer for peer in self._idle if not peer.busy or peer.gone.is_set()]:
             self._idle.discard(peer)
             peer.release()
+
+
+def _again(left_s: float) -> str:
+    return f"again in {math.ceil(left_s)} s" if left_s > 0 else "and it is called again now"

@@ -180,7 +180,8 @@ class Exchange:
             await self._mesh.connect(address)
         except (MeshError, TimeoutError) as error:
             _log.debug("hint_in_vain", peer=address.key.hex(), reason=str(error))
-            self._book.failed(address.key, self._clock.monotonic(), alone=not self._mesh.peers)
+            reason = str(error) or "no answer in time"
+            self._book.failed(address.key, self._clock.monotonic(), reason, alone=not self._mesh.peers)
 
 
 def address_of(peer: Peer) -> PeerAddress:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
+from dataclasses import dataclass
 from functools import partial
 from random import Random, SystemRandom
 from types import MappingProxyType
@@ -19,6 +20,7 @@ import structlog
 
 from tirami.core.clock import Clock
 from tirami.core.errors import (
+    ConnectionLost,
     JournalCorrupt,
     MeshError,
     PeerUnreachable,
@@ -54,6 +56,19 @@ FAREWELL_S: Final = 1.0
 """Seconds that a peer has to hear it."""
 FAN_OUT: Final = 6
 """So many peers hear of something from one node, where all hear of it in the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A call in vain of a peer this node stays with.
+
+    Attributes:
+        reason: why no connection came of it.
+        again_s: monotonic seconds when it is called again.
+    """
+
+    reason: str
+    again_s: float
 
 
 class Part(Protocol):
@@ -104,6 +119,7 @@ class Mesh:
         self._parts: list[Part] = []
         self._group: asyncio.TaskGroup | None = None
         self._kept: dict[PublicKey, PeerAddress] = {}
+        self._missed: dict[PublicKey, Missed] = {}
         self._dials: WeakValueDictionary[PublicKey, asyncio.Lock] = WeakValueDictionary()
         """One a key: of two who call the same peer, the second finds it connected."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,6 +144,11 @@ class Mesh:
     def kept(self) -> Mapping[PublicKey, PeerAddress]:
         """Those that are dialled again whenever they are lost."""
         return MappingProxyType(self._kept)
+
+    @property
+    def missed(self) -> Mapping[PublicKey, Missed]:
+        """The last call in vain of each of those kept that did not answer since."""
+        return MappingProxyType(self._missed)
 
     def address(self) -> PeerAddress:
         return self._endpoint.address()
@@ -241,6 +262,9 @@ class Mesh:
     async def _admit(self, connection: Connection) -> None:
         try:
             await self._introduce(connection)
+        except ConnectionLost as error:  # it left again, as who only looks whether this node can be reached
+            _log.debug("peer_left", peer=connection.peer.hex(), reason=error.message)
+            connection.close(error.message)
         except (MeshError, TimeoutError) as error:
             _log.info("peer_refused", peer=connection.peer.hex(), reason=str(error))
             connection.close(str(error))
@@ -272,6 +296,9 @@ class Mesh:
     def _seat(self, peer: Peer) -> None:
         """Of two connections both sides keep the one that the smaller key dialled; of two such, the later."""
         former = self._peers.get(peer.key)
+        self._missed.pop(peer.key, None)
+        if former is None:  # else it was connected: which connection stays is between the two nodes
+            _log.info("peer_connected", peer=peer.key.hex(), remote=peer.connection.remote)
         if former is not None and former.connection.dialled == peer.connection.dialled:
             former.close("connected again")  # whoever dials again has lost it
             former = None
@@ -296,13 +323,13 @@ class Mesh:
         peer.close("connected twice")
 
     async def _own(self, peer: Peer) -> None:
-        _log.info("peer_connected", peer=peer.key.hex(), remote=peer.connection.remote)
         try:
             if self._peers.get(peer.key) is peer:
                 for part in self._parts:
                     await part.met(peer)
             reason = await peer.run(self._heard, self._asked)
-            _log.info("peer_lost", peer=peer.key.hex(), reason=reason)
+            lost = self._peers.get(peer.key) is peer
+            (_log.info if lost else _log.debug)("peer_lost", peer=peer.key.hex(), reason=reason)
         finally:
             peer.close("done")
             self._origins.leave(peer.connection.remote)
@@ -334,15 +361,16 @@ class Mesh:
 
     async def _keep(self, address: PeerAddress) -> None:
         pause = REDIAL_S
-        while True:
+        while not self._leaving:
+            failure = ""
             try:
                 await self.connect(address)
             except (PeerUnreachable, TimeoutError) as error:
-                _log.info("peer_unreachable", peer=address.key.hex(), reason=str(error))
-                longest = LONGEST_REDIAL_S
+                failure, longest = str(error) or "no answer in time", LONGEST_REDIAL_S
+                self._note_missed(address.key, "peer_unreachable", failure)
             except MeshError as error:
-                _log.info("peer_refuses", peer=address.key.hex(), reason=str(error))
-                longest = LONGEST_REFUSED_S
+                failure, longest = str(error), LONGEST_REFUSED_S
+                self._note_missed(address.key, "peer_refuses", failure)
             else:
                 met, longest = self._clock.monotonic(), LONGEST_REFUSED_S
                 while address.key in self._peers:  # on whichever connection: another may take the place of the first
@@ -351,8 +379,17 @@ class Mesh:
                 if self._clock.monotonic() - met > STEADY_S:
                     pause = REDIAL_S
             pause = min(longest, pause)
-            await asyncio.sleep(pause * self._random.uniform(0.75, 1.0))
+            wait_s = pause * self._random.uniform(0.75, 1.0)
+            if failure:
+                self._missed[address.key] = Missed(failure, self._clock.monotonic() + wait_s)
+            await asyncio.sleep(wait_s)
             pause *= 2
+
+    def _note_missed(self, key: PublicKey, event: str, reason: str) -> None:
+        """Once for each reason in a row: it is called every few seconds. No news is what a leaving node misses."""
+        before = self._missed.get(key)
+        known = self._leaving or (before is not None and before.reason == reason)
+        (_log.debug if known else _log.info)(event, peer=key.hex(), reason=reason)
 
     def _spawn(self, work: Callable[[], Coroutine[object, object, None]], name: str) -> None:
         assert self._group is not None, "the mesh is not running"

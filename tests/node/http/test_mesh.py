@@ -3,18 +3,22 @@
 import json
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from tests.market.scripted import ScriptedEngine
 from tests.node.conftest import Door, door
-from tests.node.nodes import CHAT, HELLO
+from tests.node.nodes import CHAT, HELLO, network_file, node
 from tests.node.test_mesh import Two, two
 from tests.waiting import until
-from tirami.core.keys import PublicKey, Signature, verify
+from tirami.core.keys import PublicKey, Signature, SigningKey, verify
 from tirami.core.units import UnixMs
 from tirami.ledger.entries import ClaimDropped, ClaimOpened
 from tirami.market.reputation import LEAST, START
+from tirami.net import mesh as net_mesh
 from tirami.net.probes import Observation as Observed
 from tirami.proto import Observation, Signal, decode
+from tirami.testing import MemoryNetwork
 
 __all__ = ["door"]
 T = "/v1/tirami"
@@ -316,3 +320,28 @@ def _known(mesh: Two):  # type: ignore[no-untyped-def]
     known = mesh.buyer.mesh.peers.get(mesh.seller.parts.key.public_key)
     assert known is not None
     return known
+
+
+async def test_a_kept_peer_that_is_not_reached_is_shown_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody, (file, _) = SigningKey.generate().public_key, network_file(tmp_path, ("lone",))
+    flags = {"mesh.consume": "any", "mesh.bootstrap": f"{nobody.hex()}@10.9.9.9:1"}
+    monkeypatch.setattr(net_mesh, "DIAL_S", 0.1)
+    async with (
+        node(tmp_path / "lone", file, MemoryNetwork(seed=1), **flags) as lone,
+        aiohttp.ClientSession() as http,
+    ):
+        mesh = Two(lone, lone, ScriptedEngine(1), http)
+        await until(lambda: nobody in lone.mesh.mesh.missed)
+        reply = await get(mesh, f"{T}/peers")
+        assert (reply["count"], reply["connected"]) == (1, 0)
+        (entry,) = reply["peers"]  # type: ignore[misc]
+        assert (entry["node_id"], entry["connected"], entry["kept"]) == (nobody.hex(), False, True)  # type: ignore[index]
+        assert str(entry["why_not"]).startswith("not connected: dial failed")  # type: ignore[index]
+        assert nobody.hex() in str(entry["failure"]) and entry["again_s"] is not None  # type: ignore[index]
+        (called,) = (await get(mesh, f"{T}/mesh"))["calling"]  # type: ignore[misc]
+        assert (called["node_id"], called["failure"]) == (nobody.hex(), entry["failure"])  # type: ignore[index]
+        status, refused = await mesh.ask(model=None)
+        assert (status, refused["error"]["code"]) == (503, "no_model")  # type: ignore[index]
+        assert f"peer {nobody.hex()[:16]} is not reached" in refused["error"]["message"]  # type: ignore[index]

@@ -96,6 +96,7 @@ from tirami.api.schemas.manifest import (
 )
 from tirami.api.schemas.mesh import (
     BuyingReport,
+    CallingEntry,
     EarningsEntry,
     EarningsQuery,
     EarningsReply,
@@ -215,6 +216,7 @@ __all__ = [
     "BalanceReply",
     "Body",
     "BuyingReport",
+    "CallingEntry",
     "ChatCompletion",
     "ChatCompletionRequest",
     "ChatMessage",

@@ -48,6 +48,12 @@ class PeerEntry(Reply):
 
     node_id: str
     connected: bool
+    kept: bool
+    """This node stays with it: it is called until it answers, and again when it is lost."""
+    failure: str | None
+    """Why the last call of it was in vain; ``null`` while connected, before a call, for tokens bound to an account."""
+    again_s: int | None
+    """Seconds until it may be called again, where a call was in vain."""
     address: str | None
     """``ip:port`` of its end; ``null`` over a relay, without a connection, or for tokens bound to an account."""
     dialled: bool | None
@@ -95,8 +101,10 @@ class PeerEntry(Reply):
 class PeersReply(Reply):
     enabled: bool
     """Whether this node is on the mesh at all."""
+    starting: bool
+    """It is not yet, and will be: the model is loaded first."""
     count: int
-    """Peers known; the list holds the first of them, connected ones and the best ones before others."""
+    """Peers known; the list holds the first of them: connected ones, those kept, the best ones, then others."""
     connected: int
     peers: list[PeerEntry]
 
@@ -167,14 +175,30 @@ class BuyingReport(Reply):
     """Sessions begun since the start."""
 
 
+class CallingEntry(Reply):
+    """A peer this node stays with and does not reach."""
+
+    node_id: str
+    address: str
+    """Key and ways, as it is called."""
+    failure: str | None
+    """Why the last call was in vain; ``null`` before the first."""
+    again_s: int | None
+    """Seconds until the next."""
+
+
 class MeshReport(Reply):
     enabled: bool
+    starting: bool
+    """It is not on the mesh yet, and will be: the model is loaded first."""
     address: str | None
     relay: str
     probe: ProbeEntry | None
     """Whether a peer reached this node as a stranger, the last time one said; ``null`` while none has."""
     peers: int
     """Connected."""
+    calling: list[CallingEntry]
+    """Some of those that are called until they answer; none for tokens bound to an account."""
     providers: int
     """Keys with a price signal."""
     selling: SellingReport

@@ -35,7 +35,8 @@ async def peers(call: Call) -> PeersReply:
     query: PeersQuery = call.query
     view = call.parts.membership.view
     if view is None:
-        return PeersReply(enabled=False, count=0, connected=0, peers=[])
+        starting = call.parts.config.mesh.enabled
+        return PeersReply(enabled=False, starting=starting, count=0, connected=0, peers=[])
     return view.peers(query, addresses=_speaks_for_node(call))
 
 
@@ -68,10 +69,12 @@ def mesh_report(parts: Parts, *, owner: bool) -> MeshReport:
     config, view = parts.config.mesh, parts.membership.view
     return MeshReport(
         enabled=view is not None,
+        starting=view is None and config.enabled,
         address=view.address if view and owner else None,
         relay=config.relay,
         probe=view.probe(addresses=owner) if view else None,
         peers=view.connected if view else 0,
+        calling=view.calling() if view and owner else [],
         providers=view.signals if view else 0,
         selling=view.selling() if view else _not_selling(parts),
         buying=BuyingReport(

@@ -120,10 +120,13 @@ class Inquiry:
         within = [price.tokens_within(bound, prompt) for bound in (funds, most) if bound is not None]
         return replace(self.sampling, max_tokens=max(1, min(DEFAULT_MAX_TOKENS, context - prompt, *within)))
 
-    def refusal(self) -> TiramiError:
-        """What to say where nobody could be asked: which limit is in the way and the best on offer, or none was."""
+    def refusal(self, awaited: str = "") -> TiramiError:
+        """What to say where nobody could be asked: which limit is in the way and the best on offer, or none was.
+
+        ``awaited``: of whom more is to come; empty for nobody.
+        """
         if not self.misfits:
-            return unserved(self.call.model, self._estranged)
+            return unserved(self.call.model, self._estranged, awaited)
         roomy = [provider for provider in self.misfits if self._has_room(provider)]
         if not roomy:
             widest = max(self.misfits, key=lambda provider: provider.offering.context_length)
@@ -166,13 +169,14 @@ class Inquiry:
         return provider.candidate.cost(self._prompt_tokens(provider), tokens or self._answer)
 
 
-def unserved(model: str | None, estranged: int) -> TiramiError:
+def unserved(model: str | None, estranged: int, awaited: str) -> TiramiError:
     """What to say where a model is wanted that neither this node nor a peer serves; ``None`` is any.
 
     Args:
         estranged: connected peers that are not asked because clocks differ too much.
+        awaited: of whom more is to come; empty for nobody.
     """
-    whose, why = "", ""
+    whose, why = "", f": {awaited}" if awaited else ""
     if estranged:
         whose = " whose clock agrees with ours"
         why = f": those of {estranged} differ by more than an hour, see `tirami peers`"

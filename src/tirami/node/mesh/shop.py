@@ -151,6 +151,14 @@ class Shop:
     def _is_late(self, provider: Provider) -> bool:
         return self._ledger.now() - self._broke.get(provider.peer.signal.node, -LAST_MS) < LAST_MS
 
+    def awaited(self) -> str:
+        """The first of those this node stays with and would buy from that is not reached, or has said nothing yet."""
+        for key in self._mesh.kept:
+            if self.refusal(key) is None and self._peers.get(key) is None:
+                state = "has not said yet what it sells" if key in self._mesh.peers else "is not reached"
+                return f"peer {key.hex()[:16]} {state}"
+        return ""
+
     def fault(self, offering: Offering) -> str | None:
         """Why this is bought from nobody; ``None`` for no reason. Raises ``ModelLoadError`` for unreadable pins."""
         return self._goods.fault(offering)
@@ -249,11 +257,11 @@ class Shop:
         if not had:
             known = filter(call.may_ask, self._ranked(call.wanted, tokens, lambda _: True))
             self._dialler.seek(map(_key, known))  # for the next request
-            raise problem or inquiry.refusal()
+            raise problem or inquiry.refusal(self.awaited())
 
     def unserved(self, model: str | None) -> TiramiError:
         """What to say where nobody sells this; ``None`` is any model."""
-        return unserved(model, self._estranged())
+        return unserved(model, self._estranged(), self.awaited())
 
     def _estranged(self) -> int:
         """Connected peers whose clocks are of another hour."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 AUDIT_TIERS = ("Unverified", "Probationary", "Established", "Trusted")
 SCORED_TOKENS = 1_000
 """Length of the answer a peer's score is for."""
+MOST_CALLING = 100
+"""Peers called in vain that a report of this node names."""
 
 
 LOOKED_AT = 16
@@ -139,8 +141,10 @@ class MeshView:
         """Why nothing is bought from this peer; ``None`` for no reason."""
         if (objection := self._service.shop.objection(key)) is not None:
             return objection
-        known = self._service.peers.get(key)
-        return "it sells nothing" if known is None else self._shut(known, model)
+        if (known := self._service.peers.get(key)) is not None:
+            return self._shut(known, model)
+        met = key in self._service.mesh.peers
+        return "it sells nothing" if met else "not connected: nobody has told yet what it sells"
 
     def _shut(self, known: KnownPeer, model: str | None) -> str | None:
         """What of its own signal stands in the way."""
@@ -162,21 +166,50 @@ class MeshView:
             return f"it is too dear: a token costs {least} TRM, and mesh.max_trm is {most}"
         return None
 
+    def obstacle(self) -> str:
+        """Why nothing is bought from those this node stays with, the first of them that objects; empty for none."""
+        for key in self._service.mesh.kept:
+            if (reason := self.why_not(key)) is not None:
+                failure, _ = self._failed(key)
+                return f"peer {key.hex()[:16]}: {reason}" + (f" ({failure})" if failure else "")
+        return ""
+
     def peers(self, query: s.PeersQuery, *, addresses: bool) -> s.PeersReply:
         """``addresses``: whether the caller may see where peers are."""
         mesh, known = self._service.mesh, self._service.peers
-        keys = list(mesh.peers)
-        distant = [heard.signal.node for heard in known if PublicKey(heard.signal.node) not in mesh.peers]
-        keys += [PublicKey(key) for key in distant[-query.limit :]]  # those heard of last
+        near = [*mesh.peers, *self._missing]
+        heard = dict.fromkeys(PublicKey(one.signal.node) for one in known)
+        distant = [key for key in [*self._tried(), *heard] if key not in mesh.peers and key not in mesh.kept]
+        distant = list(dict.fromkeys(reversed(distant)))  # those heard of last come first
+        keys = [*near, *distant[: query.limit]]
         probes = self._service.finding.probes.newest()
         found = (self._entry(key, query.model, probes.get(key), addresses=addresses) for key in keys)
         entries = sorted(found, key=_first)
         return s.PeersReply(
             enabled=True,
-            count=self.connected + len(distant),
+            starting=False,
+            count=len(near) + len(distant),
             connected=self.connected,
             peers=entries[: query.limit],
         )
+
+    def _tried(self) -> list[PublicKey]:
+        """Those in the address book that are more than hearsay: met before, vouched for, or called in vain."""
+        book = self._service.finding.book
+        entries = ((key, book.get(key)) for key in book)
+        return [key for key, known in entries if known and (known.met_ms or known.pinned or known.failures)]
+
+    def _failed(self, key: PublicKey) -> tuple[str | None, int | None]:
+        """Why the last call of one that is not connected was in vain, and seconds until it may be called again."""
+        mesh, known = self._service.mesh, self._service.finding.book.get(key)
+        if key in mesh.peers:
+            return None, None
+        if key in mesh.kept:
+            missed = mesh.missed.get(key)
+            reason, due_s = (missed.reason, missed.again_s) if missed else ("", 0.0)
+        else:
+            reason, due_s = (known.failure, known.due_s) if known else ("", 0.0)
+        return (reason, max(0, math.ceil(due_s - self._clock.monotonic()))) if reason else (None, None)
 
     def _entry(self, key: PublicKey, model: str | None, probe: Observation | None, *, addresses: bool) -> s.PeerEntry:
         peer, known = self._service.mesh.peers.get(key), self._service.peers.get(key)
@@ -184,10 +217,14 @@ class MeshView:
         offers = self._service.peers.offers(known, model, now) if known else []
         best = max(offers, key=_score, default=None)
         hello = peer.hello if peer else None
+        failure, again_s = self._failed(key)
         available = max((offer.candidate.available or Trm(0) for offer in offers), default=Trm(0))
         return s.PeerEntry(
             node_id=key.hex(),
             connected=peer is not None,
+            kept=key in self._service.mesh.kept,
+            failure=failure if addresses else None,
+            again_s=again_s,
             address=peer.connection.remote if peer and addresses else None,
             dialled=peer.connection.dialled if peer else None,
             latency_ms=_rtt_ms(peer),
@@ -246,8 +283,22 @@ class MeshView:
 
     @property
     def missing(self) -> list[str]:
+        return [key.hex() for key in self._missing]
+
+    @property
+    def _missing(self) -> list[PublicKey]:
+        """Those this node stays with, and does not reach."""
         mesh = self._service.mesh
-        return [key.hex() for key in mesh.kept if key not in mesh.peers]
+        return [key for key in mesh.kept if key not in mesh.peers]
+
+    def calling(self) -> list[s.CallingEntry]:
+        """Some of those this node keeps calling, and what came of it last."""
+        kept, entries = self._service.mesh.kept, []
+        for key in self._missing[:MOST_CALLING]:
+            failure, again_s = self._failed(key)
+            entry = s.CallingEntry(node_id=key.hex(), address=str(kept[key]), failure=failure, again_s=again_s)
+            entries.append(entry)
+        return entries
 
     def selling(self) -> s.SellingReport:
         desk = self._service.desk
@@ -265,7 +316,13 @@ class MeshView:
 
 
 def _first(entry: s.PeerEntry) -> tuple[object, ...]:
-    return (not entry.connected, entry.why_not is not None, -(entry.score or 0.0), entry.node_id)
+    return (
+        not entry.connected,
+        not entry.connected and not entry.kept,
+        entry.why_not is not None,
+        -(entry.score or 0.0),
+        entry.node_id,
+    )
 
 
 def _score(found: Provider) -> Fraction:
