@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Shell
+from tests.cli.running import Foreground, Shell
 from tests.node.test_newcomer import INVITER, TOKEN
 from tirami.cli import invite, worker
 from tirami.cli.invite import _arriving
@@ -86,3 +86,20 @@ def test_nothing_is_bought_off_the_mesh(nowhere: Shell) -> None:
     assert (ended.code, ended.json["error"]["param"]) == (1, "mesh.enabled")
     assert not (nowhere.home / ".tirami").exists()
     assert nowhere.run("join", TOKEN, "--consume", "some", "--json").json["error"]["param"] == "mesh.consume"
+
+
+def test_both_ways_to_come_are_named_and_a_listed_number_takes_it_back(shell: Shell, nowhere: Shell) -> None:
+    assert "mesh.enabled" in shell.run("invite").err
+    options = ("start", "--no-model", "--port", "0")
+    quiet = {"TIRAMI_MESH_LAN": "false", "TIRAMI_MESH_BIND": "127.0.0.1:0", "TIRAMI_MESH_ENABLED": "true"}
+    with Foreground(nowhere, *options, **quiet) as started:
+        started.until("Press Ctrl-C")
+        made = nowhere.run("invite", "--label", "for the one in the kitchen")
+        assert "tirami worker --join TOKEN " in made.err and "tirami join TOKEN " in made.err
+        listed = nowhere.run("invite", "list", COLUMNS="80").out
+        assert all(len(line) <= 80 for line in listed.splitlines()), listed
+        number = listed.splitlines()[1].split()[0]
+        assert "kitchen" in listed and made.err.rstrip().endswith(f"tirami invite revoke {number}")
+        assert nowhere.run("invite", "revoke", number).code == 0
+        assert "revoked" in nowhere.run("invite", "list").out
+        assert started.end() == 0

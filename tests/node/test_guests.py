@@ -11,6 +11,7 @@ from tests.node.test_finding import NAMES
 from tests.waiting import until
 from tirami.core.errors import ConfigError, PeerRefused
 from tirami.net.invites import Invitation, show
+from tirami.node.http.mesh import mesh_report
 from tirami.testing import MemoryNetwork
 
 
@@ -179,3 +180,35 @@ async def test_no_invitation_for_nothing_or_for_ever(tmp_path: Path, seconds: in
     file, _ = network_file(tmp_path, NAMES, "a")
     async with node(tmp_path / "a", file, MemoryNetwork(seed=1)) as a:
         assert (await post(a, "invites", expires_secs=seconds))[0] == 422
+
+
+async def test_before_the_mesh_is_up_it_is_said_to_come(tmp_path: Path) -> None:
+    file, _ = network_file(tmp_path, NAMES, "a")
+    async with node(tmp_path / "a", file, MemoryNetwork(seed=1), **{"mesh.enabled": True}) as a:
+        view, a.parts.membership.view = a.parts.membership.view, None
+        guests, a.parts.membership.guests = a.parts.membership.guests, None
+        status, refused = await post(a, "invites")
+        assert (status, "not on the mesh yet" in refused["error"]["message"]) == (409, True)  # type: ignore[index]
+        assert mesh_report(a.parts, owner=True).starting is True
+        a.parts.membership.view, a.parts.membership.guests = view, guests
+        assert mesh_report(a.parts, owner=True).starting is False
+
+
+async def said(newcomer: Node) -> list[str]:
+    async with asyncio.timeout(30):
+        return [line async for line in newcomer.mesh.finding.guests.arrival.told()]
+
+
+async def test_a_newcomer_is_told_what_was_granted_and_another_why_nothing_was(tmp_path: Path) -> None:
+    file, _ = network_file(tmp_path, NAMES, "a")
+    memory = MemoryNetwork(seed=1)
+    async with node(tmp_path / "a", file, memory) as a:
+        came = {"mesh.invitation": await token(a)}
+        async with node(tmp_path / "b", file, memory, **came) as b:
+            (granted,) = await said(b)
+            limit = a.parts.ledger.network.parameters.welcome_limit
+            assert f"welcome line: {limit} TRM to spend, until 2" in granted
+        async with node(tmp_path / "c", file, memory, **came) as c:
+            (refused,) = await said(c)
+            assert "this invitation has been used" in refused and "has no credit" in refused
+        assert await said(a) == [], "it came by no invitation"

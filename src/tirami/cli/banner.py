@@ -54,6 +54,10 @@ class Announcer(Protocol):
 
     def ready(self, running: Running) -> None: ...
 
+    def told(self, text: str) -> None:
+        """What comes of the invitation it was started with."""
+        ...
+
     def stopped(self) -> None: ...
 
 
@@ -99,6 +103,9 @@ class Banner:
             self._say(f"🌐 On the mesh as {running.mesh}")
         self._say("🟢 Tirami node is running. Press Ctrl-C to stop.")
 
+    def told(self, text: str) -> None:
+        self._say(f"✉  {text}")
+
     def stopped(self) -> None:
         self._bar.finish()
         self._say("Tirami node stopped; everything is saved.")
@@ -128,6 +135,9 @@ class PlainLines:
         model = running.model or f"no model: {running.problem}"
         self._console.print(f"node {running.node_id} serves {model} at {running.url}", markup=False)
 
+    def told(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
     def stopped(self) -> None:
         self._console.print("node stopped; everything is saved", markup=False)
 
@@ -150,6 +160,9 @@ class JsonLine:
             "mesh": running.mesh,
         }
         print(json.dumps(facts, ensure_ascii=False), flush=True)
+
+    def told(self, text: str) -> None:
+        """A program reads it in the log, and asks the API for its balance."""
 
     def stopped(self) -> None:
         return None

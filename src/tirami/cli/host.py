@@ -4,8 +4,8 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
@@ -27,23 +27,30 @@ from tirami.node.models import list_models, pull_model, remove_model
 from tirami.node.soundness import unsound as unsound
 
 LOOK_S = 0.05
+MEETING_S = 10.0
+"""How long whoever starts a conversation waits until a seed is connected,"""
+OFFER_S = 60.0
+"""and until one that is has an offer: it tries its model first, which takes a while on a slow machine."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def serve(config: Config, *, progress: Progress | None, ready: Callable[[Running], None]) -> None:
+def serve(
+    config: Config, *, progress: Progress | None, ready: Callable[[Running], None], told: Callable[[str], None]
+) -> None:
     """Run a node until a signal asks it to stop; its state is saved when this returns.
 
     Args:
         config: what the node is told.
         progress: called with (bytes done, bytes in all) while a model is fetched.
         ready: called once, when the node serves.
+        told: called with what comes of the invitation it was started with.
 
     Raises:
         StartError: the node does not start.
     """
     configure_logs(config.log)
     with asyncio.Runner(loop_factory=event_loop()) as runner:
-        runner.run(_serve(config, progress, ready))
+        runner.run(_serve(config, progress, ready, told))
 
 
 def settle_in(
@@ -67,17 +74,37 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(config: Config, progress: Progress | None, ready: Callable[[Running], None]) -> None:
+async def _serve(
+    config: Config, progress: Progress | None, ready: Callable[[Running], None], told: Callable[[str], None]
+) -> None:
     stop = asyncio.Event()
     with _signals(stop) as opening:
         try:
             async with Node.open(config, progress=progress) as node:
                 opening.clear()
                 ready(_facts(node))
-                await node.run_until(stop)
+                async with _arriving(node, told):
+                    await node.run_until(stop)
         except asyncio.CancelledError:
             if not stop.is_set():
                 raise
+
+
+@asynccontextmanager
+async def _arriving(node: Node, told: Callable[[str], None]) -> AsyncIterator["asyncio.Task[None]"]:
+    """Tell what comes of the invitation this node was started with, until left."""
+
+    async def tell() -> None:
+        if node.mesh is not None:
+            async for line in node.mesh.finding.guests.arrival.told():
+                told(line)
+
+    telling = asyncio.create_task(tell(), name="arrival")
+    try:
+        yield telling
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 def _facts(node: Node) -> Running:
@@ -147,18 +174,31 @@ class PrivateNode:
     def facts(self) -> Running:
         return _facts(self._node)
 
-    def provider_within(self, seconds: float) -> bool:
-        """Wait for a peer this node would buy from, and for funds to do so; whether there are both."""
-        return self._portal.call(self._provider_within, seconds)
+    def obstacle(self, told: Callable[[str], None]) -> str | None:
+        """Wait for a peer this node would buy from, and for funds to do so; what is in the way where that takes long.
 
-    async def _provider_within(self, seconds: float) -> bool:
-        parts = self._node.parts
-        for _ in range(round(seconds / LOOK_S)):
-            view = parts.membership.view
-            if view is not None and view.sellers(None) and parts.ledger.balance(parts.key.public_key).effective > 0:
-                return True
-            await asyncio.sleep(LOOK_S)
-        return False
+        A seed that is not reached is soon given up; one that is there may first have to measure its model.
+
+        Args:
+            told: called with what comes of the invitation this node was started with.
+        """
+        return self._portal.call(self._obstacle, told)
+
+    async def _obstacle(self, told: Callable[[str], None]) -> str | None:
+        parts, loop = self._node.parts, asyncio.get_running_loop()
+        mesh, began = self._node.mesh, loop.time()
+        invited = mesh is not None and mesh.finding.guests.arrival.begun
+        async with _arriving(self._node, told) as arriving:
+            while (view := parts.membership.view) is not None:
+                sells, funds = bool(view.sellers(None)), parts.ledger.balance(parts.key.public_key).effective > 0
+                if sells and funds:
+                    return None
+                if invited and arriving.done() and not funds:
+                    return "this node has no credit"
+                if loop.time() - began > (OFFER_S if view.connected else MEETING_S):
+                    return view.obstacle() or "this node has no credit yet"
+                await asyncio.sleep(LOOK_S)
+        return "this node is not on the mesh"
 
     def models(self) -> ModelsReply:
         """What lies on this machine, and the catalogue."""

@@ -20,6 +20,8 @@ from tirami.cli.terminal import Terminal, fields
 from tirami.core.config import Config
 from tirami.core.errors import InvalidField, InviteNotFound
 
+SHORT = 20
+"""Digits of an invitation's number that people are shown: 12 of the time it ends, and 8 by chance."""
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 JOIN_S = 60.0
 """Longer than the node itself waits for the other."""
@@ -55,7 +57,10 @@ def invite(
         where = ", ".join(made.addresses) or "nowhere it knows of"
         terminal.note(
             f"Good once, until {_time(made.expires_ms)} UTC, for network {made.network}; this node is at {where}."
-            f"\nOn the other machine: tirami join TOKEN\nTo take it back: tirami invite revoke {made.invite}"
+            "\nOn the other machine, one of these:"
+            "\n  tirami worker --join TOKEN   buys answers of this node; needs no model, sells nothing"
+            "\n  tirami join TOKEN            sells answers of a model it downloads; buys nothing unless told to"
+            f"\nTo take it back: tirami invite revoke {made.invite[:SHORT]}"
         )
 
 
@@ -140,11 +145,16 @@ def _arriving(invitation: str, before: Config, config: Config, named: Path | Non
 
 
 def _table(console: Console, invites: list[InviteEntry]) -> None:
-    table = Table("Invite", "Label", "Made", "Until (UTC)", "")
+    table = Table(box=None, pad_edge=False)
+    for title in ("invite", "until (UTC)", "state", "label"):
+        table.add_column(title, no_wrap=title != "label", overflow="fold")
     for entry in invites:
         state = f"used by {(entry.used_by or '')[:16]}" if entry.state == "used" else entry.state
-        table.add_row(entry.invite, escape(entry.label), _time(entry.made_ms), _time(entry.expires_ms), state)
+        number = entry.invite[:SHORT]
+        table.add_row(number, _time(entry.expires_ms), state, escape(entry.label))
     console.print(table if invites else "No invitations.")
+    if any(entry.state == "open" for entry in invites):
+        console.print("To take one back: tirami invite revoke INVITE, as it stands here.")
 
 
 def _time(at_ms: int) -> str:

@@ -135,7 +135,7 @@ def in_short(report: MeshReport) -> str:
 
 def _calling(entry: CallingEntry) -> str:
     """What comes of calling a peer that is not reached."""
-    again = f"called again in {entry.again_s} s" if entry.again_s else "called again now"
+    again = f"called again in {entry.again_s} s" if entry.again_s else "it is called now"
     return f"{entry.failure or 'no answer yet'}; {again}"
 
 

@@ -41,7 +41,7 @@ def _show(console: Console, reply: PeersReply) -> None:
     console.print(f"{reply.count} peers known, {reply.connected} connected")
     for peer in reply.peers:
         for text, indent in ((_offer(peer), 0), (_chosen(peer), 2)):
-            console.print(Padding(Text(text), (0, 0, 0, indent)), soft_wrap=False)  # broken between words
+            console.print(Padding(Text(text), (0, 0, 0, indent), expand=False), soft_wrap=False)  # broken between words
 
 
 def _offer(peer: PeerEntry) -> str:

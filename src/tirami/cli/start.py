@@ -194,5 +194,5 @@ def run(config: Config, announcer: Announcer) -> None:
     from tirami.cli.host import serve  # a whole node: only who runs one imports it
 
     announcer.opening()
-    serve(config, progress=announcer.progress, ready=announcer.ready)
+    serve(config, progress=announcer.progress, ready=announcer.ready, told=announcer.told)
     announcer.stopped()

@@ -16,7 +16,6 @@ from tirami.core.config import Config
 
 MAX_TOKENS, TEMPERATURE = 256, 0.7
 """Of each answer in the conversation."""
-MEETING_S = 10.0
 Seeds = Annotated[
     list[str] | None,
     typer.Option(
@@ -72,8 +71,8 @@ def worker(
     banner.opening()
     with PrivateNode.open(config, None, serve=True) as node:
         banner.ready(node.facts)
-        if not node.provider_within(MEETING_S):
-            terminal.note("Nothing can be bought of a seed yet: `tirami peers` says why, if it stays so.")
+        if (obstacle := node.obstacle(banner.told)) is not None:
+            terminal.note(f"Nothing can be bought of a seed yet: {obstacle}. `tirami peers` says how it goes on.")
         converse(node, [], MAX_TOKENS, TEMPERATURE, terminal)
     banner.stopped()
 

@@ -193,4 +193,4 @@ class Dialler:
 
 
 def _again(left_s: float) -> str:
-    return f"again in {math.ceil(left_s)} s" if left_s > 0 else "and it is called again now"
+    return f"again in {math.ceil(left_s)} s" if left_s > 0 else "and it is called now"

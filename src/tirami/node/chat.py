@@ -80,6 +80,8 @@ class ChatCall:
     """Id of a reservation to use."""
     here: ModelCard | None = None
     """The model of this node that could answer later: peers are asked for that very file, and no shorter an answer."""
+    own: bool = False
+    """Whether only this node's own engines may answer it, however long they take."""
     errand: Errand | None = None
     """Set for what the owner's agent buys."""
 
@@ -231,6 +233,8 @@ class Chat:
         Those would only have to be waited for if all places are taken: then no error of ``buy`` is raised.
         Raises ``Conflict`` for a ticket and a model that is not here.
         """
+        if call.own:
+            return None
         if (shop := self.shop_for(call.model, any_name=call.any_name)) is not None:
             if call.ticket is not None:
                 raise Conflict("a ticket is good for the models of this node; a peer would have to answer this")

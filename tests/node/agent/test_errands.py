@@ -87,10 +87,11 @@ async def test_an_owner_of_a_local_model_may_still_buy(tmp_path: Path, monkeypat
         assert (await status(found))["spent_today_trm"] == PROMPT_AND_20, "own use does not touch the tally"
 
 
+@pytest.mark.parametrize("overflow", [False, True])
 async def test_a_local_task_waits_for_this_node_and_is_never_bought(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overflow: bool
 ) -> None:
-    async with market(tmp_path, monkeypatch, 1, **{"infer.slots": 1}) as found:
+    async with market(tmp_path, monkeypatch, 1, **{"infer.slots": 1, "mesh.overflow": overflow}) as found:
         await prefer(found)
         parts = found.buyer.parts
         parts.engines.serve(ScriptedEngine(20))

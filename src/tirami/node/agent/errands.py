@@ -18,7 +18,6 @@ from tirami.node.engines import EngineRoom
 from tirami.node.payers import Payers
 
 TEMPERATURE: Final = 0.7
-RETRY_AFTER_S: Final = 5
 _log = structlog.get_logger()
 
 
@@ -125,10 +124,8 @@ class Errands:
         return "no peer offers it now"
 
     async def _local(self, assigned: Assigned) -> Answer[str]:
-        """On this node's own engines, or not at all."""
-        if self._chat.shop_for(assigned.model) is not None:
-            raise NoModel("this node has no model of its own for a local task", retry_after=RETRY_AFTER_S)
-        return await self._chat.answer(self._call(assigned), written)
+        """On this node's own engines, or not at all: what is bought is the day's, and this is not."""
+        return await self._chat.answer(replace(self._call(assigned), own=True), written)
 
     async def _remote(self, action: RunRemote, assigned: Assigned) -> Done:
         """Of a peer, for its estimate at most; the owner is asked where nobody does it for that."""

@@ -70,6 +70,8 @@ async def join(call: Call) -> JoinReply:
 def _guests(call: Call) -> "Guests":
     """Raises ``Conflict``."""
     guests = call.parts.membership.guests
+    if guests is None and call.parts.config.mesh.enabled:
+        raise Conflict("this node is not on the mesh yet: it loads its model first; try again soon", retry_after=5)
     if guests is None:
         raise Conflict("this node is on no mesh: start it with mesh.enabled = true")
     return guests

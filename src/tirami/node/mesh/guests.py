@@ -33,6 +33,7 @@ from tirami.net.exchange import address_of
 from tirami.net.invites import SECRET, Invitation, expiry, number, proves, show
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
+from tirami.node.mesh.arrival import Arrival
 from tirami.proto import InviteShown, InviteTaken, Refused
 
 _log = structlog.get_logger()
@@ -58,6 +59,8 @@ class Guests:
         self._node = node
         self._book = book
         self._random = random
+        self.arrival = Arrival(ledger, mesh.key)
+        """What comes of the invitation this node was started with."""
 
     def __contains__(self, key: object) -> bool:
         return key in self._ledger.state.settings.guests
@@ -132,9 +135,11 @@ class Guests:
     def invitation(self, setting: str) -> Invitation | None:
         """The one this node was started with. Raises ``ConfigError`` when it is none to this network."""
         try:
-            return self.read(setting) if setting else None
+            invitation = self.read(setting) if setting else None
         except InvalidField as error:
             raise ConfigError(error.message, param="mesh.invitation") from error
+        self.arrival.begun = invitation is not None
+        return invitation
 
     async def join(self, invitation: Invitation) -> None:
         """Stay connected to who invited, from now on and after every restart, and show the invitation.
@@ -167,14 +172,18 @@ class Guests:
             await asyncio.sleep(PAUSE_S)
 
     async def join_when_possible(self, invitation: Invitation) -> None:
-        """Try until it is taken, refused or expired; says in the log which."""
+        """Try until it is taken, refused or expired; says in the log which, and to whoever started it."""
         while True:
             try:
                 await self.join(invitation)
-                break
             except PeerRefused as error:
                 _log.warning("invitation_refused", reason=error.message)
+                self.arrival.refused(error.message)
                 break
             except MeshError as error:
                 _log.info("inviter_unreachable", reason=str(error))
+                self.arrival.unreached(str(error))
+            else:
+                self.arrival.taken()
+                break
             await asyncio.sleep(AGAIN_S)
