@@ -84,7 +84,7 @@ HELLO = {"role": "user", "content": "Say hello."}
 
 
 @pytest.mark.model
-@pytest.mark.row("L1-09", part="clocks of three minutes apart")
+@pytest.mark.row("L1-09")  # clocks of three minutes apart
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("ahead_s", [180, -180])
 def test_three_minutes_apart_they_trade(tmp_path: Path, ahead_s: int) -> None:
