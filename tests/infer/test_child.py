@@ -234,7 +234,7 @@ async def test_a_stalled_child_is_replaced(model: LocalModel) -> None:
 
 
 async def test_a_child_that_stalls_before_an_answer_is_replaced_too(model: LocalModel) -> None:
-    engine = engine_for(model.path, slots=1, stall_timeout_s=1.0)
+    engine = engine_for(model.path, slots=1, stall_timeout_s=3.0)
     before = set(children())
     await engine.start()
     try:
