@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tirami.core.clock import APART_MS
 from tirami.core.keys import sha256
 from tirami.core.units import MICRO
 from tirami.market import Reputation
@@ -110,7 +111,7 @@ def test_what_is_no_news() -> None:
         customer(reputation, observer, 10)
     assert not reputation.take(observation(OWN, 1.0), NOW), "its own opinion comes from nobody"
     assert not reputation.take(observation(SUBJECT, 1.0), NOW), "nobody observes itself"
-    assert not reputation.take(observation(key(1), 1.0, at_ms=NOW + 10**6), NOW), "of the future"
+    assert not reputation.take(observation(key(1), 1.0, at_ms=NOW + APART_MS + 1), NOW), "of the future"
     assert reputation.take(observation(key(1), 1.0), NOW)
     assert not reputation.take(observation(key(1), 0.0), NOW), "not newer"
     assert reputation.take(observation(key(1), 0.2, at_ms=NOW + 1), NOW)

@@ -404,7 +404,7 @@ class UnwitnessedLimit(LimitError):
 
 
 class UnpaidLimit(LimitError):
-    """The payer was given more than ``limit`` TRM of answers in 24 hours that it never paid (PROTOCOL B11)."""
+    """Of more than one answer, the payer left ``limit`` TRM or more unpaid in 24 hours (PROTOCOL B11)."""
 
     code = "unpaid_limit"
 

@@ -250,7 +250,7 @@ class Receivables:
         if self.refuses(payer):
             debtor = self._ledger.state.claims.debtor(payer)
             unpaid, limit = debtor.unpaid_since(now - DAY_MS), self.unpaid_bound(payer)
-            later = debtor.unpaid[0][0] + DAY_MS - now
+            later = next(at for at, _ in debtor.unpaid if at > now - DAY_MS) + DAY_MS - now
             raise UnpaidLimit(
                 f"{unpaid} TRM of answers were not paid in 24 hours, and {limit} are put up with",
                 retry_after=max(1, later // 1000),

@@ -28,7 +28,7 @@ from tirami.proto import KillAnswer, KillAnswered, KillOrder, KillOrdered, Messa
 
 _log = structlog.get_logger()
 LIFETIME_MS: Final = 600_000
-"""How long an order is carried out and passed on, by the clock of who gave it."""
+"""Until an order's expiry, by the clock of who gave it; obeyed and passed on for an hour more, as clocks may differ."""
 LATEST_MS: Final = APART_MS + 2 * LIFETIME_MS
 """How far ahead of now an order's number and expiry may be."""
 ANSWERS: Final = 256
