@@ -55,6 +55,7 @@ class Numbers:
     """Stands in for a tokenizer: the scripted engine speaks in numbers."""
 
     size = Unsaid()
+    tokenizer = None
 
     async def prepare(self, messages: object, tools: object = None) -> Prompt:
         return Prompt((0, 1, 2), TokenCount(3), True, "", ())

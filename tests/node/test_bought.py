@@ -125,7 +125,7 @@ async def test_what_nobody_could_check_ends_the_answer_and_is_no_failure(
         choice = reply["choices"][0]  # type: ignore[index]
         assert (status, choice["finish_reason"], choice["message"]["content"]) == (200, "uncheckable", "")
         assert sum(seller.engine.opened for seller in found.sellers) == opened + 1, "another would draw the same tokens"
-        assert heard == [] and shop._broke == {}
+        assert heard == [] and len(shop._broke) == 1, "no blame, and another is asked first for a while"
         await until(lambda: found.buyer.net == -3 * (PROMPT + 6))
 
 

@@ -186,6 +186,7 @@ class Receivables:
     def _check_acceptance(
         self, acceptance: Acceptance, accepted: SignedBody, quote: Quote, offered: SignedBody
     ) -> None:
+        least = amount_due(quote.price_in, quote.price_out, quote.prompt_tokens, 1)
         most = amount_due(quote.price_in, quote.price_out, quote.prompt_tokens, quote.max_tokens)
         for good, problem, field in (
             (acceptance.network == self._ledger.network.id, "belongs to another network", "network"),
@@ -194,7 +195,7 @@ class Receivables:
             (acceptance.payer == quote.payer, "is of another payer", "payer"),
             (acceptance.payer != acceptance.provider, "pays itself", "payer"),
             (acceptance.quote_hash == sha256(Quote.TAG, offered.body), "cites another quote", "quote_hash"),
-            (0 < acceptance.ceiling <= most, "has a ceiling outside the quote", "ceiling"),
+            (least <= acceptance.ceiling <= most, "has a ceiling outside the quote", "ceiling"),
             (all(session.number < acceptance.number for session in acceptance.open), "lists itself as open", "open"),
         ):
             if not good:

@@ -263,7 +263,7 @@ class Chat:
         async with aclosing(shop.offers(call, how)) as offers:
             async for bought, order in offers:
                 try:
-                    choice = await self._answered(stack, shop, bought, order)
+                    choice = await self._answered(stack, shop, bought, order, or_here=call.here is not None)
                 except (EngineFailed, MeshError) as error:  # nothing was delivered, so nothing is owed: the next best
                     failure = error
                 else:
@@ -271,8 +271,13 @@ class Chat:
         assert failure is not None, "offers end with an error where there were none"
         raise failure
 
-    async def _answered(self, stack: AsyncExitStack, shop: "Shop", bought: "Purchase", order: Order) -> Choice:
-        """A bought answer whose first chunk is there. Raises ``EngineFailed`` when it does not come; all is undone."""
+    async def _answered(
+        self, stack: AsyncExitStack, shop: "Shop", bought: "Purchase", order: Order, *, or_here: bool
+    ) -> Choice:
+        """A bought answer whose first chunk is there. Raises ``EngineFailed`` when it does not come; all is undone.
+
+        Where this node could answer, too (``or_here``), an answer without any token is none.
+        """
         async with AsyncExitStack() as attempt:
             attempt.callback(shop.ended, bought)
             attempt.push_async_callback(bought.close)
@@ -282,6 +287,8 @@ class Chat:
             attempt.enter_context(shop.session())
             await choice.begin(attempt)
             await choice.first()
+            if or_here and bought.empty:
+                raise EngineFailed("the provider gave no token", retry_after=1)
             stack.push_async_exit(attempt.pop_all())
         return choice
 

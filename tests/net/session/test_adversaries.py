@@ -362,6 +362,32 @@ async def test_a_voucher_that_says_something_else_ends_the_session(
         assert len(text.split()) <= 4 + 4
 
 
+async def test_a_payer_that_never_signs_gets_one_window_of_what_was_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stop text had the engine join 200 tokens."""
+    monkeypatch.setattr(serving, "IDLE_S", 0.3)
+    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    async with opened_mesh(tmp_path, voucher_tokens=10) as mesh:
+        mesh.desk.engine.length = mesh.desk.engine.together = 200
+        twisted(monkeypatch, consumer, lambda message: None if isinstance(message, Payment) else message)
+        text, _ = await mesh.buy(200)
+        await mesh.quiet()
+        assert len(text.split()) <= 10
+        assert mesh.provider.net == 0
+
+
+async def test_a_provider_that_refuses_the_acceptance_and_says_why_broke_no_word(tmp_path: Path) -> None:
+    async with opened_mesh(tmp_path, unwitnessed_daily_limit=20) as mesh:
+        await mesh.buy(10)
+        bought = await mesh.asked(10)
+        with pytest.raises(EngineFailed, match="refused: one payer and one provider"):
+            async with await mesh.begun(bought) as session:
+                await anext(session)
+        assert (bought.kept, bought.empty) == (None, False)
+        await bought.close()
+
+
 @pytest.mark.parametrize("window", [1, 4, 10])
 @pytest.mark.parametrize("count", [lambda _: 1, lambda sent: max(1, sent // 2)], ids=["one", "half"])
 async def test_a_payer_that_counts_too_few_gets_one_window_beyond_what_it_pays(
@@ -426,7 +452,7 @@ async def test_a_forged_voucher_pays_nothing(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     "lie",
-    [{"ceiling": 10**6}, {"ceiling": 0}, {"scope": 1}, {"quote_hash": bytes(32)}, {"network": "othernet"}],
+    [{"ceiling": 10**6}, {"ceiling": len(PROMPT)}, {"scope": 1}, {"quote_hash": bytes(32)}, {"network": "othernet"}],
     ids=lambda lie: next(iter(lie)),
 )
 async def test_an_acceptance_that_says_something_else_is_refused(

@@ -24,7 +24,7 @@ from tirami.infer import (
 from tirami.infer.rendering import RenderingProcesses
 from tirami.market import Settlement
 from tirami.net.session import Sale, consumer, purchase
-from tirami.node.mesh.shop import TokenizerCheck
+from tirami.node.mesh.tokenizers import TokenizerCheck
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
 AT_ONCE = 3
@@ -56,7 +56,7 @@ class Market:
             model_digest=card.digest, tokenizer_digest=card.tokenizer_digest, prompt=prompt, sampling=sampling
         )
         stream, now = await mesh.connection.open(), mesh.payer.ledger.now()
-        bought = await purchase(stream, wanted, TokenizerCheck(self.prompter), os.urandom, now)
+        bought = await purchase(stream, wanted, TokenizerCheck(self.prompter.tokenizer), os.urandom, now)
         async with await mesh.begun(bought) as session:
             text = "".join([chunk.text async for chunk in session])
         await bought.close()

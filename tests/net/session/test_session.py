@@ -38,7 +38,7 @@ async def test_any_window_gets_through(tmp_path: Path, window: int) -> None:
         assert (await mesh.buy(20))[1].cost == 23
 
 
-@pytest.mark.parametrize("together", [3, 4, 7])
+@pytest.mark.parametrize("together", [3, 4, 7, 40])
 @pytest.mark.parametrize("window", [1, 2, 4, 5, 10])
 async def test_pieces_of_many_tokens_get_through_any_window(tmp_path: Path, window: int, together: int) -> None:
     """What a payer has not signed for yet is less than half a window: no voucher would come for it."""
@@ -47,6 +47,16 @@ async def test_pieces_of_many_tokens_get_through_any_window(tmp_path: Path, wind
         text, settlement = await mesh.buy(40)
         assert len(text.split()) == 40
         assert settlement.cost == len(PROMPT) + 40
+
+
+async def test_what_an_engine_held_back_for_long_is_sold_in_pieces(tmp_path: Path) -> None:
+    """300 tokens at once, more than a piece may have."""
+    async with opened_mesh(tmp_path, voucher_tokens=10) as mesh:
+        mesh.desk.engine.length, mesh.desk.engine.together = 400, 300
+        text, settlement = await mesh.buy(400)
+        await mesh.quiet()
+        assert len(text.split()) == 400
+        assert settlement.cost == len(PROMPT) + 400 == mesh.provider.net
 
 
 async def test_what_the_client_is_not_shown_yet_is_vouched_for_all_the_same(

@@ -8,7 +8,6 @@ import pytest
 from tests.net.session.conftest import opened_mesh
 from tirami.infer import (
     ChildEngine,
-    Count,
     FinishReason,
     MetadataBlock,
     Prompter,
@@ -18,7 +17,7 @@ from tirami.infer import (
 )
 from tirami.infer.rendering import RenderingProcesses
 from tirami.net.session import Sale, purchase
-from tirami.node.mesh.shop import TokenizerCheck
+from tirami.node.mesh.tokenizers import TokenizerCheck
 
 WINDOW = 10
 """A stranger's, at a TRM a token."""
@@ -38,7 +37,7 @@ async def test_a_bought_answer_at_a_high_temperature_is_not_hurt(
         async with opened_mesh(tmp_path, voucher_tokens=WINDOW) as mesh:
             monkeypatch.setattr(mesh.service, "_sold", sales.append)
             mesh.desk.engine = engine  # type: ignore[assignment]
-            mesh.desk.canon = lambda: Count(prompter.tokenizer)
+            mesh.desk.canon = lambda: TokenizerCheck(prompter.tokenizer)
             for seed, question in enumerate(["Write a story about a fox.", "猫について教えて。"]):
                 wanted = mesh.wanted(
                     model_digest=engine.card.digest,
@@ -47,7 +46,7 @@ async def test_a_bought_answer_at_a_high_temperature_is_not_hurt(
                     sampling=Sampling(max_tokens=80, seed=seed, temperature=1.2),
                 )
                 stream, now = await mesh.connection.open(), mesh.payer.ledger.now()
-                bought = await purchase(stream, wanted, TokenizerCheck(prompter), os.urandom, now)
+                bought = await purchase(stream, wanted, TokenizerCheck(prompter.tokenizer), os.urandom, now)
                 async with await mesh.begun(bought) as session:
                     count = [chunk.count async for chunk in session][-1]
                 await bought.close()

@@ -7,7 +7,7 @@ computed here, tokens are counted here. What does not agree ends the session, an
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol, Self
+from typing import Self
 
 import structlog
 
@@ -56,17 +56,10 @@ BROKEN = (FinishReason.FAILED, FinishReason.KILLED, FinishReason.STOPPED)
 """How a provider may end an answer without having kept it."""
 
 
-class Checker(Canon, Protocol):
-    """What an answer is checked with; made from the tokenizer block the quote names."""
-
-    def decode(self, ids: tuple[int, ...]) -> bytes:
-        """The bytes these tokens stand for. Raises ``TokenizerError``."""
-
-
 async def purchase(
     stream: Stream,
     wanted: Wanted,
-    checker: Checker,
+    checker: Canon,
     random: Callable[[int], bytes],
     now_ms: int,
     recall: Callable[[Sequence[Cited]], None] = lambda _: None,
@@ -126,7 +119,7 @@ class Purchase:
         offer: Offer,
         quote: Quote,
         secret: bytes,
-        checker: Checker,
+        checker: Canon,
         patience_s: float | None,
         due_s: float,
     ) -> None:
@@ -171,6 +164,13 @@ class Purchase:
         if answer is None or answer.finish_reason in (None, FinishReason.UNCHECKABLE):
             return None
         return True if answer.reading().completion_tokens else None
+
+    @property
+    def empty(self) -> bool:
+        """Whether the answer ended before its first token, as if nothing were wrong."""
+        answer = self._answer
+        ends = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.UNCHECKABLE)
+        return answer is not None and answer.finish_reason in ends and not answer.reading().completion_tokens
 
     async def pay(self, voucher: Signed) -> None:
         await self._say(Payment(SignedBody(voucher.body, voucher.signature)))
@@ -238,7 +238,7 @@ class RemoteAnswer:
         card: ModelCard,
         quote: Quote,
         running: RunningHash,
-        checker: Checker,
+        checker: Canon,
         stop: Sequence[str],
         patience_s: float | None,
     ) -> None:
@@ -310,6 +310,13 @@ class RemoteAnswer:
             if self._counted.count == 0:
                 self.lost = True
                 raise
+        except PeerRefused as refused:
+            if self._counted.count:
+                self.lost, self._reason = True, FinishReason.FAILED
+            else:  # it said why before it began, which breaks no word
+                self._reason = FinishReason.CANCELLED
+                wait = refused.retry_after or 1
+                raise EngineFailed(f"the provider refused: {refused.message}", retry_after=wait) from refused
         except (MeshError, TokenizerError, TimeoutError) as error:
             self.lost, self._reason = True, FinishReason.FAILED
             if self._counted.count == 0:

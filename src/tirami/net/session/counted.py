@@ -9,7 +9,10 @@ TOLERANCE: Final = 2
 
 
 class Canon(Protocol):
-    """Counts the canonical tokens of an answer as it grows; made from the tokenizer block that the quote names."""
+    """The model's tokenizer as both sides use it for one answer; made from the tokenizer block that the quote names."""
+
+    def decode(self, ids: tuple[int, ...]) -> bytes:
+        """The bytes these tokens stand for. Raises ``TokenizerError``."""
 
     def feed(self, data: bytes) -> int:
         """Canonical tokens of all text so far, this included."""

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
-from tirami.core.errors import MeshError, StreamEnded, TiramiError, WireError
+from tirami.core.errors import MeshError, StorageUnavailable, StreamEnded, TiramiError, WireError
 from tirami.core.keys import PublicKey
 from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import TokenCount, Trm
@@ -22,9 +22,11 @@ from tirami.net.frames import FrameReader, FrameWriter
 from tirami.net.session.counted import Counted
 from tirami.net.session.desk import Terms
 from tirami.net.session.meanwhile import meanwhile
+from tirami.net.session.pieces import divided
 from tirami.net.session.sale import Sale, unpaid
 from tirami.net.session.terms import IDLE_S, WORKING_S, afforded, window
 from tirami.proto import (
+    MAX_PIECE,
     Accept,
     Cancel,
     Finish,
@@ -68,6 +70,7 @@ class Serving:
         self._most = TokenCount(record.max_tokens)
         self._sent = TokenCount(0)
         self._counted = Counted(terms.canon)
+        self._decode = terms.canon.decode
         self._due = TokenCount(0)
         """Tokens of what was sent that are paid for, as an honest payer counts them (B10)."""
         self._vouched = TokenCount(0)
@@ -75,6 +78,8 @@ class Serving:
         self._pieces: dict[bytes, TokenCount] = {}
         """Tokens sent by running hash, of the pieces from the last voucher's on."""
         self._news = asyncio.Event()
+        self._own_fault = False
+        """Whether a voucher was lost here."""
         self._reason: FinishReason | None = None
         self._opened = False
         self._generation: Generation | None = None
@@ -121,6 +126,7 @@ class Serving:
             if self._vouched < self._due:
                 await asyncio.wait((listening,), timeout=IDLE_S)
             if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
+                self._own_fault = isinstance(error, StorageUnavailable)
                 _log.info("vouchers_ended", claim=self.claim_id.hex(), reason=str(error))
         finally:
             for task in (listening, answering):
@@ -151,7 +157,7 @@ class Serving:
 
     def _unpaid(self) -> Trm:
         """What is due for what was handed out (B10), and not signed for; TRM."""
-        return unpaid(self.quote, self._due, self._vouched)
+        return Trm(0) if self._own_fault else unpaid(self.quote, self._due, self._vouched)
 
     async def _answer(self) -> None:
         try:
@@ -159,7 +165,7 @@ class Serving:
                 self._generation = generation
                 chunks = aiter(generation)
                 chunk = await meanwhile(self._first(chunks), WORKING_S, self._working)
-                while chunk is not None and await self._send(chunk):
+                while chunk is not None and await self._send_all(chunk):
                     chunk = await _next(chunks)
                 self._reason = self._reason or generation.finish_reason or FinishReason.LENGTH
         except TiramiError as error:
@@ -191,9 +197,16 @@ class Serving:
         async with asyncio.timeout(IDLE_S):
             await self._writer.write(message)
 
-    async def _send(self, chunk: Chunk) -> bool:
+    async def _send_all(self, chunk: Chunk) -> bool:
         """Hand a chunk out as far as window and ceiling allow; whether to go on."""
-        if not chunk.ids:
+        for part in divided(chunk, self._decode):
+            if not await self._send(part):
+                return False
+        return True
+
+    async def _send(self, chunk: Chunk) -> bool:
+        """The same of a part that goes out as one piece."""
+        if not chunk.ids or len(chunk.ids) > MAX_PIECE:
             self._reason = FinishReason.UNCHECKABLE  # nobody could count it: the answer ends before it
             return False
         if chunk.count > self._most:

@@ -27,7 +27,7 @@ from tirami.core.errors import (
 )
 from tirami.core.keys import Digest, PublicKey
 from tirami.core.units import Trm
-from tirami.infer import Count, MetadataBlock, Prompt, Prompter, Prompters, Sampling
+from tirami.infer import MetadataBlock, Prompt, Prompter, Prompters, Sampling
 from tirami.ledger import AGENT, LOCAL, Ledger, Payer
 from tirami.market import DEFAULT_MAX_TOKENS, Order, PeerRegistry, Provider, schedule_score
 from tirami.net import blocks
@@ -40,6 +40,7 @@ from tirami.node.chat import ChatCall
 from tirami.node.mesh.consent import Consent
 from tirami.node.mesh.goods import Goods
 from tirami.node.mesh.inquiry import TRIES, Inquiry, unserved
+from tirami.node.mesh.tokenizers import TokenizerCheck
 from tirami.proto import MAX_PROMPT, Offering
 
 T = TypeVar("T")
@@ -49,20 +50,6 @@ LAST_MS = 30_000
 CLEARLY = Fraction(3, 2)
 """So many times as good is who is called although somebody connected serves the model."""
 OTHER_FILE = "it uses another network file: join with `tirami invite`, or pass --network"
-
-
-class TokenizerCheck:
-    """Checks pieces with the model's own tokenizer. A :class:`~tirami.net.session.consumer.Checker`."""
-
-    def __init__(self, prompter: Prompter) -> None:
-        self._tokenizer = prompter.tokenizer
-        self._count = Count(prompter.tokenizer)
-
-    def decode(self, ids: tuple[int, ...]) -> bytes:
-        return self._tokenizer.decode(ids)
-
-    def feed(self, data: bytes) -> int:
-        return self._count.feed(data)
 
 
 class Shop:
@@ -271,6 +258,8 @@ class Shop:
         """What was bought is over, however it ended. Who broke its word comes last for a while."""
         provider = bought.offered.quote.provider
         if bought.kept is None:
+            if bought.empty:  # no blame, but who says nothing should not be asked first by everybody
+                self._note(provider, broke=True)
             return
         self._opinions.experienced(provider, good=bought.kept)
         self._note(provider, broke=not bought.kept)
@@ -408,7 +397,7 @@ class Shop:
         return await purchase(
             stream,
             wanted,
-            TokenizerCheck(prompter),
+            TokenizerCheck(prompter.tokenizer),
             os.urandom,
             self._ledger.now(),
             self._ledger.restarts.heard,

@@ -14,6 +14,20 @@ _log = structlog.get_logger()
 LOOK_S = 0.5
 
 
+class TokenizerCheck:
+    """One answer by the model's own tokenizer. A :class:`~tirami.net.session.Canon`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._count = Count(tokenizer)
+
+    def decode(self, ids: tuple[int, ...]) -> bytes:
+        return self._tokenizer.decode(ids)
+
+    def feed(self, data: bytes) -> int:
+        return self._count.feed(data)
+
+
 class Tokenizers:
     """Tokenizers by digest, of engines that are for sale; each takes 35 to 60 MB and a second to make.
 
@@ -26,10 +40,10 @@ class Tokenizers:
         self._blocks = blocks
         self._ready: dict[Digest, Tokenizer | None] = {}
 
-    def canon(self, digest: Digest) -> Count | None:
+    def canon(self, digest: Digest) -> TokenizerCheck | None:
         """To count one answer with; ``None`` while there is no such tokenizer."""
         tokenizer = self._ready.get(digest)
-        return None if tokenizer is None else Count(tokenizer)
+        return None if tokenizer is None else TokenizerCheck(tokenizer)
 
     async def run(self, sellable: Callable[[], Sequence[Engine]]) -> None:
         """Until cancelled: have those of what is for sale, and no others."""
