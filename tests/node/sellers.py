@@ -59,7 +59,10 @@ async def market(
     call: Call | None = None,
     **flags: object,
 ) -> AsyncIterator[Market]:
-    """``cards``: of the sellers' engines, where they are not all alike; ``call``: of all; ``flags``: the buyer's."""
+    """``cards``: of the sellers' engines, where they are not all alike; ``call``: of all; ``flags``: the buyer's.
+
+    The buyer sells nothing: an engine of its own is used by nobody but who asks here.
+    """
     names = [str(number) for number in range(count + 1)]
     file, _ = network_file(home, names)
     count_in_numbers(monkeypatch)
@@ -74,7 +77,7 @@ async def market(
             opened.parts.engines.serve(engine)
             sellers.append(Seller(opened, engine))
         known = " ".join(str(seller.node.mesh.mesh.address()) for seller in sellers)
-        given = {"mesh.consume": "any", "mesh.bootstrap": known} | flags
+        given = {"mesh.consume": "any", "mesh.sell": False, "mesh.bootstrap": known} | flags
         buyer = await stack.enter_async_context(node(home / names[0], file, memory, call, **given))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         found = Market(buyer, sellers, memory, http)

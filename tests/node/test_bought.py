@@ -132,7 +132,6 @@ async def test_what_nobody_could_check_ends_the_answer_and_is_no_failure(
 async def test_a_ticket_is_never_taken_to_a_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one that is none, nor a good one for a model of this node."""
     async with market(tmp_path, monkeypatch, 1) as found:
-        monkeypatch.setattr(found.buyer.mesh.pace, "_due", lambda _: False)  # its tries are answers of the engine, too
         own = ScriptedEngine()
         own.card = replace(CARD, name="other", digest=sha256(b"other"))
         found.buyer.parts.engines.serve(own)

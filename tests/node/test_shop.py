@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.market.scripted import CARD
+from tests.net.session.conftest import Words
 from tests.node.sellers import Market, Seller, market
 from tests.waiting import until
 from tirami.core.errors import ConnectionLost, PeerRefused, TokenizerError
@@ -207,6 +208,10 @@ async def test_other_nodes_that_fail_for_nothing_do_not_open_the_payers_breaker(
         assert status == 200, reply
 
 
+class Broken(Words):
+    """What a buyer checks with; its seller's is whole."""
+
+
 async def test_a_fault_of_this_node_in_a_bought_answer_still_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +220,8 @@ async def test_a_fault_of_this_node_in_a_bought_answer_still_counts(
         def broken(*_: object) -> None:
             raise RuntimeError("a bug here")
 
-        monkeypatch.setattr("tests.net.session.conftest.Words.decode", broken)
+        monkeypatch.setattr(Broken, "decode", broken)
+        monkeypatch.setattr(shop_module, "TokenizerCheck", lambda _: Broken())
         status, _ = await found.ask()
         assert status == 500
         assert found.buyer.parts.ledger.books(found.buyer.parts.key.public_key).breaker.errors == 1

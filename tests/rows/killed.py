@@ -42,6 +42,7 @@ SIGNED: Final[Mapping[type[Record], str | None]] = {
     proto.Observation: TELLS,
     Advert: TELLS,
     proto.KillOrder: FREEZES,
+    proto.KillAnswer: TELLS,
     proto.Consent: FREEZES,
     proto.Rotation: FREEZES,  # a stolen key ends whatever else stands still
 }
@@ -65,6 +66,7 @@ BOOKED: Final[Mapping[object, str | None]] = {
     journal.NodeStarted: TELLS,
     journal.KillSet: FREEZES,
     journal.PolicySet: WORTHLESS,
+    journal.PreferencesSet: WORTHLESS,
     journal.AccountCreated: STOPPED,
     journal.AccountResealed: TELLS,
     journal.AccountDisabled: FREEZES,
@@ -97,6 +99,7 @@ ASKED: Final[Mapping[str, str | None]] = {
     "legacy_chat_stream": STOPPED,
     "schedule": STOPPED,  # with `reserve`; without, it only tells
     "transfer": STOPPED,
+    "agent_task": STOPPED,
     "create_account": STOPPED,
     "rotate_key": STOPPED,  # with `move`; without, it only ends a key
     "quote": TELLS,
@@ -110,6 +113,7 @@ ASKED: Final[Mapping[str, str | None]] = {
     "revoke_invite": FREEZES,
     "revoke_key": FREEZES,
     "set_policy": WORTHLESS,
+    "set_agent_preferences": WORTHLESS,
     "approve": WORTHLESS,
     "deny": WORTHLESS,
     "issue_token": WORTHLESS,
@@ -154,6 +158,7 @@ HEARD: Final[Mapping[type[Message], str | None]] = {
     proto.Peers: TELLS,
     proto.ProbeWanted: TELLS,
     proto.Probed: TELLS,
+    proto.KillAnswered: TELLS,
 }
 
 SIGNERS: Final[Mapping[str, type[Record]]] = {
@@ -170,6 +175,7 @@ SIGNERS: Final[Mapping[str, type[Record]]] = {
     "net/opinions:run": proto.Observation,
     "net/adverts:write": Advert,
     "net/kills:order": proto.KillOrder,
+    "net/kills:_answer": proto.KillAnswer,
     "net/rotations:order": proto.Rotation,
     "proto/orders:agreeing": proto.Consent,
 }

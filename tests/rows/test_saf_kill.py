@@ -36,7 +36,7 @@ from tests.rows.test_saf import callers
 from tests.waiting import until
 from tirami.api import BY_NAME, OPERATIONS
 from tirami.api.openapi import openapi
-from tirami.core.errors import PeerRefused
+from tirami.core.errors import ConnectionLost, PeerRefused
 from tirami.core.keys import PublicKey, Signature, SigningKey, sha256
 from tirami.core.units import TokenCount
 from tirami.infer import Prompt, Sampling
@@ -178,6 +178,11 @@ def spends(at: Pair) -> list[tuple[str, object, str | None]]:
     asked = [(name, body, token) for name, body in answers for token in (at.token, owner, None)]
     return [
         *asked,
+        *(
+            ("agent_task", {"prompt": "x", "size": size}, token)
+            for size in ("local", "remote")
+            for token in (owner, None)
+        ),
         ("transfer", {"to": at.account, "amount": 1}, owner),
         ("create_account", {"label": "new"}, owner),
         ("rotate_key", rotation(at.a, move=True), owner),
@@ -224,6 +229,7 @@ async def test_whatever_is_asked_of_a_killed_node_nothing_is_signed_or_booked_th
             "backup": (None, {}),
             "set_selling": ({"paused": False}, {}),
             "set_policy": ({"node_id": both.account}, {}),
+            "set_agent_preferences": ({"auto_spend_enabled": False}, {}),
             "approve": ({}, {"id": yes}),
             "deny": ({}, {"id": no}),
             "issue_token": ({"scope": "inference", "node_id": both.account}, {}),
@@ -371,7 +377,7 @@ async def test_of_purchases_sales_and_invitations_that_race_the_kill_nothing_is_
 
         async def sell() -> None:
             while not over.is_set():
-                with suppress(PeerRefused):
+                with suppress(PeerRefused, ConnectionLost):  # who opens streams faster than they end has some reset
                     await (await asked_of(both, 5)).close()
 
         async def come() -> None:
