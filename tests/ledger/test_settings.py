@@ -1,7 +1,7 @@
 """Settings: expired tokens are not kept for ever, and what is said of them later is no error."""
 
 from tirami.core.units import UnixMs
-from tirami.ledger import Settings, TokenExpirySet, TokenIssued, TokenRevoked
+from tirami.ledger import KillSet, Settings, TokenExpirySet, TokenIssued, TokenRevoked
 from tirami.ledger.settings import FEW_TOKENS
 
 
@@ -23,3 +23,13 @@ def test_what_is_said_of_a_dropped_token_changes_nothing() -> None:
     settings.apply(TokenExpirySet(b"gone", 5), 1, UnixMs(0))
     settings.apply(TokenRevoked(b"gone"), 2, UnixMs(0))
     assert settings.tokens == {}
+
+
+def test_when_the_switch_was_thrown_here_is_known_until_it_is_released() -> None:
+    settings = Settings()
+    here, ordered = KillSet(True, "", "me"), KillSet(True, "", "mesh operator", 5, b"key")
+    thrown = []
+    for at, fact in enumerate((ordered, here, ordered, here, KillSet(False, "", "me"), ordered), 1):
+        settings.apply(fact, at, UnixMs(at))
+        thrown.append(settings.thrown_here_ms)
+    assert thrown == [None, 2, 2, 4, None, None]

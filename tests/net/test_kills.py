@@ -7,12 +7,13 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from tests.ledger.disk import Disk
 from tests.net.mesh import Grants, Member, in_a_line
 from tests.net.test_gossip import meshed
 from tirami.core.clock import APART_MS
-from tirami.core.errors import Conflict, KillSwitchActive
+from tirami.core.errors import Conflict, KillSwitchActive, StorageUnavailable
 from tirami.core.keys import PublicKey, SigningKey
-from tirami.net.kills import ANSWERS, LATEST_MS, LIFETIME_MS, PER_MINUTE, Kills
+from tirami.net.kills import ANSWERS, LATEST_MS, LIFETIME_MS, PER_MINUTE, UNSURE, Kills
 from tirami.net.rotations import Rotations
 from tirami.proto import KillAnswer, KillAnswered, KillOrder, KillOrdered, SignedBody, Successor, encode, sign
 from tirami.testing import Link, MemoryNetwork, VirtualClock
@@ -124,9 +125,10 @@ def test_what_was_carried_out_before_journals_named_the_key_is_not_carried_out_a
         peer.send(order(boss, 6, active=False))
         await asyncio.sleep(0.5)
         assert frozen(last), "the owner's later word stands"
-        peer.send(order(boss, 7, active=False))
+        await last.ledger.set_kill(False, "over", "me")
+        peer.send(order(boss, 7))
         await asyncio.sleep(0.5)
-        assert not frozen(last)
+        assert frozen(last)
         await last.ledger.set_kill(True, "before numbers had a bound", "mesh operator", 2**64 - 1)
         peer.send(order(boss, 8, active=False))
         await asyncio.sleep(0.5)
@@ -292,26 +294,68 @@ def test_clocks_that_differ_freeze_and_release_all_the_same(tmp_path: Path, ahea
     meshed(tmp_path, 3, Link(delay_s=0.02), play)
 
 
-def test_a_release_that_may_have_expired_leaves_the_switch_that_was_thrown_here(tmp_path: Path) -> None:
+def test_a_release_leaves_the_switch_that_was_thrown_here_unless_it_is_surely_later(tmp_path: Path) -> None:
     """Whoever kept it from this node until now cannot undo with it what its owner did since."""
 
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
         boss, last = nodes
+        kills = obeying(nodes, boss.key.public_key)
+        await connected(nodes)
+        peer, now = boss.mesh.peers[last.key.public_key], last.ledger.now()
+
+        async def told(message: KillOrdered) -> bool:
+            peer.send(message)
+            await asyncio.sleep(0.5)
+            return frozen(last)
+
+        kept = order(boss, 7, active=False, at_ms=now - 540_000, expires_ms=now + 60_000)
+        await last.ledger.set_kill(True, "thief", "operator at this node")
+        with capture_logs() as logs:
+            for _ in range(3):
+                assert await told(kept)
+        (dropped,) = [line for line in logs if line["event"] == "kill_order_dropped"]
+        assert (dropped["log_level"], dropped["reason"]) == ("warning", UNSURE)
+        assert await told(order(boss, 8)), "an order to freeze, kept back too, opens no way round"
+        assert await told(order(boss, 9, active=False))
+        thrown_ms = last.ledger.gate.thrown_here_ms
+        assert thrown_ms is not None
+        given = await kills[0].order(False, "over", "me")
+        await asyncio.sleep(1)
+        (answer,) = given.answers.values()
+        assert (answer.obeyed, answer.reason, frozen(last)) == (False, UNSURE, True)
+        number = last.ledger.now() + LIFETIME_MS
+        assert await told(order(boss, number, active=False, at_ms=thrown_ms + APART_MS))
+        assert not await told(order(boss, number + 1, active=False, at_ms=thrown_ms + APART_MS + 1))
+        assert await told(order(boss, number + 2))
+        assert not await told(order(boss, number + 3, active=False, at_ms=now - 1)), "its number is the higher"
+
+    meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_a_release_leaves_the_switch_that_was_thrown_here_while_the_disk_was_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        boss, last = nodes
         obeying(nodes, boss.key.public_key)
         await connected(nodes)
-        await last.ledger.set_kill(True, "here only", "me")
-        peer = boss.mesh.peers[last.key.public_key]
-        with capture_logs() as logs:
-            late = by_clock(boss, -700_000, active=False)
-            for _ in range(3):
-                peer.send(late)
-                await asyncio.sleep(0.5)
-        assert frozen(last)
-        (dropped,) = [line for line in logs if line["event"] == "kill_order_dropped"]
-        assert dropped["log_level"] == "warning" and "expired" in dropped["reason"]
-        peer.send(by_clock(boss, 0, active=False))
+        peer, disk = boss.mesh.peers[last.key.public_key], Disk(last.ledger, monkeypatch)
+        disk.full = True
+        with pytest.raises(StorageUnavailable):
+            await last.ledger.set_kill(True, "thief", "operator at this node")
+        disk.full = False
+        for number, active in enumerate((False, True, False), 7):
+            peer.send(order(boss, number, active=active))
+            await asyncio.sleep(0.5)
+            assert frozen(last)
+        await last.ledger.set_kill(False, "over", "operator at this node")
+        assert not frozen(last)
+        peer.send(order(boss, 10))
         await asyncio.sleep(0.5)
-        assert not frozen(last), "in time it is the operator's word"
+        assert frozen(last)
+        peer.send(order(boss, 11, active=False))
+        await asyncio.sleep(0.5)
+        assert not frozen(last), "what was thrown here was released here"
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
 

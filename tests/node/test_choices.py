@@ -1,17 +1,21 @@
 """Several choices of one request: one decision, one bill for the prompt, all or none."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.market.conftest import House, house
 from tests.market.test_inference import order as order_of
+from tests.net.session.conftest import opened_mesh
 from tirami.core.errors import (
     BudgetExceeded,
     Conflict,
+    EngineFailed,
     KillSwitchActive,
     QueueFull,
     SpendDenied,
@@ -19,7 +23,7 @@ from tirami.core.errors import (
 )
 from tirami.core.units import TokenCount
 from tirami.infer import FinishReason, Prompt
-from tirami.ledger import AccountDisabled, Payer
+from tirami.ledger import AccountDisabled, FraudProven, Payer
 from tirami.ledger.admission import Admitted
 from tirami.market import Order, WaitingRoom
 from tirami.node.answer import ChatStream, written
@@ -212,6 +216,22 @@ async def test_a_kill_before_a_choice_begins_leaves_the_settlement_of_those_that
     assert (first.reason, second) == (FinishReason.KILLED, None)
     assert not house.ledger.state.holds.open
     assert not house.market.live
+
+
+async def test_what_ends_unbilled_because_the_seller_is_convicted_says_so(tmp_path: Path) -> None:
+    """And names no time after which the same would go better."""
+    async with opened_mesh(tmp_path) as mesh, AsyncExitStack() as stack:
+        mesh.desk.engine.stall_after = 0
+        bought = await mesh.asked()
+        stack.push_async_callback(bought.close)
+        choice = Choice(0, 0, mesh.payer.market, await mesh.ticket(bought), streamed=True)
+        await choice.begin(stack)
+        first = asyncio.create_task(choice.first())
+        await asyncio.sleep(0.1)
+        await mesh.payer.ledger.record_facts(FraudProven(mesh.provider.key.public_key, b"a proof"))
+        with pytest.raises(EngineFailed, match="convicted .* not billed") as told:
+            await first
+    assert told.value.retry_after is None
 
 
 async def test_what_cannot_be_read_is_not_billed(house: House) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -49,11 +50,14 @@ async def test_the_operators_node_freezes_the_other_over_quic(tmp_path: Path) ->
             await until(lambda: mesh.peers and boss.mesh and boss.mesh.mesh.peers, 60)
             gate = worker.parts.ledger.gate
 
-            async def kill(node: Node, activate: bool) -> int:
+            async def told(node: Node, activate: bool, *, mesh: bool = True) -> tuple[int, dict[str, Any]]:
                 headers = {"authorization": f"Bearer {node.parts.admin_token}"}
-                body = {"activate": activate, "reason": "drill", "operator": "me", "mesh": True}
+                body = {"activate": activate, "reason": "drill", "operator": "me", "mesh": mesh}
                 async with http.post(f"{node.url}/v1/tirami/kill", json=body, headers=headers) as reply:
-                    return reply.status
+                    return reply.status, await reply.json()
+
+            async def kill(node: Node, activate: bool) -> int:
+                return (await told(node, activate))[0]
 
             began = time.monotonic()
             assert await kill(boss, True) == 200
@@ -65,3 +69,11 @@ async def test_the_operators_node_freezes_the_other_over_quic(tmp_path: Path) ->
             assert await kill(worker, False) == 409, "it is not the operator's"
             assert await kill(boss, False) == 200
             await until(lambda: gate.kill is not None and not gate.kill.active, 60)
+
+            assert (await told(worker, True, mesh=False))[0] == 200
+            status, reply = await told(boss, False)
+            assert (status, reply["mesh"]["obeyed"]) == (200, [])
+            assert "release it there" in reply["mesh"]["refused"][keys[1]]
+            assert gate.kill is not None and gate.kill.active
+            assert (await told(worker, False, mesh=False))[0] == 200
+            assert gate.kill is not None and not gate.kill.active

@@ -61,16 +61,39 @@ class Gate:
         self.random: Callable[[int], bytes] = _not_started
         """Source of approval ids; the ledger's start sets it."""
         self.denials = Denials()
-        self.thrown: KillSet | None = None
-        """A kill switch thrown in memory whose fact is not durable yet, or could not be written."""
+        self._thrown: KillSet | None = None
+        self._thrown_here_ms: UnixMs | None = None
+        """When that was last done on this node itself; ``None`` once a release is written."""
         self.halted: str | None = None
         """Why this node stopped spending by itself (Σ ≠ 0), or ``None``. No switch lifts it."""
 
     # --- what an account has and may ---------------------------------------------------------------------------
 
     @property
+    def thrown(self) -> KillSet | None:
+        """A kill switch thrown in memory whose fact is not durable yet, or could not be written."""
+        return self._thrown
+
+    def throw(self, kill: KillSet) -> None:
+        """Freeze at once, in memory, until the fact or a later one is :meth:`written`."""
+        self._thrown = kill
+        if not kill.order:
+            self._thrown_here_ms = self._now()
+
+    def written(self, kill: KillSet) -> None:
+        """The newest position of the switch is durable."""
+        self._thrown = None
+        if not kill.active:
+            self._thrown_here_ms = None
+
+    @property
     def kill(self) -> KillSet | None:
-        return self.thrown or self._state().settings.kill
+        return self._thrown or self._state().settings.kill
+
+    @property
+    def thrown_here_ms(self) -> UnixMs | None:
+        """When the switch was last thrown on this node itself, by no order; ``None`` if it was released since."""
+        return self._thrown_here_ms or self._state().settings.thrown_here_ms
 
     def policy(self, account: bytes) -> Policy | None:
         """Limits of an account of this node; ``None`` for anybody else, whom the gate denies."""

@@ -324,7 +324,7 @@ class Ledger:
         """
         fact = KillSet(active, reason, operator, order, key)
         if active:
-            self.gate.thrown = fact
+            self.gate.throw(fact)
             for stop in self._on_kill:
                 stop()
         before = self.gate.thrown
@@ -338,7 +338,7 @@ class Ledger:
                 raise StorageUnavailable(message, retry_after=error.retry_after) from error
             raise
         if self.gate.thrown is before:
-            self.gate.thrown = None
+            self.gate.written(fact)
         return seq
 
     def on_kill(self, stop: Callable[[], None]) -> None:

@@ -92,6 +92,8 @@ class Settings:
     started: NodeStarted | None = None
     kill: KillSet | None = None
     kill_seq: int = 0
+    thrown_here_ms: UnixMs | None = None
+    """When the switch was last thrown on this node itself, whatever was ordered since; ``None`` once released."""
     kill_orders: dict[bytes, int] = field(default_factory=dict)
     """By operator key, the highest number of its orders to the mesh that were carried out."""
     policies: dict[bytes, Policy] = field(default_factory=dict)
@@ -122,6 +124,8 @@ class Settings:
                 self.started = fact
             case KillSet():
                 self.kill, self.kill_seq = fact, seq
+                if not fact.active or not fact.order:
+                    self.thrown_here_ms = at_ms if fact.active else None
                 self.kill_orders[fact.key] = max(self.kill_orders.get(fact.key, 0), fact.order)
             case PolicySet():
                 budgets = (fact.per_request, fact.per_hour, fact.lifetime)

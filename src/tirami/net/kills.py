@@ -6,8 +6,9 @@ is carried out again, also after a restart. Numbers are the time or little more:
 what its owner, or the key that follows, still needs.
 
 Clocks may differ by an hour, so an order is obeyed for an hour longer than it lasts: who is unsure whether a kill has
-expired freezes. A release that came so late undoes only what an order did: that its number is higher proves it the
-operator's later word; the switch that was thrown on the node itself it leaves.
+expired freezes. What an order did any later release undoes: that its number is higher proves it the operator's later
+word. The switch that was thrown on the node itself has no number: it stays unless the release is dated more than an
+hour later, for whoever kept an older one from this node must not undo with it what was done since.
 """
 
 from collections import OrderedDict, deque
@@ -37,6 +38,11 @@ OPERATORS: Final = 256
 """Operators whose newest order is kept: keys cost nothing."""
 PEERS: Final = 4_096
 """Peers whose orders are counted."""
+UNSURE: Final = (
+    "its switch was thrown on that node itself, and as clocks may differ by an hour it cannot tell that the release is"
+    " the later: release it there (tirami safety release)"
+)
+"""Answer of a node that an order does not release."""
 PER_MINUTE: Final = 16
 """Strangers' orders one peer may bring in a minute."""
 
@@ -142,7 +148,7 @@ class Kills:
         if objection is None:
             self._pass_on(order, message, peer.key)
         if ours:
-            await self._take(order, objection or self._reservation(order, now), peer)
+            await self._take(order, objection or self._reservation(order), peer)
 
     def _last(self, operator: bytes, now: int, *, ours: bool) -> int:
         """Number of the last order of this key that was heard, or carried out here."""
@@ -153,22 +159,23 @@ class Kills:
         nameless = carried_out.get(b"", 0)  # of journals that did not say whose orders they were
         return max(number, carried_out.get(operator, 0), nameless if nameless <= now + LATEST_MS else 0)
 
-    def _reservation(self, order: KillOrder, now: int) -> str | None:
-        """Why a release that may have expired is not carried out, although its number is the highest."""
-        kill = self._ledger.state.settings.kill
-        if order.active or order.expires_ms > now or kill is None or not kill.active or kill.order:
+    def _reservation(self, order: KillOrder) -> str | None:
+        """Why a release is not carried out, although its number is the highest. An order since lifts no such doubt."""
+        thrown_ms = self._ledger.gate.thrown_here_ms
+        if order.active or thrown_ms is None or order.at_ms > thrown_ms + APART_MS:
             return None
-        return "it has expired by the clock of this node, whose switch was thrown here and not by an order"
+        return UNSURE
 
     async def _take(self, order: KillOrder, objection: str | None, peer: Peer) -> None:
         """Carry it out, or say why not; the answer goes back."""
-        ledger, settings = self._ledger, self._ledger.state.settings
+        ledger = self._ledger
         if objection is None:
             _log.warning("kill_ordered", active=order.active, number=order.number, reason=order.reason)
             with suppress(StorageUnavailable):  # thrown in memory all the same
                 note = f"mesh operator {order.operator.hex()}"
                 await ledger.set_kill(order.active, order.reason, note, order.number, order.operator)
-            obeyed = settings.kill is not None and settings.kill.active is order.active
+            kill = ledger.gate.kill
+            obeyed = kill is not None and kill.active is order.active
             self._answer(order, "" if obeyed else "it could not be written down", peer)
         elif order.number != self._refused:
             self._refused = order.number

@@ -126,4 +126,8 @@ def interruption(reason: FinishReason) -> TiramiError:
     """What is told of an answer of which nothing was signed for."""
     if reason is FinishReason.KILLED:
         return KillSwitchActive("all TRM transactions are frozen; this answer was not billed")
+    if reason is FinishReason.BARRED:
+        barred = EngineFailed("a key of this session was convicted or has ended; this answer was not billed")
+        barred.retry_after = None  # no waiting gives the key back
+        return barred
     return EngineFailed("this node is stopping; this answer was not billed", retry_after=STOPPING_S)

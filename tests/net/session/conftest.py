@@ -15,7 +15,7 @@ from tirami.core.keys import Digest, PublicKey, SigningKey, journal_key, local_u
 from tirami.core.units import MicroTrm, Ppm, TokenCount
 from tirami.infer import Prompt, Sampling
 from tirami.ledger import NETWORK, Admitted, Heads, Ledger, Payer, Price
-from tirami.market import InferenceMarket, Load, MeteredSession, Order, Settlement
+from tirami.market import InferenceMarket, Load, MeteredSession, Order, Settlement, Ticket
 from tirami.net import Connection, Endpoint, FrameReader, Stream
 from tirami.net.session import ASKS, Provider, Purchase, Terms, Wanted, purchase
 from tirami.net.session.counted import Canon
@@ -134,7 +134,7 @@ class Mesh:
         now = self.payer.ledger.now()
         return await purchase(stream, self.wanted(max_tokens, **changed), Words(), os.urandom, now)
 
-    async def begun(self, bought: Purchase) -> MeteredSession:
+    async def ticket(self, bought: Purchase) -> Ticket:
         wanted = bought._wanted
         order = Order(
             self.payer.payer,
@@ -145,7 +145,10 @@ class Mesh:
             wanted.request_id,
             offered=bought.offered,
         )
-        ticket = await self.payer.market.begin_inference(order)
+        return await self.payer.market.begin_inference(order)
+
+    async def begun(self, bought: Purchase) -> MeteredSession:
+        ticket = await self.ticket(bought)
         return self.payer.market.execute(ticket, ticket.payer.key, streamed=True)
 
     async def buy(self, max_tokens: int = 10, take: int | None = None) -> tuple[str, Settlement]:
