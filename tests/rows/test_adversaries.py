@@ -133,7 +133,7 @@ def test_the_smallest_tokens_earn_two(found: Town, record_property: Figure) -> N
     heard = found.bought("split", 48)
     claimed = found.false_seller.log_lines("splitting")[-1]
     assert claimed["claimed"] >= 2.5 * claimed["made"]
-    canonical = found.bought("honest", heard.pieces)
+    canonical = found.bought("honest", claimed["made"])
     assert canonical.text == heard.text
     assert heard.tokens <= canonical.tokens + TOLERANCE
     assert heard.cost == heard.worth(heard.tokens)
