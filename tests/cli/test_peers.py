@@ -19,7 +19,8 @@ def test_a_long_reason_is_broken_between_words() -> None:
     facts = PeerEntry.model_construct(
         node_id="ab" * 32, connected=False, kept=True, failure="it did not answer", audit_tier="Unverified"
     )
-    entry = facts.model_copy(update={"offerings": [], "slots": 0, "why_not": reason, "score": None, "latency_ms": None})
+    none = {"offerings": [], "slots": 0, "score": None, "latency_ms": None, "clock_ahead_ms": None}
+    entry = facts.model_copy(update=none | {"why_not": reason})
     lines = shown(PeersReply.model_construct(enabled=True, starting=False, count=1, connected=0, peers=[entry]))
     assert all(len(line) <= 80 for line in lines) and lines[1].startswith("abababababababab  not reached")
     assert " ".join(" ".join(lines[2:]).split()) == f"bought from: no: {reason} (it did not answer)"

@@ -72,7 +72,7 @@ def by_name(made: Homes, liar: str) -> list[str]:
     with node(made, 2, TIRAMI_MESH_DNS=DOMAIN) as second:
         wait_until(lambda: met(second, made.keys[0]) and said(second, "hint_in_vain", peer=liar) is not None, WAIT_S)
         with second.admin() as admin:
-            return [peer.node_id for peer in admin.peers().peers]
+            return [peer.node_id for peer in admin.peers().peers if peer.connected]
 
 
 def story(made: Homes, liar: str) -> dict[str, list[str]]:

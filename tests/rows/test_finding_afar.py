@@ -138,7 +138,7 @@ def test_an_advert_its_node_did_not_sign_or_that_is_over_has_nobody_called(tmp_p
         wait_until(lambda: said(second, "hint_in_vain", peer=liar.public_key.hex(), reason=reason) is not None, 40)
         wait_until(lambda: called(ends["true"]), 20)
         with second.admin() as client:
-            assert client.peers().peers == []
+            assert client.peers().connected == 0
         assert second.log().count("advert_ignored") >= len(false)
         assert second.stop() == 0
         assert [name for name in false if called(ends[name])] == []

@@ -88,6 +88,7 @@ async def opened_market(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
             for wait in ("FIRST_S", "IDLE_S"):  # a busy machine is no provider that stalls
                 monkeypatch.setattr(consumer, wait, 600.0)
             mesh.desk.engine = engine  # type: ignore[assignment]
+            mesh.desk.canon = lambda: TokenizerCheck(prompter.tokenizer)
             yield Market(mesh, engine, prompter, sales)
     finally:
         await engine.close()
