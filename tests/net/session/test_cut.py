@@ -22,6 +22,7 @@ from tirami.infer import (
     resolve,
 )
 from tirami.infer.rendering import RenderingProcesses
+from tirami.ledger import PolicySet
 from tirami.market import Settlement
 from tirami.net.session import Sale, consumer, purchase
 from tirami.node.mesh.tokenizers import TokenizerCheck
@@ -89,6 +90,8 @@ async def opened_market(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
                 monkeypatch.setattr(consumer, wait, 600.0)
             mesh.desk.engine = engine  # type: ignore[assignment]
             mesh.desk.canon = lambda: TokenizerCheck(prompter.tokenizer)
+            limits = PolicySet(mesh.payer.key.public_key, None, None, None, None, None)  # more than 30 a minute
+            await mesh.payer.ledger.record_facts(limits)
             yield Market(mesh, engine, prompter, sales)
     finally:
         await engine.close()
