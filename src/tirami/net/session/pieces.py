@@ -15,7 +15,10 @@ def divided(chunk: Chunk, decode: Decode) -> Iterator[Chunk]:
 
     An engine joins what it held back, because it could have begun a stop text that its payer chose.
     """
-    parts = list(_parts(chunk.ids, decode)) if chunk.raw is None else []
+    if len(chunk.ids) < 2 or chunk.raw is not None:
+        yield chunk
+        return
+    parts = list(_parts(chunk.ids, decode))
     if b"".join(data for _, data in parts) != chunk.spelled:
         yield chunk
         return

@@ -75,7 +75,8 @@ async def own_offers(parts: Parts, model: str | None, *, any_name: bool) -> list
 async def offers(parts: Parts, model: str | None, *, any_name: bool) -> list[Offer]:
     """Of this node and of the peers it would buy from, never empty.
 
-    Where it would ask peers before it lets a request wait, it offers nothing for now, and of peers only those count.
+    Where it would ask peers before it lets a request wait, it offers nothing until a place is free,
+    and of peers only those count.
     Raises what :func:`offered` raises; where peers are asked, too, what a chat would be told.
     """
     view, name = parts.membership.view, _named(model)
