@@ -28,7 +28,7 @@ from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import NETWORK, Admitted, admit
 from tirami.ledger.claims import OpenClaim
 from tirami.ledger.countersigner import countersigned
-from tirami.ledger.entries import ClaimDropped, ClaimOpened, ClaimSettled, ClaimVouched, RestartSeen
+from tirami.ledger.entries import ClaimDropped, ClaimOpened, ClaimSettled, ClaimVouched, Content, RestartSeen
 from tirami.ledger.evidence import Evidence
 from tirami.proto import Acceptance, Cited, Quote, SignedBody, Trade, amount_due, decode
 from tirami.verify import check_bill
@@ -51,6 +51,8 @@ class Receivables:
     def __init__(self, ledger: "Ledger", node: Signer) -> None:
         self._ledger = ledger
         self._node = node
+        self._unpaid: dict[bytes, int] = {}
+        """TRM, of claims whose end the disk refused."""
 
     def open(
         self,
@@ -144,15 +146,21 @@ class Receivables:
     async def settle(self, claim_id: bytes, reason: str, unpaid: int = 0) -> Admitted | None:
         """Countersign the last voucher and book the trade, or drop the claim when there is none. Durable on return.
 
-        ``unpaid``: what was handed out beyond that voucher; the payer is remembered by it for a day.
+        ``unpaid``: what was handed out beyond that voucher; the payer is remembered by it for a day. Where the disk
+        refuses, :meth:`expire_claims` will write it down.
         """
-        voucher = self._claim(claim_id).voucher
-        if voucher is None:
-            await self._ledger.append([ClaimDropped(claim_id, reason, unpaid)])
-            return None
-        envelope = countersigned(voucher, self._node)
-        admitted = admit(envelope, self._ledger.network, own_acceptance=True)
-        await self._ledger.append([envelope, ClaimSettled(claim_id, admitted.record_id, unpaid)], admitted)
+        voucher, admitted = self._claim(claim_id).voucher, None
+        end: list[Content] = [ClaimDropped(claim_id, reason, unpaid)]
+        if voucher is not None:
+            envelope = countersigned(voucher, self._node)
+            admitted = admit(envelope, self._ledger.network, own_acceptance=True)
+            end = [envelope, ClaimSettled(claim_id, admitted.record_id, unpaid)]
+        try:
+            await self._ledger.append(end, admitted)
+        except StorageUnavailable:
+            self._unpaid[claim_id] = unpaid
+            raise
+        self._unpaid.pop(claim_id, None)
         return admitted
 
     async def expire_claims(self, live: Collection[bytes]) -> int:
@@ -168,7 +176,7 @@ class Receivables:
             if claim_id in live or claim_id not in self._ledger.state.claims.open:
                 continue
             try:
-                await self.settle(claim_id, "expired")
+                await self.settle(claim_id, "expired", self._unpaid.get(claim_id, 0))
             except StorageUnavailable:
                 raise
             except TiramiError as error:

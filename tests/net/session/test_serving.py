@@ -12,7 +12,7 @@ from tirami.core.errors import EngineFailed
 from tirami.infer import FinishReason
 from tirami.net.frames import FrameWriter
 from tirami.net.iroh import IrohEndpoint
-from tirami.net.session import consumer, provider
+from tirami.net.session import Sale, consumer, provider
 from tirami.proto import Finish, Message, Payment
 
 BINDS = pytest.mark.parametrize("bind", [None, IrohEndpoint.bind], ids=["memory", "iroh"])
@@ -122,3 +122,33 @@ async def test_a_voucher_that_does_not_go_beyond_the_last_ends_the_session(
         await mesh.quiet()
         assert len(text.split()) < 40
         assert mesh.provider.net == len(PROMPT) + (4 if order[0] == 0 else 8)
+
+
+async def test_a_voucher_that_is_being_written_when_its_session_is_cut_off_is_no_debt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is settled, and what it pays for was held against its payer as well."""
+    monkeypatch.setattr(provider, "SESSION_S", 0.5)
+    async with opened_mesh(tmp_path, voucher_tokens=8) as mesh:
+        mesh.desk.engine.length, mesh.desk.engine.stall_after = 8, 4
+        sales: list[Sale] = []
+        monkeypatch.setattr(mesh.service, "_sold", sales.append)
+        disk = Disk(mesh.provider.ledger, monkeypatch)
+
+        async def cut_off() -> None:
+            await disk.writing.wait()
+            await asyncio.sleep(1)
+            disk.release()
+
+        cutting = asyncio.create_task(cut_off())
+        bought = await mesh.asked(8)
+        async with await mesh.begun(bought) as session:
+            async for chunk in session:
+                if chunk.count == 4:
+                    disk.hold()
+        await bought.close()
+        await cutting
+        await mesh.quiet()
+        assert mesh.provider.net == session.settlement.cost == len(PROMPT) + 4
+        assert [(sale.sent, sale.vouched, sale.unpaid) for sale in sales] == [(4, 4, 0)]
+        assert list(mesh.provider.ledger.state.claims.debtors(mesh.provider.ledger.now())) == []

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.disk import Disk
 from tests.net.session.conftest import PROMPT, Mesh, opened_mesh, opened_node
 from tests.waiting import until
-from tirami.core.errors import EngineFailed, PeerRefused, TiramiError
+from tirami.core.errors import EngineFailed, PeerRefused, StorageUnavailable, TiramiError
 from tirami.ledger import receivables
 from tirami.net.frames import FrameWriter
 from tirami.net.session import Sale, consumer, serving
@@ -117,6 +118,32 @@ async def test_it_is_remembered_over_a_restart_and_for_a_day(tmp_path: Path, mon
     async with opened_node(tmp_path / "provider", key, network, clock) as provider:
         assert not provider.ledger.receivables.refuses(payer)
         assert provider.ledger.state.claims.within_day(payer, provider.ledger.now()) == 0
+
+
+async def test_it_is_remembered_when_the_disk_refuses_the_end_of_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends the claim later has heard nothing of what was handed out."""
+    async with opened_mesh(tmp_path, voucher_tokens=WINDOW) as mesh:
+        mesh.desk.engine.length = 100
+        ledger, payer = mesh.provider.ledger, mesh.payer.key.public_key
+        disk = Disk(ledger, monkeypatch)
+        with mute(monkeypatch):
+            bought = await mesh.asked(40)
+            async with await mesh.begun(bought) as session:
+                await anext(session)
+                disk.full = True
+                async for _ in session:
+                    pass
+            await bought.close()
+            await until(lambda: not mesh.service.running)
+        assert ledger.state.claims.debtor(payer).unpaid_since(0) == 0 and len(ledger.state.claims.open) == 1
+        with pytest.raises(StorageUnavailable):
+            await ledger.receivables.expire_claims(mesh.service.claims)
+        disk.full = False
+        assert await ledger.receivables.expire_claims(mesh.service.claims) == 1
+        assert ledger.state.claims.debtor(payer).unpaid_since(0) == SESSION
+        assert not ledger.receivables._unpaid
 
 
 async def test_what_is_paid_late_is_no_debt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,6 @@ class Serving:
             if self._vouched < self._due:
                 await asyncio.wait((listening,), timeout=IDLE_S)
             if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
-                self._own_fault = isinstance(error, StorageUnavailable)
                 _log.info("vouchers_ended", claim=self.claim_id.hex(), reason=str(error))
         finally:
             for task in (listening, answering):
@@ -255,8 +254,8 @@ class Serving:
             except StreamEnded:
                 return
             match message:
-                case Payment():
-                    await self._take(message)
+                case Payment():  # once it may be on disk it counts, whatever ends the session meanwhile
+                    await uninterrupted(self._take(message))
                 case Cancel():  # a voucher for what had arrived may follow
                     self.stop(FinishReason.CANCELLED)
                 case _:
@@ -291,7 +290,11 @@ class Serving:
             running_hash=trade.running_hash,
             at_ms=trade.at_ms,
         )
-        await self._ledger.receivables.take(self.claim_id, expected, payment.trade)
+        try:
+            await self._ledger.receivables.take(self.claim_id, expected, payment.trade)
+        except StorageUnavailable:
+            self._own_fault = True
+            raise
         self._pieces = {digest: count for digest, count in self._pieces.items() if count >= delivered}
         self._vouched = TokenCount(counted)
         self._news.set()
