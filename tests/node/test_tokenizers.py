@@ -1,10 +1,12 @@
 """What a seller counts with: there before anything is offered, gone when it is not for sale; without one, no sale."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
 import structlog.testing
 
 from tests.infer.blocks import block, byte_level
@@ -13,6 +15,7 @@ from tests.waiting import until
 from tirami.core.errors import ModelLoadError
 from tirami.core.keys import Digest, sha256
 from tirami.infer import Engine
+from tirami.node.mesh import tokenizers
 from tirami.node.mesh.tokenizers import Tokenizers
 
 KNOWN = block(byte_level("gpt-2"))
@@ -39,10 +42,10 @@ def engine(tokenizer: Digest) -> Engine:
 
 @asynccontextmanager
 async def looked_after(blocks: Blocks, sellable: Sequence[Engine]) -> AsyncIterator[Tokenizers]:
-    tokenizers = Tokenizers(blocks)  # type: ignore[arg-type]
-    running = asyncio.create_task(tokenizers.run(lambda: sellable))
+    made = Tokenizers(blocks)  # type: ignore[arg-type]
+    running = asyncio.create_task(made.run(lambda: sellable))
     try:
-        yield tokenizers
+        yield made
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -72,3 +75,23 @@ async def test_a_model_that_nobody_could_check_is_not_sold_and_its_owner_is_told
     assert blocks.asked == 3
     reasons = " ".join(log["reason"] for log in logs)
     assert "cut off" in reasons and "not among the installed ones" in reasons
+
+
+async def test_what_could_not_be_read_is_tried_again_and_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk may fail for a moment: before, the model was not sold until the next start."""
+    monkeypatch.setattr(tokenizers, "LOOK_S", 0.01)
+    monkeypatch.setattr(tokenizers, "AGAIN_S", 0.05)
+
+    class Failing(Blocks):
+        def get(self, digest: Digest) -> bytes | None:
+            data = super().get(digest)
+            if self.asked <= 3:
+                raise OSError(errno.EIO, "input/output error")
+            return data
+
+    blocks = Failing()
+    with structlog.testing.capture_logs() as logs:
+        async with looked_after(blocks, [engine(KNOWN.digest)]) as found:
+            await until(lambda: found.canon(KNOWN.digest) is not None)
+    assert blocks.asked == 4
+    assert [log["event"] for log in logs] == ["model_not_sold"]

@@ -109,7 +109,8 @@ class Payment(Message, frozen=True):
 class Finish(Message, frozen=True):
     """The answer has ended; the provider's meter reading, for the payer's records.
 
-    The provider waits for a voucher over ``completion_tokens`` before it countersigns.
+    ``completion_tokens`` are those sent. Before it countersigns, the provider waits for a voucher over what is due of
+    them, counted as payers count (B10); not for longer than it waits for any word.
     """
 
     TYPE: ClassVar[int] = 0x0035

@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from tirami.core.errors import TiramiError
+from tirami.core.errors import ModelLoadError, TiramiError
 from tirami.core.keys import Digest
 from tirami.infer import Count, Engine, MetadataBlock, Tokenizer
 from tirami.node.mesh.blocks import Blocks
 
 _log = structlog.get_logger()
 LOOK_S = 0.5
+AGAIN_S = 30.0
+"""Seconds until what could not be read is tried again."""
 
 
 class TokenizerCheck:
@@ -33,12 +35,14 @@ class Tokenizers:
 
     Args:
         blocks: where they come from. What has no block there, or one that is not understood, is not sold: no payer
-            could check it either.
+            could check it either; it is tried again, for a disk may have been at fault, or a file on its way.
     """
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self._ready: dict[Digest, Tokenizer | None] = {}
+        self._ready: dict[Digest, Tokenizer] = {}
+        self._missing: dict[Digest, tuple[float, str]] = {}
+        """When it is tried again, by the loop's time, and why there is none."""
 
     def canon(self, digest: Digest) -> TokenizerCheck | None:
         """To count one answer with; ``None`` while there is no such tokenizer."""
@@ -50,17 +54,26 @@ class Tokenizers:
         while True:
             wanted = {engine.card.tokenizer_digest: engine.card.name for engine in sellable()}
             self._ready = {digest: ready for digest, ready in self._ready.items() if digest in wanted}
+            self._missing = {digest: missed for digest, missed in self._missing.items() if digest in wanted}
             for digest in wanted.keys() - self._ready.keys():
-                self._ready[digest] = await asyncio.to_thread(self._made, digest, wanted[digest])
+                again_s, why = self._missing.get(digest, (0.0, ""))
+                if asyncio.get_running_loop().time() >= again_s:
+                    await self._try(digest, wanted[digest], why)
             await asyncio.sleep(LOOK_S)
 
-    def _made(self, digest: Digest, model: str) -> Tokenizer | None:
+    async def _try(self, digest: Digest, model: str, known: str) -> None:
+        """``known``: why it failed before, which the owner was told then."""
         try:
-            data = self._blocks.get(digest)
-            if data is not None:
-                return Tokenizer.from_block(MetadataBlock.of_bytes(data, digest))
-            reason = "the file of this model is not among the installed ones"
+            self._ready[digest] = await asyncio.to_thread(self._made, digest)
+            self._missing.pop(digest, None)
         except (TiramiError, OSError) as error:
             reason = str(error)
-        _log.warning("model_not_sold", model=model, reason=f"no payer can check its answers: {reason}")
-        return None
+            self._missing[digest] = asyncio.get_running_loop().time() + AGAIN_S, reason
+            if reason != known:
+                _log.warning("model_not_sold", model=model, reason=f"no payer can check its answers: {reason}")
+
+    def _made(self, digest: Digest) -> Tokenizer:
+        """Blocking. Raises ``ModelLoadError``, ``TokenizerError``, ``OSError``."""
+        if (data := self._blocks.get(digest)) is None:
+            raise ModelLoadError("the file of this model is not among the installed ones")
+        return Tokenizer.from_block(MetadataBlock.of_bytes(data, digest))
