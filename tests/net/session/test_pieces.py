@@ -11,6 +11,7 @@ import pytest
 from tests.infer.test_answer import end, merged, said, spelling
 from tests.market.scripted import CARD, ScriptedEngine
 from tests.net.session.conftest import PROMPT, Mesh, mesh, opened_mesh
+from tests.net.session.test_unpaid import mute
 from tirami.core.errors import EngineFailed
 from tirami.core.units import TokenCount
 from tirami.infer import Chunk, FinishReason, Prompt, Sampling, Shaping
@@ -20,6 +21,7 @@ from tirami.infer.wording import Wording
 from tirami.market import Settlement
 from tirami.net.frames import FrameWriter
 from tirami.net.session import Sale, provider, purchase
+from tirami.net.session.pieces import divided
 from tirami.proto import Message, Piece, RunningHash
 
 __all__ = ["mesh"]
@@ -155,6 +157,50 @@ async def test_the_payer_ends_an_answer_at_its_stop_text_whatever_comes(mesh: Me
     bought = await buy(mesh, said("foo.", 5, 1), said("foo", 4, 2), said("foo", 4, 3), end("limit", 3), stop=("o.",))
     assert (bought.text, bought.settlement.reason, bought.kept) == ("fo", FinishReason.STOP, True)
     assert_paid(mesh, bought, ((5,), b"foo."))
+
+
+DOTS = [*(said("", 6, number) for number in range(1, 7)), said("....", 4, 7), end("word", 7)]
+"""Six tokens that an engine held back, because of the stop text ``..f``, and the one in which it came."""
+
+
+async def test_what_was_held_back_before_a_stop_text_goes_out_in_parts(mesh: Mesh) -> None:
+    mesh.desk.canon = Letters
+    bought = await buy(mesh, *DOTS, stop=("..f",))
+    assert (bought.text, bought.settlement.reason, bought.kept) == ("....", FinishReason.STOP, True)
+    assert [chunk.ids for chunk in bought.chunks] == [(6,), (6,), (6,), (6,), (6, 6, 4)]
+    assert_paid(mesh, bought, *[((6,), b".")] * 4, ((6, 6, 4), b"..foo"))
+
+
+async def test_who_never_signs_gets_one_window_of_what_was_held_back_before_a_stop_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened_mesh(tmp_path, voucher_tokens=4) as mesh:
+        mesh.desk.canon = Letters
+        sales: list[Sale] = []
+        monkeypatch.setattr(mesh.service, "_sold", sales.append)
+        with mute(monkeypatch):
+            await buy(mesh, *DOTS, stop=("..f",))
+        assert [sale.sent for sale in sales] == [4]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "parts"),
+    [
+        (Chunk("foo\ufffd\ufffdfoo", (4, 3, 4), TokenCount(9), raw=b"foo\x9f\x98foo"), ["foo", "\ufffd\ufffd", "foo"]),
+        (Chunk(".fo", (6, 4), TokenCount(2), raw=b".foo"), [".", "fo"]),
+        (Chunk("", (6, 4), TokenCount(2), raw=b".foo"), [""]),
+        (Chunk("猫.", (1, 2, 0, 6), TokenCount(4)), ["猫", "", "."]),
+        (Chunk("foo", (4, 1), TokenCount(2), raw=b"foo" + CAT[:1]), ["foo"]),
+        (Chunk("foo", (6, 6), TokenCount(2)), ["foo"]),
+    ],
+    ids=["no text", "stop text", "only a stop text", "character", "half a character", "other ids"],
+)
+def test_a_chunk_is_divided_as_far_as_each_part_can_be_checked(chunk: Chunk, parts: list[str]) -> None:
+    divisions = list(divided(chunk, Letters().decode))
+    assert [part.text for part in divisions] == parts
+    assert b"".join(part.spelled for part in divisions) == chunk.spelled
+    assert sum((part.ids for part in divisions), ()) == chunk.ids
+    assert divisions[-1].count == chunk.count
 
 
 async def test_what_might_have_begun_a_stop_text_is_sold(mesh: Mesh) -> None:

@@ -2,44 +2,59 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from tirami.core.units import TokenCount
-from tirami.infer import Chunk
+from tirami.infer import Chunk, shown
 
 Decode = Callable[[tuple[int, ...]], bytes]
 """The bytes these tokens stand for."""
 
 
-def divided(chunk: Chunk, decode: Decode) -> Iterator[Chunk]:
-    """``chunk`` in its smallest parts of whole characters; as it is where some of it is not shown as it is spelled.
+class Part(NamedTuple):
+    ids: tuple[int, ...]
+    spelled: bytes
+    text: str
 
-    An engine joins what it held back, because it could have begun a stop text that its payer chose.
+
+def divided(chunk: Chunk, decode: Decode) -> Iterator[Chunk]:
+    """``chunk`` in its smallest parts of whole characters; as it is where its ids spell something else.
+
+    An engine joins what it held back, because it could have begun a stop text that its payer chose. One that did come
+    is looked for in one piece: it stays together, from the token on in which it begins. So what a payer can have beyond
+    its window is a text that it wrote itself, of at most 256 characters, or one character.
     """
-    if len(chunk.ids) < 2 or chunk.raw is not None:
-        yield chunk
-        return
-    parts = list(_parts(chunk.ids, decode))
-    if b"".join(data for _, data in parts) != chunk.spelled:
+    parts = list(_parts(chunk.ids, decode)) if len(chunk.ids) > 1 else []
+    if b"".join(part.spelled for part in parts) != chunk.spelled:
         yield chunk
         return
     count = chunk.count - len(chunk.ids)
-    for ids, data in parts:
+    for ids, spelled, text in _together(parts, chunk.reasoning + chunk.text):
         count += len(ids)
-        yield replace(chunk, text=data.decode(), ids=ids, count=TokenCount(count), logprobs=(), reasoning="")
+        raw = None if text.encode() == spelled else spelled
+        yield replace(chunk, text=text, ids=ids, count=TokenCount(count), logprobs=(), reasoning="", raw=raw)
 
 
-def _parts(ids: tuple[int, ...], decode: Decode) -> Iterator[tuple[tuple[int, ...], bytes]]:
+def _together(parts: list[Part], text: str) -> Iterator[Part]:
+    """``parts``, of which ``text`` is shown: those that spell what it ends before are one."""
+    if "".join(part.text for part in parts) == text:
+        yield from parts
+        return
+    for number, part in enumerate(parts):
+        if len(part.text) > len(text):
+            rest = parts[number:]
+            ids = tuple(token for each in rest for token in each.ids)
+            yield Part(ids, b"".join(each.spelled for each in rest), text)
+            return
+        yield part
+        text = text[len(part.text) :]
+
+
+def _parts(ids: tuple[int, ...], decode: Decode) -> Iterator[Part]:
     begun = 0
     for end in range(1, len(ids) + 1):
-        data = decode(ids[begun:end])
-        if _is_whole(data):
-            yield ids[begun:end], data
+        spelled = decode(ids[begun:end])
+        seen = shown(spelled)
+        if seen.whole:
+            yield Part(ids[begun:end], spelled, seen.text)
             begun = end
-
-
-def _is_whole(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

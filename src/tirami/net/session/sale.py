@@ -18,7 +18,7 @@ class Sale:
         due: tokens of them that are paid for (B10).
         vouched: tokens it signed for.
         unpaid: what the rest of those due would have cost, TRM. At most the prompt's price and the window K, or a
-            piece larger than half of K.
+            piece larger than half of K: a character of many tokens, or the payer's own stop text.
     """
 
     model: str
