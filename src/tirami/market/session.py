@@ -72,7 +72,8 @@ class MeteredSession:
 
     A chunk counts as delivered when the consumer comes back for the next one (streamed), unless some of it is
     ``withheld``, or all at once by :meth:`deliver` (not streamed: nothing is owed before the whole answer can be handed
-    over). What another node sells counts once it was received, withheld or not: it waits for the voucher (B11).
+    over). What another node sells counts once it was received, withheld or not, also if the consumer leaves with it:
+    the other waits for the voucher (B11).
     """
 
     def __init__(
@@ -235,6 +236,8 @@ class MeteredSession:
         began = time.perf_counter()
         reason = self._interrupted or self._reason or FinishReason.STOP
         self._generation.end(reason)  # who was interrupted while a chunk was sent has not told it
+        if self._counterpart is not None and self._interrupted is None:
+            self.deliver()  # what its client did not come back for was received all the same
         reading = self.reading()
         denied: SpendDenied | None = None
         try:

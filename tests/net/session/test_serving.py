@@ -53,9 +53,9 @@ async def test_who_leaves_in_the_middle_is_settled_with(tmp_path: Path, bind: Bi
         for _ in range(8):
             _, settlement = await mesh.buy(60, take=20)
             assert settlement.trade is not None
-            assert settlement.cost == len(PROMPT) + 19
+            assert settlement.cost == len(PROMPT) + 20
         await mesh.quiet()
-        assert mesh.provider.net == 8 * (len(PROMPT) + 19)
+        assert mesh.provider.net == 8 * (len(PROMPT) + 20)
 
 
 async def test_the_last_voucher_while_the_end_is_told_costs_nobody_its_word(

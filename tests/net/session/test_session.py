@@ -83,7 +83,7 @@ async def test_who_leaves_early_pays_for_what_arrived(mesh: Mesh) -> None:
     _, settlement = await mesh.buy(100, take=20)
     await mesh.quiet()
     assert settlement.reason is FinishReason.CANCELLED
-    assert settlement.cost == mesh.provider.net == 3 + 19
+    assert settlement.cost == mesh.provider.net == 3 + 20
     books = mesh.provider.ledger.state.book, mesh.payer.ledger.state.book
     assert books[0].state_hash() == books[1].state_hash()
 

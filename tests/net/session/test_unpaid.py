@@ -179,6 +179,19 @@ async def test_who_pays_for_what_it_reads_may_leave_as_often_as_it_likes(
         assert sum(sale.unpaid for sale in sales) > U // receivables.FORGIVEN, "the rest it may owe because it paid"
 
 
+async def test_who_reads_one_token_of_each_answer_and_leaves_has_paid_for_it(tmp_path: Path) -> None:
+    """Before, it paid for nothing, and was refused after 25 answers: it did not come back for the second token."""
+    async with opened_mesh(tmp_path, voucher_tokens=WINDOW) as mesh:
+        sales = watched(mesh)
+        mesh.desk.engine.stall_after = 1
+        for _ in range(30):
+            text, settlement = await mesh.buy(20, take=1)
+            assert text == "0 " and settlement.trade is not None
+            assert settlement.cost == len(PROMPT) + 1
+            await mesh.quiet()
+        assert [(sale.sent, sale.unpaid) for sale in sales] == [(1, 0)] * 30
+
+
 async def test_one_large_prompt_that_was_not_paid_shuts_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
