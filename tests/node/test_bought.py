@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message, Send
 
 from tests.market.scripted import CARD, ScriptedEngine
 from tests.node.nodes import CHAT, HELLO
 from tests.node.sellers import market
 from tests.waiting import until
 from tirami.core.keys import sha256
+from tirami.net.session import consumer, serving
+from tirami.node.http.departure import put
+from tirami.node.http.openai import stream
 
 LONG = 200
 PROMPT = 1
@@ -95,6 +99,38 @@ async def test_the_originals_clients_are_told_that_a_peer_broke_off(
             assert (told["text"], told["tokens_generated"]) == ("0 1 2 3 4 5 ", 6)
             assert (told["cut"]["code"], told["x_tirami"]["trm_cost"]) == ("engine_failed", 7)
         await until(lambda: found.buyer.net == -7)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "told"),
+    [
+        (CHAT, HELLO | {"stream": True, "max_tokens": LONG}, '"finish_reason":"idle_timeout"'),
+        ("/chat/stream", {"prompt": "one two three", "max_tokens": LONG}, "was not read on for so long"),
+        ("/v1/responses", {"input": "one two three", "stream": True}, "it ended early: idle_timeout"),
+    ],
+)
+async def test_a_client_that_does_not_read_on_is_told_so_and_its_provider_is_not_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, asked: dict[str, object], told: str
+) -> None:
+    async with market(tmp_path, monkeypatch, 1) as found:
+        shop, heard = found.buyer.mesh.shop, []
+        monkeypatch.setattr(shop._opinions, "experienced", lambda provider, *, good: heard.append(good))
+        found.sellers[0].engine.length, parts = LONG, 0
+        for side in (consumer, serving):
+            monkeypatch.setattr(side, "IDLE_S", 0.3)
+
+        async def slowly(send: Send, message: Message) -> None:
+            nonlocal parts
+            parts += 1
+            if parts == 5:
+                await asyncio.sleep(1)
+            await put(send, message)
+
+        monkeypatch.setattr(stream, "put", slowly)
+        async with found.http.post(found.buyer.url + path, json=asked) as reply:
+            text = await reply.text()
+        assert told in text, text[-2000:]
+        assert heard == [] and not shop._broke
 
 
 async def test_what_nobody_could_check_ends_the_answer_and_is_no_failure(

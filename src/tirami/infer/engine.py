@@ -36,6 +36,8 @@ class FinishReason(StrEnum):
     """The answer goes on with tokens whose ids the engine does not tell, so a payer elsewhere could not check them."""
     BARRED = "key_barred"
     """The key at the other side was convicted, or has ended: nothing more is promised with it."""
+    IDLE = "idle_timeout"
+    """Bought of a peer, and not read on in time here: it could not know whether somebody would still pay."""
 
 
 class CountedBy(StrEnum):

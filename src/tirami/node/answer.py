@@ -163,5 +163,6 @@ FINISH = {
     FinishReason.FAILED: "provider_failed",
     FinishReason.UNCHECKABLE: "uncheckable",
     FinishReason.BARRED: "key_barred",
+    FinishReason.IDLE: "idle_timeout",
 }
 """Finish reasons as clients see them."""

@@ -157,11 +157,13 @@ class Purchase:
     @property
     def kept(self) -> bool | None:
         """Whether the provider kept its word, answer and settlement; ``None`` while open, or where that says nothing
-        of it: no token came, or the next ones could not have been checked."""
+        of it: no token came, the next ones could not have been checked, or it left because nobody read on here."""
         answer = self._answer
-        if self._unsettled or (answer is not None and (answer.lost or answer.finish_reason in BROKEN)):
+        if answer is None:
+            return None
+        if answer.finish_reason in BROKEN or (self._unsettled and not answer.overdue):
             return False
-        if answer is None or answer.finish_reason in (None, FinishReason.UNCHECKABLE):
+        if self._unsettled or answer.finish_reason in (None, FinishReason.UNCHECKABLE, FinishReason.IDLE):
             return None
         return True if answer.reading().completion_tokens else None
 
@@ -216,6 +218,8 @@ class Purchase:
                 await self._say(Cancel("not wanted any more"))
 
     async def _say(self, message: Message) -> None:
+        if self._answer is not None:
+            self._answer.read_on()  # what is said may take long because the provider does not listen
         if self._gone:
             return
         try:
@@ -262,6 +266,10 @@ class RemoteAnswer:
         """Whether the provider went away, or said what it may not."""
         self.stalled = False
         """Whether this side ended it, for it took too long; the provider is there and may countersign what arrived."""
+        self.overdue = False
+        """Whether this side was once silent for so long that the provider may have taken it for gone."""
+        self._handed_s: float | None = None
+        """When the last piece was handed over, until its reader is back."""
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -269,6 +277,12 @@ class RemoteAnswer:
 
     def end(self, _: FinishReason) -> None:
         """Nothing to do: every reading is of what arrived, and the provider is told when the work is left."""
+
+    def read_on(self) -> None:
+        """The reader of the last piece is back."""
+        if self._handed_s is not None:
+            self.overdue |= asyncio.get_running_loop().time() - self._handed_s > IDLE_S
+            self._handed_s = None
 
     def reading(self) -> Reading:
         """Times are the provider's word; counts are ours."""
@@ -290,6 +304,7 @@ class RemoteAnswer:
     async def __anext__(self) -> Chunk:
         """Raises ``EngineFailed`` when the provider goes before the first token, ``ProviderStalled`` when it speaks and
         none comes in time; later either is a partial answer."""
+        self.read_on()
         if self._reason is not None:
             raise StopAsyncIteration
         try:
@@ -297,9 +312,11 @@ class RemoteAnswer:
                 case Piece() if self._stopped:
                     self._reason = FinishReason.STOP
                 case Piece():
-                    return self._checked(message)
+                    chunk = self._checked(message)
+                    self._handed_s = asyncio.get_running_loop().time()
+                    return chunk
                 case Finish():
-                    self._finish, self._reason = message, _reason(message)
+                    self._finish, self._reason = message, self._told(message)
                     if self._reason in (*BROKEN, FinishReason.BARRED) and self._counted.count == 0:
                         raise EngineFailed(f"the provider gave no token: {message.reason}", retry_after=1)
                 case _:
@@ -318,7 +335,8 @@ class RemoteAnswer:
                 wait = refused.retry_after or 1
                 raise EngineFailed(f"the provider refused: {refused.message}", retry_after=wait) from refused
         except (MeshError, TokenizerError, TimeoutError) as error:
-            self.lost, self._reason = True, FinishReason.FAILED
+            left = self.overdue and isinstance(error, ConnectionLost)
+            self.lost, self._reason = True, FinishReason.IDLE if left else FinishReason.FAILED
             if self._counted.count == 0:
                 raise EngineFailed(f"the provider failed: {error or 'no word from it'}", retry_after=1) from error
         raise StopAsyncIteration
@@ -338,6 +356,11 @@ class RemoteAnswer:
         if self._ids:
             raise ProviderStalled(f"the answer was not complete after {SESSION_S / 60:g} minutes", retry_after=1)
         raise ProviderStalled(f"no first token within {self._first_s:g} s, only word that it is coming", retry_after=1)
+
+    def _told(self, finish: Finish) -> FinishReason:
+        """Why it says it ended; that nobody read on here it cannot say of its own accord."""
+        reason = FinishReason(finish.reason)
+        return FinishReason.FAILED if reason is FinishReason.IDLE and not self.overdue else reason
 
     def _checked(self, piece: Piece) -> Chunk:
         """Ids, bytes, count and hash agree. Raises ``WireError``."""
@@ -370,7 +393,3 @@ async def _next(reader: FrameReader, patience_s: float | None = None) -> Message
     if isinstance(message, Refused):
         raise PeerRefused(message.message, refused=message.code, retry_after=message.retry_after_s or None)
     return message
-
-
-def _reason(finish: Finish) -> FinishReason:
-    return FinishReason.FAILED if finish.reason == "idle_timeout" else FinishReason(finish.reason)

@@ -88,6 +88,8 @@ def _cut(settlement: Settlement) -> TiramiError | None:
         return EngineFailed(f"the provider broke off; {paid}")
     if settlement.reason is FinishReason.UNCHECKABLE:
         return EngineFailed(f"the provider cannot tell the ids of what comes next, so nobody could check it; {paid}")
+    if settlement.reason is FinishReason.IDLE:
+        return EngineFailed(f"it was not read on for so long that the provider left; {paid}")
     if settlement.reason is FinishReason.BARRED:
         return EngineFailed(f"a key of this session was convicted or has ended; {paid}")
     return None
