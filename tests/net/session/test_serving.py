@@ -58,6 +58,41 @@ async def test_who_leaves_in_the_middle_is_settled_with(tmp_path: Path, bind: Bi
         assert mesh.provider.net == 8 * (len(PROMPT) + 20)
 
 
+async def test_a_voucher_that_is_being_sent_when_its_reader_leaves_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was signed, so it is owed: before, its provider never had it, and was blamed that it settled nothing."""
+    saying = asyncio.Event()
+
+    class Slow(FrameWriter):
+        async def write(self, message: Message) -> None:
+            if isinstance(message, Payment):
+                saying.set()
+                await asyncio.sleep(0.1)
+            await super().write(message)
+
+    monkeypatch.setattr(consumer, "FrameWriter", Slow)
+    async with opened_mesh(tmp_path, voucher_tokens=8) as mesh:
+        mesh.desk.engine.length, mesh.desk.engine.stall_after = 60, 4
+        bought = await mesh.asked(60)
+        session = await mesh.begun(bought)
+
+        async def read() -> None:
+            async with session:
+                async for _ in session:
+                    pass
+
+        reading = asyncio.create_task(read())
+        await saying.wait()
+        reading.cancel()
+        await asyncio.wait([reading])
+        await bought.close()
+        await mesh.quiet()
+        assert reading.cancelled() and session.settlement.trade is not None
+        assert session.settlement.cost == mesh.provider.net == len(PROMPT) + 4
+        assert bought.kept is not False
+
+
 async def test_the_last_voucher_while_the_end_is_told_costs_nobody_its_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

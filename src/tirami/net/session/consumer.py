@@ -22,6 +22,7 @@ from tirami.core.errors import (
     WireError,
 )
 from tirami.core.keys import Digest, Signature, sha256
+from tirami.core.uninterrupted import uninterrupted
 from tirami.core.units import MICRO, Flop, TokenCount
 from tirami.infer import Chunk, CountedBy, FinishReason, ModelCard, Reading, flop, shown
 from tirami.market.counterparts import Offered
@@ -218,10 +219,13 @@ class Purchase:
                 await self._say(Cancel("not wanted any more"))
 
     async def _say(self, message: Message) -> None:
+        """To its end: a write that is cancelled resets the stream, and a voucher that was signed is owed."""
         if self._answer is not None:
             self._answer.read_on()  # what is said may take long because the provider does not listen
-        if self._gone:
-            return
+        if not self._gone:
+            await uninterrupted(self._said(message))
+
+    async def _said(self, message: Message) -> None:
         try:
             async with asyncio.timeout(IDLE_S):
                 await self._writer.write(message)
