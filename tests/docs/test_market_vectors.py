@@ -17,7 +17,7 @@ def typed(kind: str, value: Any) -> Any:
         return [[typed(inner, entry[name]) for name, inner in TABLES[item][1]] for entry in value]
     if kind.startswith("bytes"):
         return raw(value)
-    return value if kind == "name" or kind.startswith("text") else int(value)
+    return value if kind in ("name", "boolean") or kind.startswith("text") else int(value)
 
 
 @cases(14, "signed")

@@ -210,6 +210,8 @@ TABLES = _tables()
 def packed(value: object) -> bytes:
     """MessagePack, shortest forms, signed integers included."""
     match value:
+        case bool():
+            return b"\xc3" if value else b"\xc2"
         case int() if value >= 0:
             for limit, marker in (
                 (128, b""),

@@ -1,4 +1,4 @@
-"""TIP-13: every message of the registry stands in it, and its frames and adverts are what the document says."""
+"""TIP-13: every message of the registry stands in it, and its frames, adverts and probes are what the document says."""
 
 import json
 import re
@@ -11,9 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.docs.test_market_vectors import typed
 from tests.docs.test_protocol import TABLES, TEXTS, Case, Refused, V, cases, outcome, packed, raw
+from tirami.core.keys import PublicKey
 from tirami.net import adverts
 from tirami.net.frames import decode, encode
-from tirami.proto import MESSAGES
+from tirami.net.probebook import ProbeBook
+from tirami.proto import MESSAGES, SignedBody
 
 KINDS = {kind.__name__: kind for kind in MESSAGES}
 ROW = re.compile(r"^\| `(0x[0-9a-f]{4})` \| (\w+) \| (\d+) \| (.*?) \|", re.MULTILINE)
@@ -95,3 +97,48 @@ def test_13_what_is_read_of_adverts(case: Case) -> None:
     assert advertised(case) == (case["node"], case["addresses"])
     found = adverts.read(case["content"], case["network"], case["now_ms"])
     assert (found.key.hex(), list(found.direct)) == (case["node"], case["addresses"])
+
+
+# --- probes: rule 17 ---------------------------------------------------------------------------------------------
+
+
+@cases(13, "probes")
+def test_13_a_probe_by_hand(case: Case) -> None:
+    tag, rows = TABLES[case["struct"]]
+    body = packed([typed(kind, case["fields"][name]) for name, kind in rows])
+    assert body == raw(case["body"])
+    Ed25519PublicKey.from_public_bytes(raw(case["key"])).verify(raw(case["signature"]), tag.encode() + body)
+    assert case["key"] == case["fields"]["observer"]
+
+
+def probed(case: Case) -> None:
+    """Nothing, or :class:`Refused` with the code."""
+    tag, rows = TABLES["Probe"]
+    body = raw(case["body"])
+    values = msgspec.msgpack.decode(body)
+    assert packed(values) == body and len(values) == len(rows)
+    network, observer, observed, addresses, _, _, at_ms = values
+    about = (network, observer.hex(), observed.hex()) == (case["network"], case["peer"], case["node"])
+    in_time = abs(at_ms - case["now_ms"]) <= 3_600_000
+    is_news = case["before_ms"] is None or at_ms > case["before_ms"]
+    named = set(addresses) <= set(case["asked"])
+    seen = len(addresses) == 1 and re.fullmatch(r"([0-9.]+|\[[0-9a-f:]+\]):\d+", addresses[0])
+    if not (about and in_time and is_news and (named or seen)):
+        raise Refused("invalid_proof")
+    try:
+        Ed25519PublicKey.from_public_bytes(observer).verify(raw(case["signature"]), tag.encode() + body)
+    except InvalidSignature as error:
+        raise Refused("invalid_proof") from error
+
+
+@cases(13, "taken")
+def test_13_what_is_taken_of_probes(case: Case) -> None:
+    if case["before_ms"] is None:
+        book = ProbeBook(case["network"], PublicKey(raw(case["node"])))
+        stated = SignedBody(raw(case["body"]), raw(case["signature"]))
+        outcome(case, lambda: book.take(stated, PublicKey(raw(case["peer"])), case["asked"], case["now_ms"]))
+    if "error" in case:
+        with pytest.raises(Refused, match=case["error"]):
+            probed(case)
+        return
+    probed(case)

@@ -13,7 +13,7 @@ MAX_MODELS MAX_PIECE MAX_PROMPT MAX_SHAPING MESSAGES VERSION Accept Ask BlockFol
 ConsistencyProof ConsistencyWanted Finish FraudFound HeadSeen Hello
 KillAnswer KillAnswered KillOrder KillOrdered Leaving Message ModelFacts
 Observation ObservationSeen Offer Offering Payment Piece Ping Pong Reconcile Records Refused Settled Shown Signal
-SignalSeen SignedBody Working Advert InviteShown InviteTaken PeerSeen Peers PeersWanted ProbeWanted Probed
+SignalSeen SignedBody Working Advert InviteShown InviteTaken PeerSeen Peers PeersWanted Probe ProbeWanted Probed
 NO_SUCCESSOR Consent Rotation RotationSeen Successor rotation
 """
 

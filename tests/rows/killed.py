@@ -40,6 +40,7 @@ SIGNED: Final[Mapping[type[Record], str | None]] = {
     proto.Statement: TELLS,
     proto.Signal: TELLS,  # that nothing is sold any more
     proto.Observation: TELLS,
+    proto.Probe: TELLS,  # what is paid for it an issuer grants, and is stopped
     Advert: TELLS,
     proto.KillOrder: FREEZES,
     proto.KillAnswer: TELLS,
@@ -174,6 +175,7 @@ SIGNERS: Final[Mapping[str, type[Record]]] = {
     "net/signals:_signed": proto.Signal,
     "net/opinions:run": proto.Observation,
     "net/adverts:write": Advert,
+    "net/probes:answer": proto.Probe,
     "net/kills:order": proto.KillOrder,
     "net/kills:_answer": proto.KillAnswer,
     "net/rotations:order": proto.Rotation,

@@ -20,8 +20,8 @@ from tirami.sdk import Tirami
 
 MODEL = "smollm2:135m"
 STORY = "Tell me a long story about a lighthouse and its keeper."
-K_TRM = 10
-"""Of the network file: how much a provider gives a stranger on credit (B11)."""
+K_TOKENS, K_TRM = 16, 10
+"""Of the network file: how much a provider gives a stranger on credit (B11), the less of the two."""
 MEANS = 600
 """TRM of each buyer's line."""
 MEETING_S = 120
@@ -163,7 +163,8 @@ def town(scratch: Path) -> Iterator[Town]:
         buyer("hider", seller, program=rogue),
     )
     keys = [member.key.hex() for member in (seller, made.buyer, made.false_buyer, made.hider)]
-    parameters = {"witnesses": 1, "quorum": 1, "voucher_trm": K_TRM, "welcome_limit": MEANS}
+    parameters = {"witnesses": 1, "quorum": 1, "welcome_limit": MEANS}
+    parameters |= {"stranger_tokens": K_TOKENS, "voucher_trm": K_TRM}
     document = {"format": "tirami/1/network", "id": "town", "parameters": parameters, "witnesses": keys[:2]}
     file.write_text(json.dumps(document | {"issuers": [{"key": key} for key in keys]}))
     running = (seller, false_seller, made.buyer, made.false_buyer, made.hider)

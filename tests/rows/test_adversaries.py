@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.rows.mesh import eventually
-from tests.rows.rogues import K_TRM, MEANS, Heard, Town, ask, cheat_next, town
+from tests.rows.rogues import K_TOKENS, K_TRM, MEANS, Heard, Town, ask, cheat_next, town
 from tirami.core.errors import BadQuote, EngineFailed
 from tirami.core.units import MICRO
 from tirami.testing.rogue.provider import TRUE_PIECES
@@ -193,7 +193,7 @@ def test_an_older_voucher_and_then_the_newer_is_one_bill(found: Town, record_pro
 
 def bound(fair_sale: Heard) -> int:
     """What a payer that stops can cost: the prompt's price and K (B11), TRM."""
-    return fair_sale.worth(K_TRM * MICRO // fair_sale.bill["price_out_utrm"])
+    return fair_sale.worth(min(K_TOKENS, K_TRM * MICRO // fair_sale.bill["price_out_utrm"]))
 
 
 @dataclass

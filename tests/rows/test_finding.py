@@ -55,7 +55,10 @@ def test_nodes_meet_by_public_key(tmp_path: Path) -> None:
 
 @pytest.mark.row("L0-07")
 def test_whether_a_node_can_be_reached_is_shown(tmp_path: Path) -> None:
-    """Each is called by the other from an endpoint of its own: once a minute and peer, so the first answers stand."""
+    """Each is called by the other from an endpoint of its own: once a minute and peer, so the first answers stand.
+
+    What the other signed is shown after a restart, too, while nobody is there who could look again.
+    """
     made = homes(tmp_path)
     with made.node(0) as first:
         address = json.loads(tirami(first, "invite", "--json").stdout)["addresses"][0]
@@ -69,6 +72,10 @@ def test_whether_a_node_can_be_reached_is_shown(tmp_path: Path) -> None:
             with first.admin() as other:
                 (entry,) = other.peers().peers
                 assert entry.probe is not None and (entry.probe.by, entry.probe.reached) == (made.keys[0], True)
+    with made.node(1) as second, second.admin() as client:
+        wait_until(lambda: client.mesh().probe == probe, 10)
+        assert client.mesh().peers == 0
+        assert "Before: yes: peer" in tirami(second, "mesh", "status").stdout
 
 
 @pytest.mark.row("L0-07")

@@ -22,6 +22,7 @@ from tirami.proto import (
     Offering,
     Open,
     Parameters,
+    Probe,
     Receipt,
     Record,
     Signal,
@@ -53,6 +54,7 @@ _DESCRIBED: tuple[type[msgspec.Struct], ...] = (
     Listing,
     Difference,
     Advert,
+    Probe,
 )
 STRUCTS: Mapping[str, type[msgspec.Struct]] = {cls.__name__: cls for cls in _DESCRIBED}
 MARKED = re.compile(r"(<!-- (fields|entries|example): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -124,7 +126,8 @@ MEANINGS: Mapping[str, str] = {
     "quorum": "q: statements count with this many witnesses; must be ⌊w/2⌋ + 1",
     "unwitnessed_daily_limit": "U: TRM between one payer and one provider in 24 h without a witness",
     "voucher_tokens": "K: most tokens ahead of the vouchers",
-    "voucher_trm": "K for strangers in TRM, where that is less",
+    "stranger_tokens": "K for strangers, where that is less",
+    "voucher_trm": "K for strangers in TRM, where that is less still",
     "welcome_limit": "largest line, TRM",
     "welcome_hours": "hours until a line is due",
     "issuer_daily_lines": "quota of an issuer that names none",
@@ -180,6 +183,10 @@ MEANINGS: Mapping[str, str] = {
     "latency_ms": "to the first word, smoothed",
     # adverts
     "addresses": "where it may be found: `HOST:PORT`",
+    # probes
+    "observed": "key that was called",
+    "reached": "whether it proved its key there",
+    "rtt_us": "how long that took, µs; 0 if it did not",
     # reconciliation
     "ranges": "ascending, without overlap",
     "more": "whether the sender has more ranges for its next message",
@@ -211,6 +218,8 @@ SPECIAL: Mapping[tuple[str, str], str] = {
     ("Signal", "lifetime_ms"): "how long it counts",
     ("Advert", "network"): "id of its network file",
     ("Advert", "node"): "the node's key",
+    ("Probe", "observer"): "key that called, and signs",
+    ("Probe", "addresses"): "where, tried together: `HOST:PORT`",
     ("Advert", "lifetime_ms"): "how long it counts, from `at_ms` on",
     ("StatementTrade", "id"): "record id of the trade",
     ("StatementTrade", "scope"): "`local` is own use of one node",

@@ -1,11 +1,11 @@
-"""Vectors of TIP-13: one frame of every message of the registry, with made-up contents of every field, and adverts."""
+"""Vectors of TIP-13: one frame of every message, with made-up contents of every field; adverts, probes."""
 
 import msgspec
 from msgspec import inspect
 
 from tirami.net.frames import encode
 from tirami.proto import MESSAGES, Message
-from tools.vectors import adverts
+from tools.vectors import adverts, probes
 from tools.vectors.case import Case, case
 from tools.vectors.tables import fenced
 
@@ -19,7 +19,8 @@ def sample(kind: type[Message]) -> Message:
 
 def vectors() -> Case:
     frames = [case(kind.__name__, type=kind.TYPE, limit=kind.LIMIT, frame=encode(sample(kind))) for kind in MESSAGES]
-    return {"frames": frames, "adverts": adverts.events(), "read": adverts.readings()}
+    told = {"adverts": adverts.events(), "read": adverts.readings(), "probes": probes.signed(), "taken": probes.taken()}
+    return {"frames": frames} | told
 
 
 def example() -> list[str]:

@@ -2,29 +2,30 @@
 
 The call is made from an endpoint of its own, with a fresh key and port: over the connection that is there already any
 address would seem to work. Nobody can aim it at others: it goes to the asker's key, at the IP address the asker speaks
-from, once a minute and peer, once a second in all. What comes out is kept in memory, bounded, as an observation.
+from, once a minute and peer, once a second in all. Who called signs what came of it. Who asked checks that, and keeps
+it (``probebook``); who called remembers it in memory. Both are bounded.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 import structlog
 
 from tirami.core.clock import Clock
-from tirami.core.errors import InvalidField, MeshError, RateLimited, RequestError
-from tirami.core.keys import PublicKey
+from tirami.core.errors import InvalidField, MeshError, RateLimited, RequestError, VerificationError, WireError
+from tirami.core.keys import PublicKey, Signer
 from tirami.core.units import UnixMs
 from tirami.net.address import HostPort, PeerAddress
 from tirami.net.frames import FrameReader, FrameWriter, registry
 from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
+from tirami.net.probebook import ProbeBook
 from tirami.net.transport import Stream
-from tirami.proto import PeerSeen, Probed, ProbeWanted, Refused
+from tirami.proto import PeerSeen, Probe, Probed, ProbeWanted, Refused, SignedBody, signed
 
 _log = structlog.get_logger()
 CALL_S: Final = 4.0
@@ -45,53 +46,54 @@ Call = Callable[[PeerAddress, float], Awaitable[float]]
 """Reach an address as a stranger, within so many seconds; how many it took. Raises ``MeshError``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One peer called, or was called, and what came of it.
-
-    Attributes:
-        observer, observed: who called whom; one of them is this node.
-        address: where; empty for what the observer saw it speak from.
-        rtt_s: seconds until it answered; ``None`` when it did not.
-    """
-
-    observer: PublicKey
-    observed: PublicKey
-    address: str
-    rtt_s: float | None
-    at_ms: UnixMs
-
-
 class Probes:
     """Both sides of it at one node.
 
     Args:
         call: see :data:`Call`; ``None`` calls nobody.
+        node: the key of ``mesh``.
+        network: id of the network.
         now: wall time.
     """
 
-    def __init__(self, mesh: Mesh, call: Call | None, clock: Clock, now: Callable[[], UnixMs], random: Random) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        call: Call | None,
+        node: Signer,
+        network: str,
+        clock: Clock,
+        now: Callable[[], UnixMs],
+        random: Random,
+    ) -> None:
         self._mesh = mesh
         self._call = call
+        self._node = node
+        self._network = network
         self._clock = clock
         self._now = now
         self._random = random
         self._called: dict[PublicKey, float] = {}
         self._last = -ALL_S
         self._met = asyncio.Event()
-        self.observations: deque[Observation] = deque(maxlen=KEPT)
-        """The newest last."""
+        self.book = ProbeBook(network, mesh.key)
+        """What peers found of this node."""
+        self.made: deque[Probe] = deque(maxlen=KEPT)
+        """What this node found of peers, the newest last."""
         mesh.add(self)
 
     @property
     def reachable(self) -> bool | None:
         """Whether the peer asked last could reach this node; ``None`` while nobody has said."""
-        own = self.newest().get(self._mesh.key)
-        return None if own is None else own.rtt_s is not None
+        own = self.book.newest
+        return None if own is None else own.reached
 
-    def newest(self) -> dict[PublicKey, Observation]:
+    def newest(self) -> dict[PublicKey, Probe]:
         """Of each node that was called, what came of it last."""
-        return {seen.observed: seen for seen in self.observations}
+        newest = {PublicKey(probe.observed): probe for probe in self.made}
+        if (own := self.book.newest) is not None:
+            newest[self._mesh.key] = own
+        return newest
 
     async def met(self, peer: Peer) -> None:
         self._met.set()
@@ -113,8 +115,11 @@ class Probes:
                 pause = EVERY_S
             await asyncio.sleep(pause)
 
-    async def ask(self, peer: Peer) -> Observation:
-        """Whether this peer can reach this node. Raises ``MeshError`` when it does not say, ``TimeoutError``."""
+    async def ask(self, peer: Peer) -> Probe:
+        """Whether this peer can reach this node.
+
+        Raises ``MeshError`` when it does not say, or something that is not about that; ``TimeoutError``.
+        """
         ways = tuple(way for way in self._mesh.address().direct if len(way) <= 64)[:WAYS]
         async with asyncio.timeout(ANSWER_S):
             stream = await peer.connection.open()
@@ -125,8 +130,12 @@ class Probes:
                 await stream.reset()
         if not isinstance(answer, Probed):
             raise MeshError(answer.message if isinstance(answer, Refused) else "no answer to a question")
-        rtt_s = answer.rtt_us / 1e6 if answer.reached else None
-        return self._observed(peer.key, self._mesh.key, ", ".join(ways), rtt_s)
+        try:
+            probe = self.book.take(answer.probe, peer.key, ways, self._now())
+        except VerificationError as error:
+            raise WireError(error.message) from error
+        _told(probe)
+        return probe
 
     async def answer(self, peer: Peer, stream: Stream, wanted: ProbeWanted) -> None:
         """A peer wants to know whether it can be reached."""
@@ -136,9 +145,9 @@ class Probes:
         except (RequestError, RateLimited) as error:
             await writer.write(Refused(error.code, error.message))
         else:
-            took = await self._reached(address)
-            self._observed(self._mesh.key, peer.key, ", ".join(address.direct), took)
-            await writer.write(Probed(took is not None, round((took or 0) * 1e6)))
+            probe = self._made(address, await self._reached(address))
+            stated = signed(probe, self._node)
+            await writer.write(Probed(SignedBody(stated.body, stated.signature)))
         await stream.finish()
 
     async def _reached(self, address: PeerAddress) -> float | None:
@@ -170,8 +179,20 @@ class Probes:
         self._called[peer.key] = self._last = now
         return PeerAddress(peer.key, tuple(ways))
 
-    def _observed(self, observer: PublicKey, observed: PublicKey, address: str, rtt_s: float | None) -> Observation:
-        seen = Observation(observer, observed, address, rtt_s, self._now())
-        self.observations.append(seen)
-        _log.info("probed", observer=observer.hex(), observed=observed.hex(), reached=rtt_s is not None)
-        return seen
+    def _made(self, address: PeerAddress, rtt_s: float | None) -> Probe:
+        probe = Probe(
+            network=self._network,
+            observer=self._mesh.key,
+            observed=address.key,
+            addresses=address.direct,
+            reached=rtt_s is not None,
+            rtt_us=round((rtt_s or 0) * 1e6),
+            at_ms=self._now(),
+        )
+        self.made.append(probe)
+        _told(probe)
+        return probe
+
+
+def _told(probe: Probe) -> None:
+    _log.info("probed", observer=probe.observer.hex(), observed=probe.observed.hex(), reached=probe.reached)

@@ -55,6 +55,7 @@ from tirami.proto.messages import (
 from tirami.proto.network import Issuer, NetworkFile, Parameters
 from tirami.proto.observation import Observation
 from tirami.proto.orders import NO_SUCCESSOR, Consent, KillAnswer, KillOrder, Rotation, Successor, rotation
+from tirami.proto.probe import Probe
 from tirami.proto.receipt import Receipt, Summary, build_receipt, parse_receipt, summary_of
 from tirami.proto.records import (
     RECORDS,
@@ -136,6 +137,7 @@ __all__ = [
     "Piece",
     "Ping",
     "Pong",
+    "Probe",
     "ProbeWanted",
     "Probed",
     "Quote",

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from tirami.proto.codec import U64, Bytes16, Bytes32, Name
-from tirami.proto.message import KIB, U16, U32, Label, Message, Shown, Text
+from tirami.proto.message import KIB, U16, U32, Label, Message, Shown, SignedBody, Text
 
 
 class Hello(Message, frozen=True):
@@ -132,10 +132,9 @@ class ProbeWanted(Message, frozen=True):
 
 
 class Probed(Message, frozen=True):
-    """Whether it answered, and after how many microseconds."""
+    """Whether it answered, and how soon, signed by who called."""
 
     TYPE: ClassVar[int] = 0x0055
-    LIMIT: ClassVar[int] = 64
+    LIMIT: ClassVar[int] = 512
 
-    reached: bool
-    rtt_us: U64
+    probe: SignedBody

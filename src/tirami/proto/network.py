@@ -36,8 +36,10 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """U: TRM between one payer and one provider in 24 hours that need no witness (B6)."""
     voucher_tokens: Positive = 64
     """K: most tokens that run ahead of the vouchers (B11)."""
+    stranger_tokens: Positive = 16
+    """K of strangers, where that is less."""
     voucher_trm: Positive = 10
-    """K of strangers in TRM, where that is less; never below one token (B11)."""
+    """K of strangers in TRM, where that is less still; never below one token (B11)."""
     welcome_limit: Count = 1_000
     """Largest welcome line, TRM (B4)."""
     welcome_hours: Count = 72

@@ -86,10 +86,12 @@ class Desk:
         self.engine = ScriptedEngine()
         self.price = PRICE
         self.canon: Callable[[], Canon] = Words
+        self.known = False
+        """Whether its payers are guests."""
 
     @asynccontextmanager
     async def serve(self, model_digest: Digest, payer: PublicKey) -> AsyncIterator[Terms]:
-        yield Terms(self.engine, self.price, self.canon())
+        yield Terms(self.engine, self.price, self.canon(), self.known)
 
 
 Bind = Callable[[SigningKey], Awaitable[Endpoint]]
@@ -181,13 +183,13 @@ async def opened_mesh(
     payer_clock: Clock | None = None,
     **parameters: int,
 ) -> AsyncIterator[Mesh]:
-    """``bind``: an endpoint of another transport than the network in memory."""
+    """``bind``: an endpoint of another transport than the network in memory. K is ``voucher_tokens``, unless told."""
     clock = clock or SystemClock()
     issuer, provider_key, payer_key = (SigningKey.generate() for _ in range(3))
     network = NetworkFile(
         "tirami/1/network",
         "testnet",
-        Parameters(witnesses=1, quorum=1, voucher_trm=1_000, **parameters),
+        Parameters(**{"witnesses": 1, "quorum": 1, "stranger_tokens": 64, "voucher_trm": 1_000, **parameters}),
         (Issuer(issuer.public_key.hex()),),
     )
     bind = bind or _in_memory()

@@ -13,7 +13,9 @@ from tests.market.scripted import CARD
 from tests.net.session.conftest import PROMPT, Mesh, Words, mesh, opened_mesh
 from tirami.core.errors import BadQuote, EngineFailed, ProviderStalled, TokenizerError
 from tirami.core.keys import SigningKey
+from tirami.core.units import MicroTrm
 from tirami.infer import FinishReason, ModelSize, flop
+from tirami.ledger import Price
 from tirami.ledger.receivables import Receivables
 from tirami.market import Settlement
 from tirami.net.frames import FrameWriter
@@ -319,6 +321,28 @@ async def test_a_payer_that_never_signs_gets_one_window(
         assert mesh.provider.net == 0
 
 
+@pytest.mark.parametrize(("known", "window"), [(False, 16), (True, 64)])
+async def test_a_stranger_that_never_signs_gets_fewer_tokens_than_a_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool, window: int
+) -> None:
+    """At a tenth of a TRM a token, where the bound in TRM is none, by the built-in parameters."""
+    monkeypatch.setattr(serving, "IDLE_S", 0.3)
+    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    built_in = Parameters()
+    k = {name: getattr(built_in, name) for name in ("voucher_tokens", "stranger_tokens", "voucher_trm")}
+    async with opened_mesh(tmp_path, **k) as mesh:
+        mesh.desk.engine.length, mesh.desk.known = 200, known
+        mesh.desk.price = Price(MicroTrm(100_000), MicroTrm(100_000))
+        honest, _ = await mesh.buy(200)
+        assert len(honest.split()) == 200, "a payer takes itself for a stranger, and signs in time for either window"
+        paid = mesh.provider.net
+        twisted(monkeypatch, consumer, lambda message: None if isinstance(message, Payment) else message)
+        text, _ = await mesh.buy(200)
+        await mesh.quiet()
+        assert len(text.split()) == window
+        assert mesh.provider.net == paid > 0
+
+
 @pytest.mark.parametrize(
     "lie",
     [
@@ -422,16 +446,27 @@ async def test_a_payer_that_counts_too_few_gets_one_window_beyond_what_it_pays(
 @pytest.mark.parametrize(
     ("price_out", "known", "tokens"),
     [
-        (100_000, False, 64),
+        (0, False, 16),
+        (100_000, False, 16),
+        (625_000, False, 16),
+        (666_667, False, 14),
         (1_000_000, False, 10),
         (20_000_000, False, 1),
+        (100_000, True, 64),
         (1_000_000, True, 64),
         (20_000_000, True, 50),
+        (2_000_000_000, True, 1),
     ],
 )
 def test_k_is_money(price_out: int, known: bool, tokens: int) -> None:
-    """64 tokens or a limit in TRM, whichever is less: a stranger's credit (10 TRM), or of a guest U (1 000 TRM)."""
+    """A stranger's: 16 tokens, or what 10 TRM pay for if that is less. A guest's: 64 tokens, or what U pays for."""
     assert window(Parameters(), price_out, known=known) == tokens
+
+
+@pytest.mark.parametrize(("known", "tokens"), [(False, 5), (True, 7)])
+def test_k_is_what_the_network_file_says(known: bool, tokens: int) -> None:
+    assert window(Parameters(voucher_tokens=7, stranger_tokens=5), 100_000, known=known) == tokens
+    assert window(Parameters(voucher_tokens=7), 100_000, known=known) == 7, "a stranger's is never the larger one"
 
 
 async def test_a_forged_voucher_pays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,10 @@ from tests.node.nodes import CHAT, HELLO, network_file, node
 from tests.node.test_mesh import Two, two
 from tests.waiting import until
 from tirami.core.keys import PublicKey, Signature, SigningKey, verify
-from tirami.core.units import UnixMs
 from tirami.ledger.entries import ClaimDropped, ClaimOpened
 from tirami.market.reputation import LEAST, START
 from tirami.net import mesh as net_mesh
-from tirami.net.probes import Observation as Observed
-from tirami.proto import Observation, Signal, decode
+from tirami.proto import Observation, Probe, Signal, SignedBody, decode, encode, sign
 from tirami.testing import MemoryNetwork
 
 __all__ = ["door"]
@@ -285,10 +283,13 @@ async def test_what_probes_found_is_shown_of_each_peer_and_of_this_node(
         buyer, seller = (node.parts.key.public_key for node in (mesh.buyer, mesh.seller))
         assert (await only_peer(mesh))["probe"] is None
         assert (await get(mesh, f"{T}/mesh"))["probe"] is None, "nobody has looked"
-        seen = mesh.buyer.mesh.finding.probes.observations
-        seen.append(Observed(buyer, seller, "203.0.113.7:1", None, UnixMs(1)))
-        seen.append(Observed(buyer, seller, "203.0.113.7:2", 0.0125, UnixMs(2)))
-        seen.append(Observed(seller, buyer, "", None, UnixMs(3)))
+        probes, now = mesh.buyer.mesh.finding.probes, mesh.buyer.parts.ledger.now()
+        probes.made.append(Probe("testnet", buyer, seller, ("203.0.113.7:1",), False, 0, 1))
+        probes.made.append(Probe("testnet", buyer, seller, ("203.0.113.7:2",), True, 12_500, 2))
+        network = mesh.buyer.parts.ledger.network.id
+        said = Probe(network, seller, buyer, ("203.0.113.8:1", "203.0.113.8:2"), False, 0, now)
+        stated = SignedBody(encode(said), sign(said, mesh.seller.parts.key))
+        probes.book.take(stated, seller, said.addresses, now)
         assert (await only_peer(mesh))["probe"] == {
             "by": buyer.hex(),
             "reached": True,
@@ -296,7 +297,8 @@ async def test_what_probes_found_is_shown_of_each_peer_and_of_this_node(
             "address": "203.0.113.7:2",
             "at_ms": 2,
         }
-        own = {"by": seller.hex(), "reached": False, "rtt_ms": None, "address": None, "at_ms": 3}
+        called = "203.0.113.8:1, 203.0.113.8:2"
+        own = {"by": seller.hex(), "reached": False, "rtt_ms": None, "address": called, "at_ms": now}
         assert (await get(mesh, f"{T}/mesh"))["probe"] == own
         admin = {"authorization": f"Bearer {mesh.buyer.parts.admin_token}"}
         async with mesh.http.post(mesh.buyer.url + f"{T}/accounts", json={"label": "agent"}, headers=admin) as reply:

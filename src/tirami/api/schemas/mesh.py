@@ -36,7 +36,7 @@ class ProbeEntry(Reply):
     rtt_ms: float | None
     """Until it answered; ``null`` when it did not."""
     address: str | None
-    """Where, as far as it was named; ``null`` for tokens bound to an account."""
+    """Where; ``null`` for tokens bound to an account."""
     at_ms: int
 
 

@@ -131,7 +131,7 @@ class Pair:
             scratch / "rogue", selling, environment, program=("tirami.testing.rogue", "count", "ids", "text")
         )
         keys = [provider.key.hex(), consumer.key.hex()]
-        parameters = {"witnesses": 1, "quorum": 1, "voucher_tokens": WINDOW, "voucher_trm": WINDOW}
+        parameters = {"witnesses": 1, "quorum": 1, "stranger_tokens": WINDOW, "voucher_trm": WINDOW}
         issuers = [{"key": key} for key in keys]
         network = {"format": "tirami/1/network", "id": "demo", "parameters": parameters, "issuers": issuers}
         file.write_text(json.dumps({**network, "witnesses": keys}))

@@ -36,17 +36,17 @@ TO_CONSUMER: Final = registry(Offer, Working, Piece, Finish, Settled, Refused)
 
 
 def window(parameters: Parameters, price_out: int, *, known: bool = False) -> TokenCount:
-    """K: how many tokens may run ahead of the vouchers: 64, or what a limit in TRM allows, at least one (B11).
+    """K: how many tokens may run ahead of the vouchers: 16, or what 10 TRM pay for, at least one (B11).
 
     Args:
         parameters: of the network file.
         price_out: µTRM a completion token.
-        known: no stranger, for a provider that chose to trust it with more than a stranger's credit: then the limit is
-            U, what the two may trade a day.
+        known: no stranger, for a provider that chose to trust it: 64, or what U pays for, what the two may trade a day.
     """
-    trusted = Trm(parameters.unwitnessed_daily_limit if known else parameters.voucher_trm)
-    affordable = trusted * MICRO // max(1, price_out)
-    return TokenCount(max(1, min(parameters.voucher_tokens, affordable)))
+    most, trusted = parameters.voucher_tokens, Trm(parameters.unwitnessed_daily_limit)
+    if not known:
+        most, trusted = min(most, parameters.stranger_tokens), Trm(parameters.voucher_trm)
+    return TokenCount(max(1, min(most, trusted * MICRO // max(1, price_out))))
 
 
 def afforded(price_in: int, price_out: int, prompt_tokens: int, ceiling: Trm, most: int) -> TokenCount:

@@ -9,8 +9,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from tirami.core.errors import InvalidField, KeyFileError, WireError
-from tirami.core.secretfile import read_secret, replace_secret
+from tirami.core.errors import InvalidField, WireError
 from tirami.net import PeerAddress, Stream
 from tirami.net.addressbook import AddressBook, Trust
 from tirami.net.dialler import Dialler
@@ -19,12 +18,13 @@ from tirami.net.mesh import Mesh
 from tirami.net.peer import Peer
 from tirami.net.probes import Call, Probes
 from tirami.node.mesh.guests import Guests
+from tirami.node.mesh.keptfile import KeptFile
 from tirami.node.parts import Parts
 from tirami.proto import InviteShown, Message, PeersWanted, ProbeWanted
 
 _log = structlog.get_logger()
-FILE: Final = "peers.json"
-MAX_FILE: Final = 1 << 20
+MAX_PEERS: Final = 1 << 20
+MAX_PROBES: Final = 1 << 22
 SAVE_S: Final = 30.0
 AGAIN_S: Final = 60.0
 """After a source broke down it is tried again."""
@@ -57,22 +57,25 @@ class Finding:
 
     def __init__(self, parts: Parts, mesh: Mesh, sources: Sequence[Source] = (), call: Call | None = None) -> None:
         """Raises ``ConfigError`` for an invitation that is none to this network."""
-        self._path = parts.home.path / FILE
         self._mesh = mesh
         self._sources = sources
-        self._saved = 0
         self._seeds = parts.ledger.network.seeds
         random = SystemRandom()
         self.book = AddressBook(mesh.key, random)
         self.exchange = Exchange(mesh, self.book, parts.clock, parts.ledger.now, random, parts.config.mesh.peers)
         may, ask = parts.config.mesh.peers > 0, self.exchange.ask_anew
         self.dialler = Dialler(mesh, self.book, parts.clock, may=may, ask=ask)
-        self.probes = Probes(mesh, call, parts.clock, parts.ledger.now, random)
+        self.probes = Probes(mesh, call, parts.key, parts.ledger.network.id, parts.clock, parts.ledger.now, random)
+        home = parts.home.path
+        self._files = (
+            KeptFile(home / "peers.json", self.book, MAX_PEERS),
+            KeptFile(home / "probes.json", self.probes.book, MAX_PROBES),
+        )
         self.guests = Guests(mesh, parts.ledger, parts.key, self.book, os.urandom)
         self._invitation = self.guests.invitation(parts.config.mesh.invitation)
 
     async def run(self) -> None:
-        """Until cancelled; the address book is on disk then."""
+        """Until cancelled; address book and probes are on disk then."""
         await asyncio.to_thread(self._load)
         self.exchange.hear("network file", _parsed(self._seeds), Trust.OWNER)
         for address in self.book.pinned("inviter"):
@@ -117,22 +120,12 @@ class Finding:
             await asyncio.to_thread(self._save)
 
     def _load(self) -> None:
-        try:
-            if self._path.exists():
-                self.book.restore(read_secret(self._path, MAX_FILE))
-        except KeyFileError as error:
-            _log.warning("address_book_unread", reason=error.message)
-        self._saved = self.book.changes
+        for file in self._files:
+            file.load()
 
     def _save(self) -> None:
-        changes = self.book.changes
-        if changes == self._saved:
-            return
-        try:
-            replace_secret(self._path, self.book.to_bytes())
-            self._saved = changes
-        except OSError as error:
-            _log.warning("address_book_unsaved", reason=str(error))
+        for file in self._files:
+            file.save()
 
 
 def _parsed(texts: Iterable[str]) -> Iterator[PeerAddress]:

@@ -14,8 +14,7 @@ from tirami.ledger import Ledger
 from tirami.market import KnownPeer, Provider, schedule_score
 from tirami.market.registry import LATENCY_MS
 from tirami.net.peer import Peer
-from tirami.net.probes import Observation
-from tirami.proto import VERSION, Offering
+from tirami.proto import VERSION, Offering, Probe
 
 if TYPE_CHECKING:
     from tirami.node.mesh.service import MeshService
@@ -211,7 +210,7 @@ class MeshView:
             reason, due_s = (known.failure, known.due_s) if known else ("", 0.0)
         return (reason, max(0, math.ceil(due_s - self._clock.monotonic()))) if reason else (None, None)
 
-    def _entry(self, key: PublicKey, model: str | None, probe: Observation | None, *, addresses: bool) -> s.PeerEntry:
+    def _entry(self, key: PublicKey, model: str | None, probe: Probe | None, *, addresses: bool) -> s.PeerEntry:
         peer, known = self._service.mesh.peers.get(key), self._service.peers.get(key)
         signal, now = (known.signal if known else None), self._ledger.now()
         offers = self._service.peers.offers(known, model, now) if known else []
@@ -333,14 +332,14 @@ def _rtt_ms(peer: Peer | None) -> float | None:
     return None if peer is None or peer.rtt_s is None else round(peer.rtt_s * 1000, 3)
 
 
-def _probe(seen: Observation | None, *, addresses: bool) -> s.ProbeEntry | None:
+def _probe(seen: Probe | None, *, addresses: bool) -> s.ProbeEntry | None:
     if seen is None:
         return None
     return s.ProbeEntry(
         by=seen.observer.hex() if addresses else None,
-        reached=seen.rtt_s is not None,
-        rtt_ms=None if seen.rtt_s is None else round(seen.rtt_s * 1000, 3),
-        address=(seen.address or None) if addresses else None,
+        reached=seen.reached,
+        rtt_ms=seen.rtt_us / 1000 if seen.reached else None,
+        address=", ".join(seen.addresses) if addresses else None,
         at_ms=seen.at_ms,
     )
 

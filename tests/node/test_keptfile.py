@@ -1,0 +1,59 @@
+"""Files that may be lost: read at the start, written when something has changed."""
+
+from pathlib import Path
+
+import pytest
+
+from tirami.node.mesh.keptfile import KeptFile
+
+
+class Words:
+    def __init__(self) -> None:
+        self.changes = 0
+        self.data = b""
+
+    def say(self, data: bytes) -> None:
+        self.data, self.changes = data, self.changes + 1
+
+    def to_bytes(self) -> bytes:
+        return self.data
+
+    def restore(self, data: bytes) -> None:
+        self.data = data
+
+
+def test_what_changed_is_written_for_nobody_else_and_read_again(tmp_path: Path) -> None:
+    path, words = tmp_path / "words", Words()
+    file = KeptFile(path, words, 10)
+    file.load()
+    file.save()
+    assert not path.exists(), "nothing has changed"
+    words.say(b"one")
+    file.save()
+    assert path.read_bytes() == b"one" and path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b"two")
+    file.save()
+    assert path.read_bytes() == b"two", "nothing has changed since"
+    again = Words()
+    KeptFile(path, again, 10).load()
+    assert again.data == b"two"
+
+
+@pytest.mark.parametrize(("data", "mode"), [(b"0123456789a", 0o600), (b"one", 0o644)])
+def test_a_file_that_is_too_large_or_open_to_others_is_none(tmp_path: Path, data: bytes, mode: int) -> None:
+    path, words = tmp_path / "words", Words()
+    path.write_bytes(data)
+    path.chmod(mode)
+    KeptFile(path, words, 10).load()
+    assert words.data == b""
+
+
+def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    path, words = tmp_path / "there" / "words", Words()
+    path.parent.write_bytes(b"")
+    file = KeptFile(path, words, 10)
+    words.say(b"one")
+    file.save()
+    path.parent.unlink()
+    file.save()
+    assert path.read_bytes() == b"one"
