@@ -230,12 +230,12 @@ class Mesh:
 
     async def _accept(self) -> None:
         while (connection := await self._endpoint.accept()) is not None:
-            if (full := self._origins.full(connection.remote)) is not None:
-                connection.close(full)
-                continue
             self._spawn(partial(self._admit, connection), "mesh-admit")
 
     async def _admit(self, connection: Connection) -> None:
+        if (full := self._origins.full(connection.remote)) is not None:  # here: its place is taken before any other's
+            connection.close(full)
+            return
         try:
             await self._introduce(connection)
         except ConnectionLost as error:  # it left again, as who only looks whether this node can be reached
@@ -250,12 +250,12 @@ class Mesh:
         own = self._identity.hello(self._seen(connection.peer))
         peer = Peer(connection, own, self._clock, self._burden, self._now)
         peer.called_to_buy = to_buy
-        self._origins.enter(connection.remote)
+        self._origins.enter(peer.origin)
         try:
             await peer.introduced()
             self._check_welcome(connection)  # still: that may have taken seconds
         except BaseException:
-            self._origins.leave(connection.remote)
+            self._origins.leave(peer.origin)
             peer.close("not introduced")
             raise
         self._seat(peer)
@@ -308,7 +308,7 @@ class Mesh:
             (_log.info if lost else _log.debug)("peer_lost", peer=peer.key.hex(), reason=reason)
         finally:
             peer.close("done")
-            self._origins.leave(peer.connection.remote)
+            self._origins.leave(peer.origin)
             if self._peers.get(peer.key) is peer:  # and not replaced by another connection to the same node
                 del self._peers[peer.key]
                 for part in self._parts:

@@ -75,6 +75,8 @@ class Peer:
         now: Callable[[], UnixMs] | None = None,
     ) -> None:
         self.connection = connection
+        self.origin = connection.remote
+        """Where it connected from; ``None`` for a relay. Where it is now, the connection says: paths change."""
         self.places = Places(connection)
         """For sessions that this node begins."""
         self.hello: Hello | None = None
