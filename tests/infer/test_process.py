@@ -8,7 +8,7 @@ import pytest
 from tirami.infer import worker
 from tirami.infer.process import WorkerSettings, _ending, _load_error, _reason, child_environment
 
-SETTINGS = WorkerSettings("/somewhere/private/model.gguf", 1, 64, 0, 8, 0)
+SETTINGS = WorkerSettings("/somewhere/private/model.gguf", 1, 64, 64, 0, 8, 0)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,7 @@ def test_an_end_is_put_into_words(code: int, words: str) -> None:
             "llama: error loading model: tensor 'a' is not within the file\nmore",
             "tensor 'a' is not within the file",
         ),
+        ("ended", "ggml.c:3355: GGML_ASSERT(a == b(c)) failed\nmore", "GGML_ASSERT(a == b(c)) failed"),
     ],
 )
 def test_the_most_telling_reason_is_given(error: str, complaints: str, reason: str) -> None:

@@ -12,6 +12,7 @@ from tirami.net.addressbook import (
     HEARD_TRIES,
     MAX_KNOWN,
     MAX_OF_SOURCE,
+    MAX_WAYS,
     MET_TRIES,
     TOLD_MS,
     AddressBook,
@@ -66,7 +67,48 @@ def test_what_works_is_not_talked_away() -> None:
     assert entry is not None and entry.address == at(1)
     known.failed(KEYS[1], 0.0)
     known.hear("friend", [at(1, "9.9.9.9:9")], Trust.FAR)
-    assert entry.address.direct[0] == "9.9.9.9:9"
+    assert set(entry.address.direct) == {*at(1).direct, "9.9.9.9:9"}
+
+
+LIES = [tuple(f"9.9.{number}.{host}:9" for host in range(MAX_WAYS)) for number in range(3)]
+
+
+def test_where_a_node_was_met_is_not_talked_away_while_it_is_down() -> None:
+    """Least of all of one that was vouched for: after a restart it is called there."""
+    known = book()
+    known.met(at(1), NOW)
+    known.pin(at(1), "inviter")
+    known.failed(KEYS[1], 0.0)
+    for number, lies in enumerate(LIES):
+        known.hear(f"liar {number}", [at(1, *lies)], Trust.FAR)
+    (told,) = known.pinned("inviter")
+    assert at(1).direct[0] in told.direct
+    assert set(LIES[2]) & set(told.direct), "it may have moved: what was said last is tried as well"
+
+
+def test_what_one_source_says_of_a_node_another_does_not_take_back() -> None:
+    """Its calls in vain would count against whoever spoke the truth."""
+    known = book()
+    known.hear("honest", [at(1)], Trust.FAR)
+    for number, lies in enumerate(LIES):
+        known.hear(f"liar {number}", [at(1, *lies)], Trust.FAR)
+    known.hear("late", [at(1, "8.8.8.8:8")], Trust.FAR)
+    entry = known.get(KEYS[1])
+    assert entry is not None and {*at(1).direct, "8.8.8.8:8"} < set(entry.address.direct)
+    known.hear("honest", [at(1, "8.8.4.4:4")], Trust.FAR)
+    assert entry.address.direct[0] == "8.8.4.4:4"
+
+
+def test_whoever_comes_under_ever_new_keys_displaces_itself() -> None:
+    known = book()
+    honest, of_one_host = range(100), range(100, 2_300)
+    for number in honest:
+        known.met(at(number, f"11.{number}.0.1:4433"), NOW)
+    known.met(at(2_350, "192.168.1.2:4433"), NOW)
+    for number in of_one_host:
+        known.met(at(number, f"8.8.8.8:{number}"), UnixMs(NOW + number))
+    assert len(known) == MAX_KNOWN
+    assert all(known.get(KEYS[number]) for number in (*honest, 2_350, of_one_host[-1]))
 
 
 def test_the_dead_are_asked_ever_more_seldom_and_forgotten() -> None:

@@ -175,6 +175,29 @@ def test_peers_are_asked_anew_when_somebody_is_wanted_and_each_seldom() -> None:
     play(3, 0, scene)
 
 
+def test_strangers_that_never_answer_hold_up_nobody_this_node_chose() -> None:
+    async def main() -> None:
+        memory, clock = MemoryNetwork(seed=1, link=Link(delay_s=0.02)), VirtualClock()
+
+        async def silent(peer: Peer, stream: Stream) -> None:
+            await asyncio.Event().wait()
+
+        async with AsyncExitStack() as stack:
+            lone, honest, far = [await stack.enter_async_context(finder(memory, seed, 1)) for seed in range(3)]
+            honest.mesh.keep(far.mesh.address())
+            await within(10, lambda: far.mesh.key in honest.book)
+            for _ in range(20):
+                mesh = Mesh(memory.endpoint(SigningKey.generate().public_key), Identity(NETWORK, "test"), clock)
+                mesh.on_stream(silent)
+                await stack.enter_async_context(mesh.running())
+                await mesh.connect(lone.mesh.address())
+            await within(10, lambda: len(lone.mesh.peers) == 20)
+            lone.exchange.hear("lan", [honest.mesh.address()], Trust.NEAR)
+            assert await within(60, lambda: far.mesh.key in lone.book) < 10
+
+    run_virtually(main())
+
+
 def test_who_asks_too_often_is_told_nobody() -> None:
     async def scene(nodes: list[Finder], memory: MemoryNetwork) -> None:
         nodes[1].mesh.keep(nodes[0].mesh.address())

@@ -1,14 +1,12 @@
 """A peer that is kept: dialled again when it is lost, and no trouble when this node leaves."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.net.conftest import Net
 from tirami.core.clock import SystemClock
-from tirami.core.errors import MeshError
 from tirami.core.keys import PublicKey, SigningKey
 from tirami.net import Connection, PeerAddress, Stream
 from tirami.net.hello import Identity
@@ -88,26 +86,6 @@ def test_who_does_not_want_this_node_is_called_ever_more_seldom() -> None:
         return calls
 
     assert 600 / 30 <= run_virtually(main()) <= 600 / 22 + 7
-
-
-def test_who_is_refused_while_it_introduces_itself_is_no_peer() -> None:
-    async def main() -> None:
-        clock, memory, refused = VirtualClock(), MemoryNetwork(seed=1), dict[PublicKey, str]()
-        keys = [SigningKey.generate() for _ in range(2)]
-        other = Mesh(memory.endpoint(keys[0].public_key), Identity(NETWORK, "test"), clock, refuse=refused.get)
-        own = Mesh(memory.endpoint(keys[1].public_key), Identity(NETWORK, "test"), clock)
-        async with other.running(), own.running():
-            connection = await own._endpoint.connect(other.address(), 5)
-            await asyncio.sleep(1)
-            assert other._origins._all == 1, "a connection, of which nothing was said yet"
-            refused[own.key] = "not you any more"
-            with suppress(MeshError):
-                await own._introduce(connection)
-            await asyncio.sleep(1)
-            assert not other.peers and not other._origins._all
-            assert await connection.closed() == "not you any more"
-
-    run_virtually(main())
 
 
 def test_a_kept_peer_is_called_again_although_an_answer_still_runs_on_another_connection() -> None:

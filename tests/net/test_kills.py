@@ -399,6 +399,11 @@ def test_a_node_that_refuses_says_so_to_who_brought_the_order(tmp_path: Path) ->
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
 
 
+def answered(boss: Member, number: int, signer: SigningKey, node: PublicKey | None = None) -> KillAnswered:
+    made = KillAnswer(boss.ledger.network.id, boss.key.public_key, number, node or signer.public_key, True, "", 0)
+    return KillAnswered(SignedBody(encode(made), sign(made, signer)))
+
+
 def test_answers_that_nobody_signed_or_asked_for_are_none_and_there_is_a_bound(tmp_path: Path) -> None:
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
         boss, liar = nodes
@@ -407,22 +412,38 @@ def test_answers_that_nobody_signed_or_asked_for_are_none_and_there_is_a_bound(t
         given = await kills[0].order(True, "fire drill", "me")
         peer, number = liar.mesh.peers[boss.key.public_key], kills[0]._newest[boss.key.public_key].number
 
-        def answer(number: int, signer: SigningKey, node: PublicKey | None = None) -> KillAnswered:
-            made = KillAnswer(
-                boss.ledger.network.id, boss.key.public_key, number, node or signer.public_key, True, "", 0
-            )
-            return KillAnswered(SignedBody(encode(made), sign(made, signer)))
-
-        peer.send(answer(number - 1, liar.key))
+        peer.send(answered(boss, number - 1, liar.key))
         await asyncio.sleep(0.5)
         assert not given.answers
         for _ in range(ANSWERS + 20):
-            peer.send(answer(number, SigningKey.generate()))
+            peer.send(answered(boss, number, SigningKey.generate()))
         await asyncio.sleep(5)
         assert len(given.answers) == ANSWERS
         await kills[0].order(False, "over", "me")
         number = kills[0]._newest[boss.key.public_key].number
-        peer.send(answer(number, SigningKey.generate(), liar.key.public_key))
+        peer.send(answered(boss, number, SigningKey.generate(), liar.key.public_key))
         await peer.connection.closed()
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_who_invents_nodes_that_answer_keeps_none_from_being_heard(tmp_path: Path) -> None:
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        liar, boss, honest = nodes
+        kills = obeying(nodes, boss.key.public_key, strangers=(0, 2))
+        await connected(nodes)
+        given = await kills[1].order(True, "fire drill", "me")
+        number = kills[1]._newest[boss.key.public_key].number
+        for _ in range(ANSWERS + 20):
+            liar.mesh.peers[boss.key.public_key].send(answered(boss, number, SigningKey.generate()))
+        await asyncio.sleep(5)
+        assert len(given.answers) == ANSWERS
+        for signer in (honest.key, SigningKey.generate()):
+            honest.mesh.peers[boss.key.public_key].send(answered(boss, number, signer))
+            await asyncio.sleep(1)
+            assert signer.public_key in given.answers and len(given.answers) == ANSWERS
+        liar.mesh.peers[boss.key.public_key].send(answered(boss, number, liar.key))
+        await asyncio.sleep(1)
+        assert liar.key.public_key not in given.answers
+
+    meshed(tmp_path, 3, Link(delay_s=0.02), play)

@@ -11,7 +11,8 @@ from tirami.core.keys import SigningKey
 from tirami.net.hello import Identity
 from tirami.net.mesh import MAX_PEERS, Mesh
 from tirami.net.origins import PER_NEIGHBOURHOOD, Origins
-from tirami.testing import MemoryNetwork
+from tirami.testing import MemoryNetwork, VirtualClock, run_virtually
+from tirami.testing.streams import MemoryConnection
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,40 @@ async def test_a_full_node_takes_nobody_more_until_somebody_leaves(monkeypatch: 
             await asyncio.sleep(0.01)
         await others[2].connect(full.address())
         await full.wait_for(others[2].key, 5)
+
+
+def test_who_moves_gives_back_the_place_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection's path may change, to a relay and back, or with the router in front of it."""
+    where = ["8.8.8.8:1"]
+    monkeypatch.setattr(MemoryConnection, "remote", property(lambda _: where[0]))
+
+    async def main() -> None:
+        memory, clock = MemoryNetwork(seed=1), VirtualClock()
+        keys = [SigningKey.generate() for _ in range(2)]
+        own, other = [Mesh(memory.endpoint(key.public_key), Identity(NETWORK, "test"), clock) for key in keys]
+        async with own.running(), other.running():
+            await own.connect(other.address())
+            await other.wait_for(own.key, 5)
+            assert [sum(mesh._origins._near.values()) for mesh in (own, other)] == [1, 1]
+            where[0] = "1.1.1.1:1"
+            own.peers[other.key].close("done")
+            await asyncio.sleep(5)
+            assert not own._origins._near and not other._origins._near
+
+    run_virtually(main())
+
+
+def test_who_comes_all_at_once_is_counted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryConnection, "remote", property(lambda _: "8.8.8.8:1"))
+
+    async def main() -> None:
+        memory, clock = MemoryNetwork(seed=1), VirtualClock()
+        endpoints = [memory.endpoint(SigningKey.generate().public_key) for _ in range(2 * PER_NEIGHBOURHOOD)]
+        full = Mesh(memory.endpoint(SigningKey.generate().public_key), Identity(NETWORK, "test"), clock)
+        come = [asyncio.create_task(endpoint.connect(full.address(), 5)) for endpoint in endpoints]
+        await asyncio.wait(come)  # before anybody is let in
+        async with full.running():
+            await asyncio.sleep(1)
+            assert full._origins._near.total() == PER_NEIGHBOURHOOD
+
+    run_virtually(main())

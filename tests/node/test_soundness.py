@@ -69,3 +69,9 @@ async def test_a_node_is_not_opened_with_them(tmp_path: object) -> None:
         async with Node.open(config):
             raise AssertionError("it started")
     assert refused.value.param == "mesh.trusted"
+
+
+@pytest.mark.parametrize(("slots", "url", "named"), [(256, "", []), (257, "", ["infer.slots"]), (1024, "http://x", [])])
+def test_a_model_here_has_as_many_slots_as_its_engine_can(slots: int, url: str, named: list[str]) -> None:
+    config = load_config(None, {}, {"infer.slots": slots, "infer.upstream_url": url})
+    assert [problem.param for problem in unsound(config)] == named

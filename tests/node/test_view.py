@@ -1,6 +1,5 @@
 """What is seen of the mesh, and what a look costs."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,9 @@ from tirami.net.address import PeerAddress
 from tirami.net.addressbook import Trust
 from tirami.node.mesh.view import LOOKED_AT, MeshView
 from tirami.proto import Offering, Signal
-from tirami.testing import MemoryNetwork
+from tirami.testing import ManualClock, MemoryNetwork
 
-MANY = 100
+MANY = 250
 
 
 def offer(key: PublicKey, network: str, now: int) -> Signal:
@@ -42,16 +41,23 @@ async def test_a_look_for_a_seller_goes_into_few_and_comes_to_all(
 
         monkeypatch.setattr(MeshView, "why_not", why_not)
 
-        def look() -> tuple[bool, int]:
+        clock = ManualClock()
+        view._clock = clock
+
+        def look(after_s: float = 1) -> tuple[bool, int]:
             nonlocal asked
-            view._looked_s, asked = -math.inf, 0
+            clock.advance(after_s)
+            asked = 0
             return view.has_seller(), asked
 
-        looks = [look() for _ in range(math.ceil(MANY / LOOKED_AT))]
-        assert [found for found, _ in looks] == [False] * (len(looks) - 1) + [True]
-        assert max(cost for _, cost in looks) <= LOOKED_AT
+        assert look() == (True, MANY), "the first look comes to all"
         assert look() == (True, 1), "whoever sold is asked first"
-        assert view.has_seller()
-        assert asked == 1, "once a second"
-        sells.clear()
+        assert look(0.5) == (True, 0), "once a second"
+        assert look(0.5) == (True, 1)
+        sells = {keys[2 * LOOKED_AT]}
         assert look() == (False, 1 + LOOKED_AT)
+        assert look() == (False, LOOKED_AT)
+        assert look() == (True, 1), "it goes on where it stopped"
+        sells = set()
+        assert look(2) == (False, 1 + 2 * LOOKED_AT), "who asks seldom is told as soon"
+        assert look(MANY) == (False, MANY), "and of nobody twice"

@@ -92,7 +92,7 @@ class InferConfig:
     memory_budget_mib: int = _count(0, 0, 1 << 24)
     """Memory for all loaded models together; the least recently used gives way. 0 for ¾ of the machine's."""
     slots: int = _count(8, 1, 1_024)
-    """Answers of one model at the same time."""
+    """Answers of one model at the same time; a model on this machine has 256 at most."""
     context: int = _count(2_048, 64, 1 << 24)
     """Tokens of one slot, prompt and answer together, of models on this machine."""
     threads: int = _count(0, 0, 1_024)

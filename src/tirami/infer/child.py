@@ -16,6 +16,7 @@ from tirami.core.errors import ContextLengthExceeded, EngineError, EngineFailed,
 from tirami.core.keys import Digest
 from tirami.core.units import TokenCount
 from tirami.infer.answer import ChildGeneration
+from tirami.infer.batch import batch_tokens
 from tirami.infer.card import read_card
 from tirami.infer.chat import check, rendered
 from tirami.infer.digests import DigestBook
@@ -261,6 +262,7 @@ class ChildEngine:
             model=str(self._path),
             slots=self._slots,
             context=card.context_length,
+            batch=batch_tokens(pooling, slots=self._slots, context=card.context_length),
             threads=self._threads,
             connections=connections + SPARE_CONNECTIONS,
             memory_limit_bytes=self._memory_limit_bytes,

@@ -2,9 +2,9 @@
 
 A model made for embeddings says in its file how its last hidden states become one vector; the child then computes a
 whole input as one physical batch, and does what the file says. Of any other model it takes the mean. A physical batch
-then holds 64 tokens, so that a closed connection is noticed soon, and one batch is the most it can take a mean over. A
-longer input is read in windows of that size, each by itself, and their means are weighed by their tokens: one rule for
-every length.
+is small, so that a closed connection is noticed soon, and one batch is the most it can take a mean over. A longer
+input is read in windows of that size, each by itself, and their means are weighed by their tokens: one rule for every
+length.
 """
 
 import struct
@@ -15,12 +15,13 @@ from typing import Final
 
 from tirami.core.errors import TiramiError
 from tirami.core.units import TokenCount
+from tirami.infer.batch import BATCH
 from tirami.infer.engine import Chunk, CountedBy, FinishReason, ModelCard, Reading
 from tirami.infer.flop import flop
 from tirami.infer.gguf import Header
 
-WINDOW: Final = 64
-"""Tokens; the child's physical batch (``PREFILL_BATCH`` of the worker)."""
+WINDOW: Final = BATCH
+"""Tokens; no physical batch of a child is smaller."""
 
 POOLINGS: Final = {1: "mean", 2: "cls", 3: "last"}
 """By the number that a file says, those that make one vector of an input; there are others, for rerankers."""

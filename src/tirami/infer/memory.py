@@ -1,19 +1,19 @@
 """What an engine child takes of this machine's memory, told from the header of its model file.
 
 The weights are mapped as they lie in the file. Each of ``slots × context`` positions keeps a key and a value of 16-bit
-numbers in every layer. The rest is the interpreter with the library, and what one batch of tokens is computed in.
+numbers in every layer. The rest is the interpreter with the library, and what one batch of tokens is computed in: each
+needs a row of 32-bit logits.
 """
 
 from typing import Final
 
+from tirami.infer.batch import batch_tokens
+from tirami.infer.embedding import declared_pooling
 from tirami.infer.gguf import Header
 
 KV_NUMBER_BYTES: Final = 2
 BASE_BYTES: Final = 64 << 20
 """The child's own process: interpreter, library, threads (measured)."""
-BATCH: Final = 64
-"""Tokens computed at once (``worker.PREFILL_BATCH``), unless the model is made for embeddings: then a whole input.
-Each needs a row of 32-bit logits."""
 
 
 def memory_bytes(header: Header, size_bytes: int, *, slots: int, context: int) -> int:
@@ -26,8 +26,7 @@ def memory_bytes(header: Header, size_bytes: int, *, slots: int, context: int) -
         context: tokens of one slot; as served, so at most what the model was trained for.
     """
     positions = slots * context
-    batch = context if f"{header.architecture}.pooling_type" in header.values else BATCH
-    logits = batch * _vocabulary(header) * 4
+    logits = batch_tokens(declared_pooling(header), slots=slots, context=context) * _vocabulary(header) * 4
     return size_bytes + positions * kv_bytes_per_token(header) + logits + BASE_BYTES
 
 

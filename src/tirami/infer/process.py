@@ -30,7 +30,7 @@ _OUT_OF_MEMORY: Final = re.compile(
     r"cannot allocate memory|failed to (?:re)?allocate|bad_alloc|out of memory|resource temporarily unavailable",
     re.IGNORECASE,
 )
-_LOAD_ERROR: Final = re.compile(r"(?:error loading model|failed to initialize the context): (.+)")
+_LOAD_ERROR: Final = re.compile(r"(?:error loading model: |failed to initialize the context: |(?=GGML_ASSERT))(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class WorkerSettings:
         model: path of the GGUF file.
         slots: answers computed at once.
         context: tokens of one slot.
+        batch: tokens computed at once, :func:`~tirami.infer.batch.batch_tokens`.
         threads: compute threads; 0 lets llama.cpp choose.
         connections: HTTP threads of the child, each holding one connection.
         pooling: how a model made for embeddings makes a vector of an input, which is then one physical batch; empty for
@@ -53,6 +54,7 @@ class WorkerSettings:
     model: str
     slots: int
     context: int
+    batch: int
     threads: int
     connections: int
     memory_limit_bytes: int

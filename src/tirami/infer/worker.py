@@ -37,8 +37,6 @@ LISTEN_TO: Final = 1 << 20
 DEVICE: Final = re.compile(rb"using device (\S+ \([^)\n]*\))")
 OFFLOADED: Final = re.compile(rb"offloaded (\d+)/\d+ layers to GPU")
 HEALTH_EVERY_S: Final = 0.05
-PREFILL_BATCH: Final = 64
-"""Prompt tokens computed between two looks at the connection; larger values delay cancellation, not prefill."""
 
 
 def _die_with(parent: int) -> None:
@@ -52,16 +50,12 @@ def _die_with(parent: int) -> None:
 def _isolate(memory_limit_bytes: int) -> None:
     """Bound what a failure of native code can do to the machine and to secrets."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # a debugger's pages would drown the reason, and delay the next child
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_limit_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     if sys.platform == "linux":
         Path("/proc/self/oom_score_adj").write_text("500")
-
-
-def _batch(config: dict[str, Any]) -> int:
-    """Tokens computed at once: all of an input, where the model says how a vector is made of it."""
-    return int(config["context"]) if config["pooling"] else PREFILL_BATCH
 
 
 def _parameters(llama: Any, config: dict[str, Any]) -> Any:
@@ -74,8 +68,8 @@ def _parameters(llama: Any, config: dict[str, Any]) -> Any:
     parameters.fit_params = False
     parameters.ctx_shift = False
     parameters.cont_batching = True
-    parameters.n_batch = _batch(config)
-    parameters.n_ubatch = _batch(config)
+    parameters.n_batch = config["batch"]
+    parameters.n_ubatch = config["batch"]
     parameters.cache_ram_mib = 0
     parameters.embedding = True
     pooling = (config["pooling"] or "mean").upper()
@@ -116,8 +110,8 @@ def _arguments(config: dict[str, Any], port: int) -> list[str]:
         "--model": config["model"],
         "--parallel": config["slots"],
         "--ctx-size": config["slots"] * config["context"],
-        "--batch-size": _batch(config),
-        "--ubatch-size": _batch(config),
+        "--batch-size": config["batch"],
+        "--ubatch-size": config["batch"],
         "--cache-ram": 0,
         "--threads-http": config["connections"],
         "--host": "127.0.0.1",

@@ -27,6 +27,8 @@ MAX_KNOWN: Final = 1_024
 MAX_OF_SOURCE: Final = 64
 """Nodes one source may have us remember that nobody here ever met."""
 MAX_WAYS: Final = 8
+FIRM: Final = MAX_WAYS // 2
+"""Of these, that nobody else's word displaces."""
 HEARD_TRIES: Final = 3
 MET_TRIES: Final = 10
 FIRST_PAUSE_S: Final = 15.0
@@ -82,6 +84,11 @@ class Known:
         return MET if self.met_ms else self.source
 
     @property
+    def neighbourhood(self) -> bytes | None:
+        """Of where it was met, for that comes first; ``None`` for a private one."""
+        return neighbourhood(self.address.direct[0]) if self.address.direct else None
+
+    @property
     def hopeless(self) -> bool:
         return not self.pinned and self.failures >= (MET_TRIES if self.met_ms else HEARD_TRIES)
 
@@ -123,7 +130,9 @@ class AddressBook:
                 continue
             if known is not None:
                 if not known.met_ms or known.failures:  # what works is not talked away
-                    known.address = _joined(hint, known.address)
+                    own = trust is Trust.OWNER or source == known.source
+                    firm = replace(known.address, direct=() if own else known.address.direct[:FIRM])
+                    known.address = _joined(firm, hint, known.address)
             elif told < MAX_OF_SOURCE and self._make_room(for_met=False):
                 self._known[address.key] = Known(hint, source)
                 told, news = told + 1, news + 1
@@ -261,13 +270,21 @@ class AddressBook:
                         self._known[address.key] = known
 
     def _make_room(self, *, for_met: bool) -> bool:
-        """Whether one more fits: who was never met goes first, who was met goes only for another who was."""
+        """Whether one more fits: who was never met goes first, who was met goes only for another who was.
+
+        Of those met one of the largest neighbourhood goes: whoever comes under ever new keys displaces itself.
+        """
         if len(self._known) < MAX_KNOWN:
             return True
-        loose = [key for key, known in self._known.items() if not known.pinned and (for_met or not known.met_ms)]
-        if not loose:
+        loose = [(key, known) for key, known in self._known.items() if not known.pinned]
+        if unmet := [(-known.failures, key) for key, known in loose if not known.met_ms]:
+            del self._known[min(unmet)[1]]
+            return True
+        if not (loose and for_met):
             return False
-        del self._known[min(loose, key=lambda key: (self._known[key].met_ms, -self._known[key].failures))]
+        near = [(known.neighbourhood, known.met_ms, key) for key, known in loose]
+        crowd = Counter(place for place, _, _ in near if place is not None)
+        del self._known[min((-crowd[place] if place else -1, met_ms, key) for place, met_ms, key in near)[2]]
         return True
 
 
@@ -299,6 +316,8 @@ def seen(entries: Iterable[PeerSeen]) -> list[PeerAddress]:
     return found
 
 
-def _joined(first: PeerAddress, second: PeerAddress) -> PeerAddress:
-    ways = tuple(dict.fromkeys((*first.direct, *second.direct)))[:MAX_WAYS]
-    return PeerAddress(first.key, ways, first.relay or second.relay)
+def _joined(*addresses: PeerAddress) -> PeerAddress:
+    """Of one node, the first ones first."""
+    ways = tuple(dict.fromkeys(way for address in addresses for way in address.direct))[:MAX_WAYS]
+    relay = next((address.relay for address in addresses if address.relay), None)
+    return PeerAddress(addresses[0].key, ways, relay)

@@ -66,7 +66,8 @@ class Exchange:
         self._now = now
         self._random = random
         self._target = target
-        self._to_ask: OrderedDict[PublicKey, None] = OrderedDict()
+        self._to_ask: dict[bool, OrderedDict[PublicKey, None]] = {True: OrderedDict(), False: OrderedDict()}
+        """Peers of this node's own choice, and others: a crowd that is slow to answer holds up its own kind only."""
         self._asked: dict[PublicKey, float] = {}
         """When each connected peer was asked last."""
         self._answered: dict[PublicKey, float] = {}
@@ -80,10 +81,11 @@ class Exchange:
 
     async def met(self, peer: Peer) -> None:
         self._book.met(address_of(peer), self._now())
-        self._ask(peer.key)
+        self._ask(peer)
 
     def lost(self, peer: Peer) -> None:
-        self._to_ask.pop(peer.key, None)
+        for waiting in self._to_ask.values():
+            waiting.pop(peer.key, None)
         self._asked.pop(peer.key, None)
         self._answered.pop(peer.key, None)
         self._wake_dialling.set()
@@ -99,14 +101,16 @@ class Exchange:
         A message names nobody who is wanted, so this finds it in a small network and perhaps in a large one.
         """
         due_s = self._clock.monotonic() - ANEW_S
-        due = [key for key in self._mesh.peers if self._asked.get(key, -ANEW_S) <= due_s]
-        for key in self._random.sample(due, min(ANEW, len(due))):
-            self._ask(key)
+        due = [peer for key, peer in self._mesh.peers.items() if self._asked.get(key, -ANEW_S) <= due_s]
+        for peer in self._random.sample(due, min(ANEW, len(due))):
+            self._ask(peer)
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._asking())
+            for waiting in self._to_ask.values():
+                group.create_task(self._asking(waiting))
+            group.create_task(self._asking_again())
             group.create_task(self._dialling())
 
     async def answer(self, peer: Peer, stream: Stream, wanted: PeersWanted) -> None:
@@ -121,25 +125,26 @@ class Exchange:
 
     # --- asking ------------------------------------------------------------------------------------------------
 
-    def _ask(self, key: PublicKey) -> None:
-        self._asked[key] = self._clock.monotonic()
-        self._to_ask[key] = None
+    def _ask(self, peer: Peer) -> None:
+        self._asked[peer.key] = self._clock.monotonic()
+        self._to_ask[peer.own_choice][peer.key] = None
         self._wake_asking.set()
 
-    async def _asking(self) -> None:
+    async def _asking(self, waiting: OrderedDict[PublicKey, None]) -> None:
         while True:
-            while self._to_ask:
-                key, _ = self._to_ask.popitem(last=False)
+            while waiting:
+                key, _ = waiting.popitem(last=False)
                 peer = self._mesh.peers.get(key)
                 if peer is not None:
                     await self._ask_one(peer)
             self._wake_asking.clear()
-            try:
-                async with asyncio.timeout(AGAIN_S):
-                    await self._wake_asking.wait()
-            except TimeoutError:
-                if self._target and self._mesh.peers:
-                    self._ask(self._random.choice(list(self._mesh.peers)))
+            await self._wake_asking.wait()
+
+    async def _asking_again(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            if self._target and self._mesh.peers:
+                self._ask(self._random.choice(list(self._mesh.peers.values())))
 
     async def _ask_one(self, peer: Peer) -> None:
         try:

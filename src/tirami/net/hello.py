@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tirami.core.errors import MeshError, NoCommonVersion, PeerRefused, WireError
@@ -57,9 +58,9 @@ async def introduce(reader: FrameReader, writer: FrameWriter, own: Hello) -> Hel
 
     Raises ``NoCommonVersion``, ``PeerRefused`` with its reason, ``WireError``, ``ConnectionLost``.
     """
-    await writer.write(own)
     try:
         async with asyncio.timeout(HELLO_S):
+            await writer.write(own)
             theirs = await reader.read()
     except TimeoutError:
         raise WireError(f"no hello within {HELLO_S:g} s") from None
@@ -70,7 +71,9 @@ async def introduce(reader: FrameReader, writer: FrameWriter, own: Hello) -> Hel
     try:
         _agree(own, theirs)
     except MeshError as error:
-        await writer.write(Refused(error.code, error.message[:1024]))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HELLO_S):
+                await writer.write(Refused(error.code, error.message[:1024]))
         raise
     return theirs
 

@@ -11,7 +11,7 @@ word. The switch that was thrown on the node itself has no number: it stays unle
 hour later, for whoever kept an older one from this node must not undo with it what was done since.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -70,6 +70,21 @@ class _Heard:
     message: KillOrdered
     source: PublicKey | None
     answers: dict[bytes, KillAnswer] = field(default_factory=dict)
+    brought: dict[bytes, PublicKey] = field(default_factory=dict)
+    """Through which peer each of them came."""
+
+    def has_place(self, peer: PublicKey) -> bool:
+        """For one more of this peer's: nodes cost nothing, so where all is taken who brought most makes room."""
+        brought = Counter(self.brought.values())
+        return len(self.answers) < ANSWERS or brought[peer] + 1 < max(brought.values())
+
+    def add(self, answer: KillAnswer, peer: PublicKey) -> None:
+        """It has a place."""
+        if len(self.answers) >= ANSWERS:
+            ((most, _),) = Counter(self.brought.values()).most_common(1)
+            last = next(node for node in reversed(self.brought) if self.brought[node] == most)
+            del self.answers[last], self.brought[last]
+        self.answers[answer.node], self.brought[answer.node] = answer, peer
 
 
 class Kills:
@@ -201,12 +216,12 @@ class Kills:
         heard = self._newest.get(answer.operator)
         if heard is None or heard.number != answer.number or answer.network != self._ledger.network.id:
             return
-        if answer.node in heard.answers or len(heard.answers) >= ANSWERS:
+        if answer.node in heard.answers or not heard.has_place(peer.key):
             return
         signed = KillAnswer.TAG + message.answer.body
         if not verify(PublicKey(answer.node), Signature(message.answer.signature), signed):
             raise WireError("an answer to a kill order that its node did not sign")
-        heard.answers[answer.node] = answer
+        heard.add(answer, peer.key)
         source = self._mesh.peers.get(heard.source) if heard.source is not None else None
         if source is not None:
             source.send(message)

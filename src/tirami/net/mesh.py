@@ -1,15 +1,13 @@
-"""The node's place among others: who is connected, who is dialled again, who hears what.
+"""The node's place among others: who is connected, and who hears what.
 
 Every connection has one owner task. Of two connections between the same two nodes the one that the smaller key dialled
-stays, so that both sides keep the same; the other ends when what had begun on it is over. A known address is dialled
-until it answers, and again when it is lost.
+stays, so that both sides keep the same; the other ends when what had begun on it is over.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
 from random import Random, SystemRandom
 from types import MappingProxyType
@@ -23,7 +21,6 @@ from tirami.core.errors import (
     ConnectionLost,
     JournalCorrupt,
     MeshError,
-    PeerUnreachable,
     StorageUnavailable,
     VerificationError,
     WireError,
@@ -33,6 +30,7 @@ from tirami.core.units import UnixMs
 from tirami.net.address import PeerAddress
 from tirami.net.burden import Burden
 from tirami.net.hello import Identity, Remembered
+from tirami.net.kept import Kept, Missed
 from tirami.net.origins import Origins
 from tirami.net.peer import Peer
 from tirami.net.transport import Connection, Endpoint, Stream
@@ -40,15 +38,8 @@ from tirami.proto import Leaving, Message
 
 _log = structlog.get_logger()
 DIAL_S: Final = 5.0
-REDIAL_S: Final = 0.5
-LONGEST_REDIAL_S: Final = 2.0
-"""Between two calls of a node that is not reached: with one the outage swallowed, less than 5 s after its end."""
-LONGEST_REFUSED_S: Final = 30.0
-"""Between two calls of a node that is there and does not want this one."""
 RETIRED_S: Final = 30 * 60.0
 """Until a connection that another has replaced ends in any case: no session that had begun on it takes longer."""
-STEADY_S: Final = 10.0
-"""A connection that held so long was a good one: its loss is no reason to wait for long."""
 MAX_PEERS: Final = 1_000
 LAST_WORDS_S: Final = 0.3
 """Seconds between the end of the last conversation and the word that this node leaves, which would overtake it."""
@@ -56,19 +47,6 @@ FAREWELL_S: Final = 1.0
 """Seconds that a peer has to hear it."""
 FAN_OUT: Final = 6
 """So many peers hear of something from one node, where all hear of it in the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """A call in vain of a peer this node stays with.
-
-    Attributes:
-        reason: why no connection came of it.
-        again_s: monotonic seconds when it is called again.
-    """
-
-    reason: str
-    again_s: float
 
 
 class Part(Protocol):
@@ -118,8 +96,7 @@ class Mesh:
         self._on_stream: Callable[[Peer, Stream], Awaitable[None]] | None = None
         self._parts: list[Part] = []
         self._group: asyncio.TaskGroup | None = None
-        self._kept: dict[PublicKey, PeerAddress] = {}
-        self._missed: dict[PublicKey, Missed] = {}
+        self._kept = Kept(self.connect, self._lost, clock, self._random)
         self._dials: WeakValueDictionary[PublicKey, asyncio.Lock] = WeakValueDictionary()
         """One a key: of two who call the same peer, the second finds it connected."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,12 +120,12 @@ class Mesh:
     @property
     def kept(self) -> Mapping[PublicKey, PeerAddress]:
         """Those that are dialled again whenever they are lost."""
-        return MappingProxyType(self._kept)
+        return self._kept.addresses
 
     @property
     def missed(self) -> Mapping[PublicKey, Missed]:
         """The last call in vain of each of those kept that did not answer since."""
-        return MappingProxyType(self._missed)
+        return self._kept.missed
 
     def address(self) -> PeerAddress:
         return self._endpoint.address()
@@ -201,6 +178,7 @@ class Mesh:
     async def leave(self, reason: str) -> None:
         """Tell every peer, and wait until each has heard it, or ``FAREWELL_S``. Nobody is a peer any more then."""
         self._leaving = True
+        self._kept.leave()
         await asyncio.sleep(LAST_WORDS_S if self._peers else 0)
         going = [asyncio.create_task(peer.gone.wait()) for peer in self._peers.values()]
         for peer in self._peers.values():
@@ -212,10 +190,8 @@ class Mesh:
 
     def keep(self, address: PeerAddress) -> None:
         """Be connected to this peer from now on: dial, and dial again when it is lost."""
-        if address.key == self.key or address.key in self._kept:
-            return
-        self._kept[address.key] = address
-        self._spawn(partial(self._keep, address), f"dial-{address.key.hex()[:8]}")
+        if address.key != self.key and self._kept.add(address):
+            self._spawn(partial(self._kept.stay, address), f"dial-{address.key.hex()[:8]}")
 
     def full(self, way: str | None) -> str | None:
         """Why there is no place for one more from ``host:port``, ``None`` for a relay; ``None`` where there is."""
@@ -231,7 +207,7 @@ class Mesh:
             if known is not None:
                 return known
             connection = await self._endpoint.connect(address, DIAL_S)
-            if address.key not in self._kept and (full := self._origins.full(connection.remote)) is not None:
+            if address.key not in self.kept and (full := self._origins.full(connection.remote)) is not None:
                 connection.close(full)
                 raise MeshError(full)
             return await self._introduce(connection, to_buy=to_buy)
@@ -254,12 +230,12 @@ class Mesh:
 
     async def _accept(self) -> None:
         while (connection := await self._endpoint.accept()) is not None:
-            if (full := self._origins.full(connection.remote)) is not None:
-                connection.close(full)
-                continue
             self._spawn(partial(self._admit, connection), "mesh-admit")
 
     async def _admit(self, connection: Connection) -> None:
+        if (full := self._origins.full(connection.remote)) is not None:  # here: its place is taken before any other's
+            connection.close(full)
+            return
         try:
             await self._introduce(connection)
         except ConnectionLost as error:  # it left again, as who only looks whether this node can be reached
@@ -274,12 +250,12 @@ class Mesh:
         own = self._identity.hello(self._seen(connection.peer))
         peer = Peer(connection, own, self._clock, self._burden, self._now)
         peer.called_to_buy = to_buy
-        self._origins.enter(connection.remote)
+        self._origins.enter(peer.origin)
         try:
             await peer.introduced()
             self._check_welcome(connection)  # still: that may have taken seconds
         except BaseException:
-            self._origins.leave(connection.remote)
+            self._origins.leave(peer.origin)
             peer.close("not introduced")
             raise
         self._seat(peer)
@@ -296,7 +272,7 @@ class Mesh:
     def _seat(self, peer: Peer) -> None:
         """Of two connections both sides keep the one that the smaller key dialled; of two such, the later."""
         former = self._peers.get(peer.key)
-        self._missed.pop(peer.key, None)
+        self._kept.met(peer.key)
         if former is None:  # else it was connected: which connection stays is between the two nodes
             _log.info("peer_connected", peer=peer.key.hex(), remote=peer.connection.remote)
         if former is not None and former.connection.dialled == peer.connection.dialled:
@@ -332,7 +308,7 @@ class Mesh:
             (_log.info if lost else _log.debug)("peer_lost", peer=peer.key.hex(), reason=reason)
         finally:
             peer.close("done")
-            self._origins.leave(peer.connection.remote)
+            self._origins.leave(peer.origin)
             if self._peers.get(peer.key) is peer:  # and not replaced by another connection to the same node
                 del self._peers[peer.key]
                 for part in self._parts:
@@ -359,37 +335,11 @@ class Mesh:
         else:
             await self._on_stream(peer, stream)
 
-    async def _keep(self, address: PeerAddress) -> None:
-        pause = REDIAL_S
-        while not self._leaving:
-            failure = ""
-            try:
-                await self.connect(address)
-            except (PeerUnreachable, TimeoutError) as error:
-                failure, longest = str(error) or "no answer in time", LONGEST_REDIAL_S
-                self._note_missed(address.key, "peer_unreachable", failure)
-            except MeshError as error:
-                failure, longest = str(error), LONGEST_REFUSED_S
-                self._note_missed(address.key, "peer_refuses", failure)
-            else:
-                met, longest = self._clock.monotonic(), LONGEST_REFUSED_S
-                while address.key in self._peers:  # on whichever connection: another may take the place of the first
-                    self._changed.clear()
-                    await self._changed.wait()
-                if self._clock.monotonic() - met > STEADY_S:
-                    pause = REDIAL_S
-            pause = min(longest, pause)
-            wait_s = pause * self._random.uniform(0.75, 1.0)
-            if failure:
-                self._missed[address.key] = Missed(failure, self._clock.monotonic() + wait_s)
-            await asyncio.sleep(wait_s)
-            pause *= 2
-
-    def _note_missed(self, key: PublicKey, event: str, reason: str) -> None:
-        """Once for each reason in a row: it is called every few seconds. No news is what a leaving node misses."""
-        before = self._missed.get(key)
-        known = self._leaving or (before is not None and before.reason == reason)
-        (_log.debug if known else _log.info)(event, peer=key.hex(), reason=reason)
+    async def _lost(self, key: PublicKey) -> None:
+        """Until there is none, on whichever connection: another may take the place of the first."""
+        while key in self._peers:
+            self._changed.clear()
+            await self._changed.wait()
 
     def _spawn(self, work: Callable[[], Coroutine[object, object, None]], name: str) -> None:
         assert self._group is not None, "the mesh is not running"

@@ -1,6 +1,7 @@
 """Where connections come from: no neighbourhood of addresses fills a node (spec 01 W27, A-06)."""
 
 from collections import Counter
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from tirami.net.address import HostPort
@@ -40,6 +41,7 @@ class Origins:
                 del self._near[near]
 
 
+@lru_cache(maxsize=8_192)
 def neighbourhood(remote: str | None) -> bytes | None:
     """The /24 of an IPv4 address, the /48 of an IPv6 one; ``None`` for private ones and for relays."""
     if remote is None:

@@ -75,6 +75,8 @@ class Peer:
         now: Callable[[], UnixMs] | None = None,
     ) -> None:
         self.connection = connection
+        self.origin = connection.remote
+        """Where it connected from; ``None`` for a relay. Where it is now, the connection says: paths change."""
         self.places = Places(connection)
         """For sessions that this node begins."""
         self.hello: Hello | None = None
@@ -163,11 +165,11 @@ class Peer:
 
     async def introduced(self) -> Hello:
         """Open or await the control stream and agree. Raises ``MeshError``."""
-        if self.connection.dialled:
-            stream = await self.connection.open()
-        else:
-            async with asyncio.timeout(SILENCE_S):
-                stream = await self.connection.accept()
+        try:
+            async with asyncio.timeout(SILENCE_S):  # who lets nobody open a stream would keep its caller for ever
+                stream = await (self.connection.open() if self.connection.dialled else self.connection.accept())
+        except TimeoutError:
+            raise ConnectionLost(f"no control stream for {SILENCE_S:g} s") from None
         self._stream = Weighed(stream, self._share)
         self._reader = FrameReader(self._stream, CONTROL, pace=self._budget.pace)
         self.hello = await introduce(self._reader, FrameWriter(self._stream), self._own)

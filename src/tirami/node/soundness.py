@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from tirami.core.config import Config
 from tirami.core.errors import ConfigError, InvalidRequest, TiramiError
 from tirami.core.keys import parse_node_id
+from tirami.infer.batch import MOST_SLOTS
 from tirami.net import HostPort, PeerAddress
 from tirami.net.address import check_relay
 from tirami.net.invites import Invitation
@@ -38,6 +39,8 @@ def unsound(config: Config) -> Iterator[ConfigError]:
     ):
         if other and not value:
             yield ConfigError(f"{key} is missing: HTTPS needs a certificate and its key", param=key)
+    if config.infer.slots > MOST_SLOTS and not config.infer.upstream_url:
+        yield ConfigError(f"infer.slots: a model on this machine has {MOST_SLOTS} at most", param="infer.slots")
 
 
 def _judged(key: str, parse: Callable[[str], object], parts: Iterable[str]) -> Iterator[ConfigError]:

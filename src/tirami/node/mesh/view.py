@@ -26,8 +26,8 @@ MOST_CALLING = 100
 """Peers called in vain that a report of this node names."""
 
 
-LOOKED_AT = 16
-"""Peers one look for a seller goes into at most: why nothing is bought of one may take 0.1 ms to find."""
+LOOKED_AT = 64
+"""Peers a second that looks for a seller go into: why nothing is bought of one may take 0.1 ms to find."""
 
 
 class MeshView:
@@ -42,7 +42,7 @@ class MeshView:
         self._seller: PublicKey | None = None
         """When :meth:`has_seller` looked last, and whom it saw selling."""
         self._turn = 0
-        """How many peers it has gone into."""
+        """Where its next look begins."""
 
     # --- peers -------------------------------------------------------------------------------------------------
 
@@ -100,22 +100,26 @@ class MeshView:
         return [one for one in willing if not self._distant(one)] or willing
 
     def has_seller(self) -> bool:
-        """Whether anything is to be bought of anybody, as of within the last second: probes ask without limit."""
+        """Whether anything is to be bought of anybody: one look a second answers all probes.
+
+        The first look goes into everybody, later ones into ``LOOKED_AT`` for every second since the one before. So it
+        says no of 1 000 that could sell, one of which does, for 16 s at most, however often it is asked.
+        """
         now = self._clock.monotonic()
-        if now - self._looked_s >= 1:
-            self._looked_s, self._seller = now, self._selling()
+        if (since_s := now - self._looked_s) >= 1:
+            self._looked_s, self._seller = now, self._selling(LOOKED_AT * since_s)
         return self._seller is not None
 
-    def _selling(self) -> PublicKey | None:
-        """The one seen last, if it still does, or another: of very many that could, a part a look, in turn."""
+    def _selling(self, most: float) -> PublicKey | None:
+        """The one seen last, if it still does, or another: of those that could, so many, in turn."""
         if self._seller is not None and self.why_not(self._seller) is None:
             return self._seller
         known, shop, now = self._service.peers, self._service.shop, self._ledger.now()
         keys = chain(self._service.mesh.peers, self._service.finding.book)
         could = [key for key in keys if (peer := known.get(key)) and peer.free(now) and shop.refusal(key) is None]
-        start = self._turn % max(1, len(could))
-        self._turn += LOOKED_AT
-        turn = (could[start:] + could[:start])[:LOOKED_AT]
+        start, looked_at = self._turn % max(1, len(could)), math.floor(min(most, len(could)))
+        self._turn = start + looked_at
+        turn = (could[start:] + could[:start])[:looked_at]
         return next((key for key in turn if self.why_not(key) is None), None)
 
     def _willing(self, model: str | bytes | None) -> list[Provider]:
@@ -153,9 +157,9 @@ class MeshView:
         offered = [offering for offering in signal.models if model in (None, offering.name)]
         if not offered:
             return "it sells nothing" if model is None else f"it does not serve {model}"
-        faults = [self._service.shop.fault(offering) for offering in offered]
-        if all(faults):
-            return faults[0]
+        fault = self._service.shop.fault
+        if (first := fault(offered[0])) is not None and all(map(fault, offered[1:])):
+            return first
         if signal.slots == 0:
             return "it has no free place"
         if signal.free_tokens == 0:
