@@ -10,11 +10,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
 
+import structlog
+
 from tirami.core.keys import is_acceptable_point
 from tirami.net.bindings import iroh
 from tirami.net.budget import Bucket
 from tirami.net.quic import IrohConnection
 
+_log = structlog.get_logger()
 PLACES = 64
 """Connections that shake hands or wait for ``accept``; further ones wait in the library."""
 CROWDED = PLACES // 2
@@ -65,12 +68,7 @@ class Doorman:
         try:
             async with asyncio.TaskGroup() as handshakes:
                 while (incoming := await self._endpoint.accept_next()) is not None:
-                    host = await _host(incoming)
-                    if self._by_host[host] >= PER_HOST or not self._timely(host):
-                        await incoming.ignore()
-                        continue
-                    if self._taken >= CROWDED and not await incoming.remote_addr_validated():
-                        await incoming.retry()
+                    if (host := await self._let_in(incoming)) is None:
                         continue
                     await self._places.acquire()
                     self._taken += 1
@@ -78,6 +76,20 @@ class Doorman:
                     handshakes.create_task(self._greet(incoming, host))
         finally:
             self._arrived.put_nowait(None)
+
+    async def _let_in(self, incoming: iroh.Incoming) -> str | None:
+        """The host it comes from; ``None`` for who is turned away, and for who is gone by now."""
+        try:
+            host = await _host(incoming)
+            if self._by_host[host] >= PER_HOST or not self._timely(host):
+                await incoming.ignore()
+            elif self._taken >= CROWDED and not await incoming.remote_addr_validated():
+                await incoming.retry()
+            else:
+                return host
+        except iroh.IrohError as error:
+            _log.debug("connection_gone", reason=str(error))
+        return None
 
     def _timely(self, host: str) -> bool:
         """Whether it, and all together, have not come too often lately."""
