@@ -76,7 +76,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.spent: dict[bytes, list[tuple[int, int]]] = {}
         self.admitted: dict[bytes, list[int]] = {}
         self.asked: dict[bytes, tuple[bytes, int]] = {}
-        self.used: set[bytes] = set()
+        self.using: dict[bytes, bytes] = {}
+        self.charged: set[bytes] = set()
         self.heads_seen: list[tuple[int, bytes]] = []
         self.promises, self.promises_until = Promises(), 0
 
@@ -148,10 +149,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.tickets.append(ticket)
         self.admitted.setdefault(payer.key, []).append(ticket.acceptance.at_ms)
         if payer.scope == NETWORK and ticket.ceiling > APPROVAL_ABOVE:
-            assert permit not in self.used, "a permit is used once"
+            assert permit not in {*self.using.values(), *self.charged}, "a permit is used once"
             assert self.asked[permit][0] == payer.key and ticket.ceiling <= self.asked[permit][1]
-            assert permit not in self.ledger.state.settings.approvals.by_id
-            self.used.add(permit)
+            self.using[ticket.hold_id] = permit
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data(), approved=st.sampled_from([True, True, False]))
@@ -217,6 +217,8 @@ class LedgerMachine(RuleBasedStateMachine):
         except SpendDenied:
             return  # a switch was thrown between ticket and service
         settlement = session.settlement
+        if settlement.cost and ticket.hold_id in self.using:
+            self.charged.add(self.using[ticket.hold_id])
         if settlement.trade is not None:
             assert settlement.trade.completion_tokens <= tokens + 1
             if ticket.payer.scope == NETWORK:
@@ -337,7 +339,17 @@ class LedgerMachine(RuleBasedStateMachine):
         if hasattr(self, "ledger"):
             approvals = self.ledger.state.settings.approvals
             assert len(approvals.by_id) <= 100
-            assert not self.used & approvals.by_id.keys()
+
+    @invariant()
+    def a_permit_is_free_unless_it_is_in_use_or_was_charged(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        approvals = self.ledger.state.settings.approvals
+        open_now = {name: permit for name, permit in self.using.items() if name in self.ledger.state.holds.open}
+        assert not self.charged & approvals.by_id.keys()
+        for permit, approval in approvals.by_id.items():
+            assert approval.holds == {name for name, used in open_now.items() if used == permit}
+        self.using = open_now
 
     @invariant()
     def fold_from_zero_is_the_book(self) -> None:

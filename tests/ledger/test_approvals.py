@@ -1,9 +1,12 @@
 """Approvals: asked, decided, used once, forgotten."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.market.conftest import House, opened_house
 from tests.market.test_inference import nothing_is_held, order, serve
@@ -12,13 +15,24 @@ from tirami.core.errors import (
     ApprovalNotFound,
     ApprovalRequired,
     Conflict,
+    EngineFailed,
     InsufficientFunds,
     KillSwitchActive,
 )
 from tirami.core.units import Ppm, Trm, UnixMs
-from tirami.ledger import ApprovalRequested, Approvals, Payer, PolicySet, Verdict, transfer
+from tirami.ledger import ApprovalRequested, Approvals, HoldOpened, Holds, Payer, PolicySet, Verdict, transfer
 from tirami.ledger.approvals import MAX_LIVE, MAX_PER_ACCOUNT, PERMIT_MS, REQUEST_MS
-from tirami.ledger.entries import EntryKind, decode_content
+from tirami.ledger.entries import (
+    ApprovalDecided,
+    ApprovalUsed,
+    EntryKind,
+    Hold,
+    HoldCaptured,
+    HoldOwed,
+    HoldReleased,
+    decode_content,
+)
+from tirami.market import Ticket
 from tirami.testing import ManualClock
 
 LIMITS = (None, None, None, 100, None)
@@ -42,7 +56,16 @@ def showing(payer: Payer, permit: bytes) -> Payer:
 
 
 async def buys(house: House, payer: Payer, most: int = 200) -> None:
-    await house.market.cancel(await house.market.begin_inference(await order(house, payer, max_tokens=most)))
+    await used(house, await house.market.begin_inference(await order(house, payer, max_tokens=most)))
+
+
+async def used(house: House, ticket: Ticket) -> None:
+    """One token of it is bought."""
+    async with house.market.execute(ticket, ticket.payer.key, streamed=True) as session:
+        async for chunk in session:
+            if chunk.count > 1:
+                break
+    assert session.settlement.cost > 0
 
 
 async def test_a_permit_is_for_one_spend(house: House) -> None:
@@ -83,7 +106,7 @@ async def test_a_permit_is_good_at_the_price_it_was_asked_at_and_at_a_lower_one(
         showing_it = showing(payer, permits.pop(0))
         ticket = await house.market.begin_inference(await order(house, showing_it, max_tokens=most))
         assert (ticket.ceiling, ticket.price.completion) == (ceiling, ceiling * 1_000_000 // most)
-        await house.market.cancel(ticket)
+        await used(house, ticket)
         with pytest.raises(ApprovalRequired):
             await buys(house, showing_it, 201)
 
@@ -112,6 +135,92 @@ async def test_the_first_of_two_that_show_it_has_it(house: House) -> None:
         await house.market.begin_inference(await order(house, showing(payer, permit), max_tokens=200))
     await house.market.cancel(ticket)
     assert nothing_is_held(house)
+
+
+async def test_a_permit_is_good_until_something_was_bought_with_it(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    permit = await asked(house, payer)
+    await decide(house, permit)
+    wanted = await order(house, showing(payer, permit), max_tokens=200)
+    await house.market.cancel(await house.market.begin_inference(wanted))
+    house.engine.fail_after = 0
+    with pytest.raises(EngineFailed):
+        await buys(house, showing(payer, permit))
+    house.engine.fail_after = None
+    await buys(house, showing(payer, permit))
+    assert await asked(house, showing(payer, permit)) != permit
+
+
+async def test_a_permit_for_several_choices_is_good_until_one_of_them_was_bought(house: House) -> None:
+    payer = await house.hosted(LIMITS)
+    permit = await asked(house, payer)
+    await decide(house, permit)
+    half = await order(house, showing(payer, permit), max_tokens=100)
+    for bought in (False, True):
+        first, second = await house.market.begin([half, half])
+        await house.market.cancel(first)
+        with pytest.raises(ApprovalRequired):
+            await buys(house, showing(payer, permit))
+        await (used(house, second) if bought else house.market.cancel(second))
+    with pytest.raises(ApprovalRequired):
+        await buys(house, showing(payer, permit))
+
+
+async def test_a_start_that_ends_what_was_open_gives_the_permit_back(tmp_path: Path) -> None:
+    async with opened_house(tmp_path) as house:
+        payer = await house.hosted(LIMITS)
+        permit = await asked(house, payer)
+        await decide(house, permit)
+        await house.market.begin_inference(await order(house, showing(payer, permit), max_tokens=200))
+        assert house.ledger.state.settings.approvals.by_id[permit].holds
+    async with opened_house(tmp_path, node=house.node) as again:
+        await buys(again, showing(payer, permit))
+        with pytest.raises(ApprovalRequired):
+            await buys(again, showing(payer, permit))
+
+
+PERMIT, PAYER = b"i" * 32, b"a" * 32
+ENDS: dict[str, Callable[[bytes], Hold]] = {
+    "release": lambda name: HoldReleased(name, "cancelled"),
+    "capture": lambda name: HoldCaptured(name, bytes(32), 1),
+    "owe": lambda name: HoldOwed(name, 1),
+}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["begin", "transfer", *ENDS]), st.integers(0, 5)), max_size=40))
+def test_a_permit_is_never_used_by_two_at_once_nor_for_two_charges(steps: list[tuple[str, int]]) -> None:
+    """Against a literal count; a decision is a transfer, or one to three holds that end one by one."""
+    approvals, holds = Approvals(), Holds()
+    using: dict[bytes, int] = {}
+    charged: set[int] = set()
+    approvals.apply(ApprovalRequested(PERMIT, PAYER, 100, 10**9), UnixMs(0))
+    approvals.apply(ApprovalDecided(PERMIT, True, "dana", 10**9), UnixMs(0))
+
+    def tell(hold: Hold) -> None:
+        session = holds.open.get(hold.id)
+        holds.apply(hold, UnixMs(1))
+        approvals.follow(hold, session)
+
+    for number, (step, which) in enumerate(steps):
+        free = approvals.shown(PERMIT, PAYER, 1) is not None
+        assert free == (not using and not charged)
+        if step == "transfer" and free:
+            approvals.apply(ApprovalUsed(PERMIT), UnixMs(1))
+            charged.add(number)
+        elif step == "begin":
+            for choice in range(1 + which % 3):
+                name = (3 * number + choice).to_bytes(16)
+                rest = ("inference", 10**15, "r", b"", b"", b"", b"", PERMIT if free else b"")
+                tell(HoldOpened(name, PAYER, 0, 0, 3 * number + choice, 10, *rest))
+                if free:
+                    using[name] = number
+        elif step in ENDS and holds.open:
+            name = list(holds.open)[which % len(holds.open)]
+            tell(ENDS[step](name))
+            decision = using.pop(name, None)
+            if decision is not None and step != "release":
+                charged.add(decision)
+    assert len(charged) <= 1
 
 
 async def test_a_denied_spend_says_so_until_it_is_forgotten(house: House) -> None:
@@ -200,10 +309,10 @@ async def test_a_default_ceiling_shrinks_to_the_threshold_or_the_permit(house: H
 async def test_permits_survive_a_restart_and_so_does_their_use(tmp_path: Path) -> None:
     async with opened_house(tmp_path) as house:
         node, payer = house.node, await house.hosted(LIMITS)
-        waiting, unused, used = [await asked(house, payer, most) for most in (200, 300, 400)]
+        waiting, unused, spent = [await asked(house, payer, most) for most in (200, 300, 400)]
         await decide(house, unused)
-        await decide(house, used)
-        await buys(house, showing(payer, used), 400)
+        await decide(house, spent)
+        await buys(house, showing(payer, spent), 400)
         before = house.ledger.state.settings.approvals
     async with opened_house(tmp_path, node=node) as again:
         assert again.ledger.state.settings.approvals == before
@@ -213,7 +322,7 @@ async def test_permits_survive_a_restart_and_so_does_their_use(tmp_path: Path) -
         }
         await buys(again, showing(payer, unused), 300)
         with pytest.raises(ApprovalRequired):
-            await buys(again, showing(payer, used), 400)
+            await buys(again, showing(payer, spent), 400)
 
 
 async def test_a_transfer_needs_the_same_permit(house: House) -> None:

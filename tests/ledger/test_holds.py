@@ -1,8 +1,11 @@
 """Payers' own books: the sliding hour to the millisecond, ceilings and what replaces them."""
 
+import msgspec
+from msgspec.structs import replace
+
 from tirami.core.units import Trm, UnixMs
 from tirami.ledger import HoldCaptured, HoldOpened, HoldReleased, Holds
-from tirami.ledger.entries import HoldOwed
+from tirami.ledger.entries import EntryKind, HoldOwed, decode_content
 from tirami.ledger.spends import HOUR_MS
 
 PAYER = b"p" * 32
@@ -29,6 +32,21 @@ def test_a_session_counts_at_its_ceiling_and_then_at_its_price() -> None:
     holds.apply(HoldReleased((2).to_bytes(16), "cancelled"), UnixMs(30))
     assert (books.held, books.settled, books.spends.total, books.lifetime) == (0, 30, 30, 30)
     assert not holds.open
+
+
+def test_another_try_is_no_further_spend_a_minute() -> None:
+    holds = Holds()
+    for number, again in enumerate([False, True, True, False], 1):
+        holds.apply(replace(opened(number, 10), again=again), UnixMs(number))
+        holds.apply(HoldReleased(number.to_bytes(16), "failed"), UnixMs(number))
+    books = holds.books(PAYER)
+    assert books.velocity.count(5) == 2, "what was released stays counted, once a request"
+    assert (books.last_number, len(books.spends)) == (4, 4)
+
+
+def test_a_hold_of_an_older_node_is_a_first_try_without_a_permit() -> None:
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(opened(1, 10)))[:-2]
+    assert decode_content(EntryKind.HOLD, msgspec.msgpack.encode(old)) == opened(1, 10)
 
 
 def test_what_is_owed_counts_for_ever_although_no_trade_has_come() -> None:

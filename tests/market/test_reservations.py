@@ -10,6 +10,7 @@ from tests.market.test_inference import order
 from tirami.core.errors import ApprovalRequired, Conflict, InsufficientFunds, KillSwitchActive, QueueFull
 from tirami.core.units import MicroTrm, Ppm
 from tirami.ledger import MAX_OPEN, Payer, Price
+from tirami.ledger.approvals import PERMIT_MS
 from tirami.market import Reservation
 from tirami.market.reservations import LIFETIME_MS
 from tirami.testing import ManualClock
@@ -60,6 +61,27 @@ async def test_what_was_approved_when_it_was_reserved_is_not_asked_about_again(h
     assert ticket.ceiling == 300
     with pytest.raises(ApprovalRequired):
         await house.market.begin_inference(await order(house, payer, max_tokens=101))
+    approved = await order(house, replace(payer, permit=request), max_tokens=101)
+    with pytest.raises(ApprovalRequired):
+        await house.market.begin_inference(approved)
+    await house.market.cancel(ticket)
+    await house.market.cancel(await house.market.begin_inference(approved))
+
+
+async def test_what_was_reserved_is_had_although_its_approval_has_expired(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened_house(tmp_path, clock=clock) as house:
+        payer = await house.hosted((None, None, None, 100))
+        with pytest.raises(ApprovalRequired) as required:
+            await reserve(house, 300, payer)
+        request = bytes.fromhex(str(required.value.data["approval_id"]))
+        approvals = house.ledger.state.settings.approvals
+        await house.ledger.record_facts(approvals.decision(request, True, "dana", house.ledger.now()))
+        clock.advance(PERMIT_MS / 1000 - 1)
+        kept = await reserve(house, 300, replace(payer, permit=request))
+        clock.advance(2)
+        wanted = await order(house, payer, max_tokens=150)
+        assert (await house.market.begin_inference(replace(wanted, ticket=kept.hold_id))).ceiling == 300
 
 
 async def test_an_approved_one_is_made_at_the_price_it_was_approved_at(house: House) -> None:

@@ -20,14 +20,14 @@ class Queue:
         self.leave: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def come(self, name: str, *, owner: bool = False) -> None:
+    async def come(self, name: str, *, owner: bool = False, gentle: bool = False) -> None:
         """``a1`` is the first request of payer ``a``."""
         self.leave[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._stay(name, owner))
+        self.tasks[name] = asyncio.create_task(self._stay(name, owner, gentle))
         await settle()
 
-    async def _stay(self, name: str, owner: bool) -> None:
-        async with self.room.place(name[:1].encode(), owner=owner):
+    async def _stay(self, name: str, owner: bool, gentle: bool) -> None:
+        async with self.room.place(name[:1].encode(), owner=owner, gentle=gentle):
             self.entered.append(name)
             await self.leave[name].wait()
 
@@ -82,6 +82,22 @@ async def test_a_crowd_gives_way_to_a_newcomer_and_is_told_when_to_come_back() -
         await line.come("a5")
         with pytest.raises(QueueFull):
             await line.tasks["a5"]
+
+
+async def test_who_is_gentle_turns_nobody_away_and_is_turned_away_like_any_other() -> None:
+    async with queue(1, 2) as line:
+        for name in ("a1", "a2", "a3"):
+            await line.come(name)
+        await line.come("b1", gentle=True)
+        with pytest.raises(QueueFull):
+            await line.tasks["b1"]
+        await line.go("a1")
+        await line.come("b2", gentle=True)
+        assert line.room.waiting == 2
+        await line.go("a2")
+        await line.go("a3")
+        await line.go("b2")
+        assert line.entered == ["a1", "a2", "a3", "b2"]
 
 
 async def test_a_request_that_leaves_the_queue_or_its_place_frees_it() -> None:

@@ -1,6 +1,6 @@
 """A buyer and several nodes that sell it the scripted engine's answers, over a network in memory."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,22 @@ class Market:
     memory: MemoryNetwork
     http: aiohttp.ClientSession
 
-    async def ask(self, **changed: object) -> tuple[int, dict[str, object]]:
-        async with self.http.post(self.buyer.url + CHAT, json=HELLO | changed) as reply:
+    async def ask(self, headers: Mapping[str, str] | None = None, **changed: object) -> tuple[int, dict[str, object]]:
+        async with self.http.post(self.buyer.url + CHAT, json=HELLO | changed, headers=headers) as reply:
             return reply.status, await reply.json(content_type=None)
+
+    async def admin(self, path: str, body: object) -> dict[str, str]:
+        """Have the buyer's administrator do it."""
+        headers = {"authorization": f"Bearer {self.buyer.parts.admin_token}"}
+        async with self.http.post(self.buyer.url + path, json=body, headers=headers) as reply:
+            assert reply.status == 200, await reply.text()
+            return dict(await reply.json())
+
+    async def agent(self) -> tuple[str, str]:
+        """An account hosted by the buyer, and a token for it."""
+        account = (await self.admin("/v1/tirami/accounts", {"label": "agent"}))["account"]
+        body = {"scope": "inference", "node_id": account}
+        return account, (await self.admin("/v1/tirami/tokens/issue", body))["token"]
 
     def ranked(self) -> list[Seller]:
         """The sellers as the buyer would ask them."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.node.sellers import ALL, market
+from tests.node.sellers import ALL, Market, market
 from tests.waiting import until
 from tirami.core.errors import QueueFull
+from tirami.core.keys import PublicKey
 from tirami.node.mesh import EngineDesk
 
 PROMPT_AND_20 = 21
@@ -109,6 +110,63 @@ async def test_when_all_fail_the_last_word_is_told_and_nothing_is_owed(
         assert [seller.engine.opened for seller in found.sellers] == [1, 1]
         assert found.buyer.net == 0
         assert not found.buyer.parts.ledger.state.holds.open
+
+
+async def limited(found: Market, **limits: int) -> tuple[str, dict[str, str]]:
+    """An account of the buyer's with such a policy, and headers for its requests."""
+    account, token = await found.agent()
+    await found.admin("/v1/tirami/policy", {"node_id": account, **limits})
+    return account, {"authorization": f"Bearer {token}"}
+
+
+async def test_a_request_is_one_spend_a_minute_however_many_providers_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch) as found:
+        account, who = await limited(found, max_spends_per_minute=1)
+        first, second = found.ranked()
+        first.engine.fail_after = 0
+        status, reply = await found.ask(headers=who)
+        assert status == 200, reply
+        assert (first.engine.opened, second.engine.opened) == (1, 1)
+        books = found.buyer.parts.ledger.books(PublicKey(bytes.fromhex(account)))
+        assert books.velocity.count(found.buyer.parts.ledger.now()) == 1
+        status, reply = await found.ask(headers=who)
+        assert (status, reply["error"]["code"]) == (403, "velocity_exceeded")  # type: ignore[index]
+
+
+async def test_requests_that_fail_everywhere_are_spends_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch) as found:
+        _, who = await limited(found, max_spends_per_minute=2)
+        for seller in found.sellers:
+            seller.engine.fail_after = 0
+        told = [await found.ask(headers=who | {"x-request-id": "always the same"}) for _ in range(3)]
+        codes = [reply["error"]["code"] for _, reply in told]  # type: ignore[index]
+        assert codes == ["engine_failed", "engine_failed", "velocity_exceeded"], "an agent in a loop is stopped"
+
+
+async def test_an_approval_is_good_until_something_was_bought_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with market(tmp_path, monkeypatch) as found:
+        _, who = await limited(found, human_approval_threshold=20)
+        status, reply = await found.ask(headers=who)
+        assert (status, reply["error"]["code"]) == (403, "approval_required")  # type: ignore[index]
+        request = reply["error"]["approval_id"]  # type: ignore[index]
+        await found.admin(f"/v1/tirami/approvals/{request}/approve", {})
+        who |= {"x-tirami-approval": str(request)}
+        first, second = found.ranked()
+        first.engine.fail_after = second.engine.fail_after = 0
+        status, reply = await found.ask(headers=who)
+        assert (status, reply["error"]["code"]) == (503, "engine_failed")  # type: ignore[index]
+        assert (first.engine.opened, second.engine.opened) == (1, 1), "the next best was tried with it"
+        second.engine.fail_after = None
+        assert (await found.ask(headers=who))[0] == 200
+        status, reply = await found.ask(headers=who)
+        assert (status, reply["error"]["code"]) == (403, "approval_required")  # type: ignore[index]
+        assert reply["error"]["approval_id"] != request  # type: ignore[index]
 
 
 @pytest.mark.parametrize("field", ["n", "prompt"])

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.market.scripted import CARD, ScriptedEngine
 from tests.node.nodes import CHAT, HELLO
 from tests.node.sellers import Market, market
 from tests.waiting import until
-from tirami.core.keys import sha256
+from tirami.core.keys import PublicKey, sha256
 from tirami.infer import ModelCard
 
 T = "/v1/tirami"
@@ -48,10 +49,7 @@ class House:
 
     async def agent(self) -> tuple[str, str]:
         """A hosted account and a token for it."""
-        admin = self.buyer.parts.admin_token
-        account = (await self.call("POST", f"{T}/accounts", {"label": "agent"}, admin))[1]["account"]
-        body = {"scope": "inference", "node_id": account}
-        return account, (await self.call("POST", f"{T}/tokens/issue", body, admin))[1]["token"]
+        return await self.found.agent()
 
     async def crowd(self) -> None:
         """The place here is taken until :meth:`clear`."""
@@ -69,11 +67,14 @@ class House:
         return self.keys[reply["x_tirami"]["provider"]]
 
     async def waits(self, token: str = "", **changed: object) -> Any:
-        """What is asked now waits for the place here, and is answered here."""
-        asked = asyncio.create_task(self.ask(token, **changed))
-        await until(lambda: self.buyer.parts.engines.room.waiting == 1)
-        await self.clear()
-        status, reply = await asked
+        """What is asked now and bought of nobody waits for the place here, and is answered here."""
+        with capture_logs() as logs:
+            asked = asyncio.create_task(self.ask(token, **changed))
+            if self.buyer.mesh.shop.overflows:
+                await until(lambda: any(line["event"] == "overflow_waits" for line in logs))
+            await until(lambda: self.buyer.parts.engines.room.waiting == 1)
+            await self.clear()
+            status, reply = await asked
         assert status == 200, reply
         assert self.served_by(reply) is self.buyer
         assert not self.buyer.parts.ledger.state.holds.open
@@ -211,6 +212,65 @@ async def test_a_peer_that_fails_before_its_first_token_is_not_paid(
         reply = await made.waits(token)
         assert made.seller.engine.opened == 1
         assert reply["x_tirami"]["trm_cost"] == PROMPT_AND_20, "one bill"
+
+
+@pytest.mark.parametrize("who", ["owner", "agent"])
+async def test_a_place_here_goes_before_a_peer_that_only_says_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    async with house(tmp_path, monkeypatch) as made:
+        account, token = await made.agent()
+        token = token if who == "agent" else ""
+        await made.crowd()
+        made.seller.engine.stall_after = 0
+        asked = asyncio.create_task(made.ask(token))
+        await made.seller.engine.stalled.wait()
+        await asyncio.sleep(2)  # it says that it works, and no first token comes
+        assert not asked.done() and len(made.buyer.parts.ledger.state.holds.open) == 2
+        await made.clear()
+        async with asyncio.timeout(10):
+            status, reply = await asked
+        assert status == 200 and made.served_by(reply) is made.buyer, reply
+        ledger = made.buyer.parts.ledger
+        await until(lambda: not made.seller.engine.running)
+        assert not ledger.state.holds.open and made.seller.node.net == 0
+        assert not made.seller.node.parts.ledger.state.claims.open, "nothing is owed for it"
+        if who == "agent":
+            books = ledger.books(PublicKey(bytes.fromhex(account)))
+            assert (books.settled, books.velocity.count(ledger.now())) == (PROMPT_AND_20, 1), "one bill, one spend"
+
+
+async def test_a_first_piece_goes_before_a_place_that_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, monkeypatch) as made:
+        await made.crowd()
+        made.seller.engine.stall_after = 1
+        asked = asyncio.create_task(made.ask())
+        await made.seller.engine.stalled.wait()
+        room = made.buyer.parts.engines.room
+        await until(lambda: room.waiting == 0)
+        await made.clear()
+        await until(lambda: room.running == 0)
+        made.seller.engine.resume.set()
+        status, reply = await asked
+        assert status == 200 and made.served_by(reply) is made.seller.node, reply
+        assert made.engine.opened == 1
+
+
+async def test_who_leaves_while_both_are_waited_for_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, monkeypatch) as made:
+        await made.crowd()
+        made.seller.engine.stall_after = 0
+        asked = asyncio.create_task(made.ask())
+        await made.seller.engine.stalled.wait()
+        assert made.buyer.parts.engines.room.waiting == 1
+        asked.cancel()
+        await until(lambda: not made.seller.engine.running and not made.buyer.parts.engines.room.waiting)
+        await until(lambda: len(made.buyer.parts.ledger.state.holds.open) == 1)
+        assert made.buyer.parts.engines.room.running == 1, "the crowd's"
 
 
 async def test_a_full_queue_turns_away_only_what_is_not_sold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

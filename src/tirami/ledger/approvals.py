@@ -1,7 +1,9 @@
-"""Approvals: spends that wait for a person, and the permits that come of it. A fold over facts.
+"""Approvals: spends that wait for a person, and the permits that come of it. A fold over facts and holds.
 
 A request lives ten minutes; approved, it becomes a permit of one account up to one ceiling, for ten minutes and one
-use. The use is journaled in one group with the promise it allows, so no crash and no race uses a permit twice.
+use. The use stands in the promise it allows (``HoldOpened.permit``) or in one group with it, so no crash and no race
+uses a permit twice. While a hold that uses it is open nobody else may; a charge uses it up. Where nothing was charged
+(the provider failed, the client left) nothing was bought, so the permit is as good as before.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +11,17 @@ from enum import StrEnum
 
 from tirami.core.errors import ApprovalNotFound, Conflict
 from tirami.core.units import Trm, UnixMs
-from tirami.ledger.entries import ApprovalDecided, ApprovalRequested, ApprovalUsed
+from tirami.ledger.entries import (
+    ApprovalDecided,
+    ApprovalRequested,
+    ApprovalUsed,
+    Hold,
+    HoldCaptured,
+    HoldOpened,
+    HoldOwed,
+    HoldReleased,
+)
+from tirami.ledger.holds import OpenHold
 
 REQUEST_MS = 600_000
 """How long a request waits for a person."""
@@ -38,6 +50,7 @@ class Approval:
         factor: load factor of the price it was quoted at, parts per million; 0 for a spend that has none.
         verdict: a :class:`Verdict`.
         operator: who decided.
+        holds: ids of the open holds that use it, those of one decision; then nobody else may.
     """
 
     id: bytes
@@ -48,6 +61,7 @@ class Approval:
     factor: int = 0
     verdict: str = Verdict.PENDING.value
     operator: str = ""
+    holds: set[bytes] = field(default_factory=set)
 
     def permits(self, amount: int) -> bool:
         return self.verdict == Verdict.APPROVED and amount <= self.ceiling
@@ -55,7 +69,7 @@ class Approval:
 
 @dataclass(slots=True)
 class Approvals:
-    """Everything asked and not yet used or forgotten, oldest first."""
+    """Everything asked and not yet used up or forgotten, oldest first."""
 
     by_id: dict[bytes, Approval] = field(default_factory=dict)
 
@@ -72,6 +86,19 @@ class Approvals:
             case ApprovalUsed():
                 del self.by_id[fact.id]
 
+    def follow(self, hold: Hold, session: OpenHold | None) -> None:
+        """What a hold means for the permit it uses; ``session``: the open one it is about, as it stood before it."""
+        permit = hold.permit if isinstance(hold, HoldOpened) else session.opened.permit if session is not None else b""
+        if (approval := self.by_id.get(permit)) is None:
+            return
+        match hold:
+            case HoldOpened():
+                approval.holds.add(hold.id)
+            case HoldReleased():
+                approval.holds.discard(hold.id)
+            case HoldCaptured() | HoldOwed():
+                del self.by_id[permit]
+
     def live(self, now_ms: int, account: bytes | None = None) -> list[Approval]:
         """What has not expired, oldest first; of one account when given."""
         return [
@@ -81,9 +108,9 @@ class Approvals:
         ]
 
     def shown(self, approval_id: bytes, account: bytes, now_ms: int) -> Approval | None:
-        """The live approval of this id, if it belongs to ``account``."""
+        """The live approval of this id, if it belongs to ``account`` and no open hold uses it."""
         approval = self.by_id.get(approval_id)
-        if approval is None or approval.account != account or now_ms >= approval.expires_ms:
+        if approval is None or approval.account != account or now_ms >= approval.expires_ms or approval.holds:
             return None
         return approval
 

@@ -36,6 +36,8 @@ class HoldOpened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
         request_id: the id that runs through HTTP, engine and journal (OBS-07).
         acceptance, acceptance_signature: what the payer signed, canonical body and signature.
         quote, quote_signature: what the provider offered.
+        permit: id of the approval it uses; empty where none was needed, and in entries of older nodes.
+        again: whether it is another try of a spend that :mod:`~tirami.ledger.velocity` has counted.
     """
 
     id: bytes
@@ -51,6 +53,8 @@ class HoldOpened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
     acceptance_signature: bytes
     quote: bytes
     quote_signature: bytes
+    permit: bytes = b""
+    again: bool = False
 
 
 class HoldVouched(msgspec.Struct, frozen=True, array_like=True, tag="vouched"):
@@ -276,7 +280,10 @@ class ApprovalDecided(msgspec.Struct, frozen=True, array_like=True, tag="approva
 
 
 class ApprovalUsed(msgspec.Struct, frozen=True, array_like=True, tag="approval_used"):
-    """The permit was used up by the hold or record that stands in the same group."""
+    """The permit was used up by the record that stands in the same group. A hold names its permit itself.
+
+    Older nodes wrote it for holds, too, and then their permits were used up whatever became of them.
+    """
 
     id: bytes
 

@@ -22,7 +22,7 @@ from tirami.ledger.accounts import key_account
 from tirami.ledger.approvals import REQUEST_MS, Approval, Verdict
 from tirami.ledger.breaker import Trip
 from tirami.ledger.denials import Denial, Denials
-from tirami.ledger.entries import ApprovalRequested, ApprovalUsed, BreakerTripped, Fact, HoldOpened, KillSet
+from tirami.ledger.entries import ApprovalRequested, BreakerTripped, Fact, HoldOpened, KillSet
 from tirami.ledger.holds import MAX_OPEN
 from tirami.ledger.safety import NODE_POLICY, OWNER_POLICY, Means, Policy, frozen, headroom, refusal
 from tirami.ledger.state import State
@@ -133,24 +133,27 @@ class Gate:
         spends: int = 1,
         passed: int = 0,
         factor: int = 0,
-    ) -> tuple[Fact, ...]:
+    ) -> bytes:
         """Raises ``SpendDenied`` unless ``amount`` may be promised now. Any fault inside is a denial.
 
         Args:
             permit: id of the approval the caller shows, empty for none.
-            spends: in how many parts it is promised, each a spend of its own.
+            spends: in how many parts it is promised, each a spend of its own; 0 for another try of one.
             passed: an amount this gate has let pass before for the same spend, approval included: a reservation.
             factor: load factor of its price, parts per million: what an approval is remembered with.
 
         Returns:
-            What must be journaled in one group with the promise: the use of a permit.
+            Id of the permit that it uses, empty for none; to be journaled in one group with the promise.
         """
         with _Denying(self, account, amount):
             means = self._pass(account, amount, spends)
             threshold = means.policy.approval_above if means.policy else 0
-            if threshold is None or amount <= max(threshold, passed):
-                return ()
-            return (self._permit(account, amount, permit, threshold, Ppm(factor)),)
+            if threshold is None or amount <= threshold:
+                return b""
+            shown = self._approved(account, permit)
+            if amount <= passed and not (shown and shown.permits(amount)):
+                return b""  # it may have expired since
+            return self._permit(account, amount, permit, threshold, Ppm(factor))
 
     def approved_factor(self, account: bytes, permit: bytes) -> Ppm | None:
         """The load factor of the price that the approval shown was given for; ``None`` without such an approval.
@@ -256,12 +259,12 @@ class Gate:
         shown = self._state().settings.approvals.shown(permit, account, self._now())
         return shown if shown is not None and shown.verdict == Verdict.APPROVED else None
 
-    def _permit(self, account: bytes, amount: Trm, permit: bytes, threshold: int, factor: Ppm) -> ApprovalUsed:
-        """The use of the permit shown. Raises ``ApprovalDenied``, or ``ApprovalRequired`` and queues the request."""
+    def _permit(self, account: bytes, amount: Trm, permit: bytes, threshold: int, factor: Ppm) -> bytes:
+        """The id of the permit shown. Raises ``ApprovalDenied``, or ``ApprovalRequired`` and queues the request."""
         approvals, now = self._state().settings.approvals, self._now()
         shown = approvals.shown(permit, account, now)
         if shown is not None and shown.permits(amount):
-            return ApprovalUsed(shown.id)
+            return shown.id
         if shown is not None and shown.verdict == Verdict.DENIED:
             raise ApprovalDenied("an administrator denied this spend", approval_id=shown.id.hex())
         waiting = approvals.waiting(account, amount, now)

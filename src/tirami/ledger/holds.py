@@ -91,9 +91,10 @@ class PayerBooks:
         """Σ of spends admitted in the hour before ``now_ms``, to the millisecond."""
         return self.spends.within(now_ms)
 
-    def admit(self, at_ms: UnixMs, amount: Trm) -> int:
-        """Count a spend; returns its number, for :meth:`correct`."""
-        self.velocity.record(at_ms)
+    def admit(self, at_ms: UnixMs, amount: Trm, *, again: bool = False) -> int:
+        """Count a spend, or another try of one; returns its number, for :meth:`correct`."""
+        if not again:
+            self.velocity.record(at_ms)
         self.lifetime = Trm(self.lifetime + amount)
         return self.spends.add(at_ms, amount)
 
@@ -176,7 +177,7 @@ class Holds:
         books.last_number = max(books.last_number, hold.number)
         books.open[hold.number] = Trm(hold.ceiling)
         books.breaker.admitted(hold.id, at_ms)
-        spend = books.admit(at_ms, Trm(hold.ceiling))
+        spend = books.admit(at_ms, Trm(hold.ceiling), again=hold.again)
         self.open[hold.id] = OpenHold(hold, at_ms, spend)
 
     def _failed(self, session: OpenHold, at_ms: UnixMs) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec.structs import replace
 
 from tirami.core.errors import InvalidProof, SafetyUnknown, StorageUnavailable, TiramiError
 from tirami.core.keys import Signature, Signer
@@ -50,19 +51,19 @@ class Payables:
         permit: bytes = b"",
         passed: int = 0,
         factor: int = 0,
+        again: bool = False,
     ) -> Awaitable[None]:
         """Gate, signatures and holds in one step: each of ``signs`` is called when the gate has let ``total`` pass.
 
-        A ``permit`` that is needed is used up with the first hold; none is for an amount that ``passed`` with a
-        reservation. ``factor`` is that of :meth:`Gate.check`. The awaitable ends when all are durable.
-        Raises ``SpendDenied``, ``StorageUnavailable``.
+        A ``permit`` that is needed is used by all of them; none is for an amount that ``passed`` with a reservation.
+        ``factor`` is that of :meth:`Gate.check`. ``again``: the first is another try of a spend that was counted.
+        The awaitable ends when all are durable. Raises ``SpendDenied``, ``StorageUnavailable``.
         """
-        used = self._ledger.gate.check(account, total, permit, len(signs), passed, factor)
+        used = self._ledger.gate.check(account, total, permit, len(signs) - again, passed, factor)
         written: Awaitable[None] | None = None
         for sign in signs:  # each acceptance counts the holds before it, so they are applied one by one
-            hold = sign()
-            written = self._ledger.append([*used, hold])
-            used = ()
+            written = self._ledger.append([replace(sign(), permit=used, again=again)])
+            again = False
         assert written is not None
         return written  # groups become durable in order
 

@@ -165,6 +165,7 @@ class State:
         session = self.holds.open.get(content.id)
         self.holds.apply(content, at_ms)
         self.outlays.apply(content, session, at_ms)
+        self.settings.approvals.follow(content, session)
         match content:
             case HoldOpened(scope=scope) if scope == NETWORK:
                 self.lineage.make(content.account, content.incarnation, content.number)

@@ -8,6 +8,7 @@ from tirami.core.units import Trm
 from tirami.ledger.accounts import key_account
 from tirami.ledger.admission import NETWORK, Admitted
 from tirami.ledger.answers import Asked
+from tirami.ledger.entries import ApprovalUsed
 from tirami.ledger.ledger import Ledger
 from tirami.proto import Envelope, Transfer, encode, sign
 
@@ -28,7 +29,7 @@ def transfer(
     Raises ``SpendDenied`` with the first reason; ``InsufficientFunds`` when the key does not own that much.
     """
     key = payer.public_key
-    used = ledger.gate.check(key, amount, permit)
+    permit = ledger.gate.check(key, amount, permit)
     owned = transferable(ledger, key)
     if amount > owned:
         raise InsufficientFunds(
@@ -49,4 +50,5 @@ def transfer(
         amount=amount,
         at_ms=ledger.now(),
     )
+    used = [ApprovalUsed(permit)] if permit else []
     return ledger.book_record(Envelope("transfer", encode(body), (sign(body, payer),), ()), *used, asked=asked)

@@ -1,4 +1,10 @@
-"""Velocity: how many spends were admitted in the last minute, to the millisecond. Denials are never in it."""
+"""Velocity: how many spends were admitted in the last minute, to the millisecond. Denials are never in it.
+
+A spend is what a request buys, not whom it asks: it counts once, at its first hold, however many providers are tried.
+The holds that follow say that they are further tries (``HoldOpened.again``); this node sets that within one request,
+after a try that ended without a charge, and no caller can. Nothing gives a spend back, be it cancelled or failed, so an
+agent in a loop is stopped although it pays nothing.
+"""
 
 from bisect import bisect_right
 from dataclasses import dataclass, field

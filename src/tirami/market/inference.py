@@ -72,6 +72,8 @@ class Order:
     """Another node's quote: then it serves, at its price, and ``engine`` is not asked."""
     purpose: str = INFERENCE
     """As the hold will state it."""
+    again: bool = False
+    """Whether an earlier try of the same request was admitted for this payer, and ended without a charge."""
 
     @property
     def card(self) -> ModelCard:
@@ -105,6 +107,8 @@ class _Offer:
     ceiling: Trm
     reserved: int
     """TRM that passed the gate with a reservation before."""
+    permit: bytes
+    """Id of the approval to use, should one be needed: the reservation's where that is enough, else the one shown."""
 
     @property
     def at_least(self) -> Trm:
@@ -125,7 +129,8 @@ def _accepted(order: Order, offered: Quote) -> _Offer:
     """Another node's quote is taken as it stands: it was checked against what was asked."""
     price = Price(MicroTrm(offered.price_in), MicroTrm(offered.price_out))
     ceiling = amount_due(offered.price_in, offered.price_out, offered.prompt_tokens, offered.max_tokens)
-    return _Offer(replace(order, sampling=replace(order.sampling, max_tokens=offered.max_tokens)), price, ceiling, 0)
+    sampling = replace(order.sampling, max_tokens=offered.max_tokens)
+    return _Offer(replace(order, sampling=sampling), price, ceiling, 0, order.payer.permit)
 
 
 class InferenceMarket:
@@ -220,7 +225,7 @@ class InferenceMarket:
             signs = [partial(issue, offer) for offer in offers]
             factor = self.load.factor if orders[0].offered is None else 0
             await self._ledger.payables.open_holds(
-                key, total, signs, orders[0].payer.permit, offers[0].reserved, factor
+                key, total, signs, offers[0].permit, offers[0].reserved, factor, orders[0].again
             )
         except StorageUnavailable:
             for ticket in tickets:
@@ -265,7 +270,8 @@ class InferenceMarket:
             price = Price(MicroTrm(0), price.completion)
         sampling = replace(order.sampling, max_tokens=self._most_tokens(order, price, among, reserved))
         ceiling = amount_due(price.prompt, price.completion, order.prompt.count, sampling.max_tokens)
-        return _Offer(replace(order, sampling=sampling), price, ceiling, reserved)
+        permit = (kept.payer if kept and ceiling <= reserved else order.payer).permit
+        return _Offer(replace(order, sampling=sampling), price, ceiling, reserved, permit)
 
     def execute(self, ticket: Ticket, payer: PublicKey, *, streamed: bool) -> MeteredSession:
         """Use the ticket up.

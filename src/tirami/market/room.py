@@ -64,10 +64,13 @@ class WaitingRoom:
         self._call_next()
 
     @asynccontextmanager
-    async def place(self, payer: bytes, *, owner: bool) -> AsyncIterator[float]:
-        """Wait for a place and keep it; gives the seconds waited. Raises ``QueueFull`` with the expected wait."""
+    async def place(self, payer: bytes, *, owner: bool, gentle: bool = False) -> AsyncIterator[float]:
+        """Wait for a place and keep it; gives the seconds waited. Raises ``QueueFull`` with the expected wait.
+
+        ``gentle``: for somebody who is perhaps served elsewhere; nobody is turned away for it.
+        """
         asked = self._clock.monotonic()
-        await self._enter(payer, owner)
+        await self._enter(payer, owner, gentle)
         entered = self._clock.monotonic()
         try:
             yield entered - asked
@@ -90,11 +93,13 @@ class WaitingRoom:
                 self._left(payer)
             self._call_next()
 
-    async def _enter(self, payer: bytes, owner: bool) -> None:
+    async def _enter(self, payer: bytes, owner: bool, gentle: bool) -> None:
         if self.free:
             self._running[payer] += 1
             return
         if self.waiting >= self._capacity:
+            if gentle:
+                raise self._full()
             self._make_way(payer)
         waiter = _Waiter(payer, asyncio.get_running_loop().create_future())
         queue = self._owners if owner else self._others

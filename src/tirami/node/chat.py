@@ -14,6 +14,7 @@ import structlog
 
 from tirami.core.errors import Conflict, EngineFailed, InvalidRequest, MeshError, NoModel, TiramiError
 from tirami.core.keys import PublicKey
+from tirami.core.race import first_of
 from tirami.core.units import TokenCount, Trm
 from tirami.infer import Chunk, Message, ModelCard, Prompt, Sampling, Shaping, Tools
 from tirami.ledger import LOCAL, Payer
@@ -140,13 +141,13 @@ class Chat:
         if self.shop is None or not self.shop.open:
             raise NoModel("nothing is bought of peers here (mesh.enabled, mesh.consume)")
         async with AsyncExitStack() as stack:
-            return await (await self._bought(stack, call, self.shop)).whole(read)
+            return await (await self._bought(stack, set(), call, self.shop)).whole(read)
 
     async def embed(self, call: EmbeddingCall, read: Callable[[Sequence[Chunk]], T]) -> Answer[T]:
         """The vectors at once, as the only choice. Raises what :meth:`answer` does."""
         self._market.check(call.payer, call.ticket)
         async with AsyncExitStack() as stack:
-            served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
+            served = await self._served(stack, call)
             hidden = served.engine.card.hidden
             if hidden and call.dimensions not in (None, hidden):
                 raise InvalidRequest(f"vectors of this model have {hidden} dimensions", param="dimensions")
@@ -180,16 +181,19 @@ class Chat:
         self._market.check(call.payer, call.ticket)
         if call.ticket is not None and (call.choices > 1 or len(call.prompts) > 1):
             raise InvalidRequest("a ticket is good for one choice", param="n" if call.choices > 1 else "prompt")
-        if (bought := await self.elsewhere(call, partial(self._bought, stack))) is not None:
-            return bought
-        served = await self._served(stack, call.payer, call.model, any_name=call.any_name, ticket=call.ticket)
+        tried: set[PublicKey] = set()
+        found = await self.elsewhere(call, partial(self._bought_or_placed, stack, tried))
+        if isinstance(found, ChatStream):
+            return found
+        served = found or await self._served(stack, call)
         engine = served.engine
         if call.prompts:
             prompts = [await engine.prepare_text(text) for text in call.prompts]
         else:
             prompts = [await engine.prepare(call.messages, call.tools, call.shaping.schema)]
         seed = int.from_bytes(self._random(4)) if call.seed is None else call.seed
-        orders, answered = [], []
+        orders: list[Order] = []
+        answered: list[int] = []
         for number, prompt in enumerate(prompts):
             for choice in range(call.choices):
                 how = Sampling(
@@ -212,6 +216,7 @@ class Chat:
                         call.request_id,
                         prompt_billed=billed,
                         ticket=call.ticket,
+                        again=not orders and call.payer.key in tried,
                     )
                 )
                 answered.append(number)
@@ -245,11 +250,37 @@ class Chat:
         try:
             return await buy(replace(call, here=here), self.shop)
         except TiramiError as error:
-            _log.info("overflow_waits", model=here.name, code=error.code, reason=error.message)
+            _waits(here, error)
             return None
 
-    async def _bought(self, stack: AsyncExitStack, call: ChatCall, shop: "Shop") -> ChatStream:
-        """From a peer: one session, paid as it comes, also where the client gets it at once."""
+    async def _bought_or_placed(
+        self, stack: AsyncExitStack, tried: set[PublicKey], call: ChatCall, shop: "Shop"
+    ) -> ChatStream | Served:
+        """:meth:`_bought`; or a place here, where this node could answer, too, and that comes before the first piece.
+
+        The purchase is then given up, and nothing is owed for it.
+        """
+        if (here := call.here) is None:
+            return await self._bought(stack, tried, call, shop)
+
+        async def bought() -> ChatStream | Served:
+            try:
+                return await self._bought(stack, tried, call, shop)
+            except TiramiError as error:
+                _waits(here, error)
+                raise
+
+        async with AsyncExitStack() as place:
+            found = await first_of(bought(), self._served(place, call, gentle=True))
+            if isinstance(found, Served):
+                stack.push_async_exit(place.pop_all())
+        return found
+
+    async def _bought(self, stack: AsyncExitStack, tried: set[PublicKey], call: ChatCall, shop: "Shop") -> ChatStream:
+        """From a peer: one session, paid as it comes, also where the client gets it at once.
+
+        ``tried`` gets the key of whoever pays when a try is admitted: then the tries that follow are no further spend.
+        """
         check_sold(call)
         how = Sampling(
             max_tokens=call.max_tokens or 0,
@@ -261,9 +292,10 @@ class Chat:
         )
         failure: TiramiError | None = None
         async with aclosing(shop.offers(call, how)) as offers:
-            async for bought, order in offers:
+            async for bought, offered in offers:
+                order = replace(offered, again=offered.payer.key in tried)
                 try:
-                    choice = await self._answered(stack, shop, bought, order, or_here=call.here is not None)
+                    choice = await self._answered(stack, tried, shop, bought, order, or_here=call.here is not None)
                 except (EngineFailed, MeshError) as error:  # nothing was delivered, so nothing is owed: the next best
                     failure = error
                 else:
@@ -272,7 +304,14 @@ class Chat:
         raise failure
 
     async def _answered(
-        self, stack: AsyncExitStack, shop: "Shop", bought: "Purchase", order: Order, *, or_here: bool
+        self,
+        stack: AsyncExitStack,
+        tried: set[PublicKey],
+        shop: "Shop",
+        bought: "Purchase",
+        order: Order,
+        *,
+        or_here: bool,
     ) -> Choice:
         """A bought answer whose first chunk is there. Raises ``EngineFailed`` when it does not come; all is undone.
 
@@ -282,6 +321,7 @@ class Chat:
             attempt.callback(shop.ended, bought)
             attempt.push_async_callback(bought.close)
             (ticket,) = await self._market.begin([order])
+            tried.add(order.payer.key)
             attempt.push_async_callback(self._market.cancel, ticket)
             choice = Choice(0, 0, self._market, ticket, streamed=True)
             attempt.enter_context(shop.session())
@@ -292,16 +332,14 @@ class Chat:
             stack.push_async_exit(attempt.pop_all())
         return choice
 
-    async def _served(
-        self, stack: AsyncExitStack, payer: Payer, model: str | None, *, any_name: bool, ticket: bytes | None = None
-    ) -> Served:
-        """An engine with a place at it, kept until ``stack`` is left."""
-        owner = payer.scope == LOCAL
-        used = self._engines.use(model, any_name=any_name, payer=payer.key, owner=owner)
+    async def _served(self, stack: AsyncExitStack, call: ChatCall | EmbeddingCall, *, gentle: bool = False) -> Served:
+        """An engine with a place at it, kept until ``stack`` is left; ``gentle`` as for :meth:`WaitingRoom.place`."""
+        payer, owner = call.payer, call.payer.scope == LOCAL
+        used = self._engines.use(call.model, any_name=call.any_name, payer=payer.key, owner=owner)
         served = await stack.enter_async_context(used)
-        if ticket is not None:
-            self._market.reservations.find(ticket, payer, served.engine.card.digest)
-        place = served.room.place(payer.key, owner=owner)
+        if call.ticket is not None:
+            self._market.reservations.find(call.ticket, payer, served.engine.card.digest)
+        place = served.room.place(payer.key, owner=owner, gentle=gentle)
         self._meter.queued(served.engine.card.name, await stack.enter_async_context(place))
         return served
 
@@ -318,6 +356,11 @@ class Chat:
         ]
         await choices[0].begin(stack)
         return ChatStream(served.engine.card, stack, choices, served.room, orders[0].payer.key)
+
+
+def _waits(here: ModelCard, error: TiramiError) -> None:
+    """Say why what is here was not bought."""
+    _log.info("overflow_waits", model=here.name, code=error.code, reason=error.message)
 
 
 def check_sold(call: ChatCall) -> None:
