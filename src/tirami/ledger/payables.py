@@ -62,7 +62,8 @@ class Payables:
         used = self._ledger.gate.check(account, total, permit, len(signs) - again, passed, factor)
         written: Awaitable[None] | None = None
         for sign in signs:  # each acceptance counts the holds before it, so they are applied one by one
-            written = self._ledger.append([replace(sign(), permit=used, again=again)])
+            hold = sign()
+            written = self._ledger.append([replace(hold, permit=used, again=again)])
             again = False
         assert written is not None
         return written  # groups become durable in order
