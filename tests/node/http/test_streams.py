@@ -15,7 +15,9 @@ from tests.waiting import until
 from tirami.core.errors import QueueFull
 from tirami.ledger import AccountDisabled
 from tirami.ledger.entries import EntryKind
+from tirami.net.session.terms import IDLE_S
 from tirami.node.http import build_app
+from tirami.node.http.departure import SEND_TIMEOUT_S
 
 KILL = {"activate": True, "reason": "r", "operator": "o"}
 
@@ -200,6 +202,10 @@ async def test_a_client_that_stops_reading_is_given_up(
     await client.run()
     assert free(narrow)
     assert await spent(narrow, token) == (0 if stops_at is starts else 4)
+
+
+def test_it_is_given_up_before_a_provider_gives_up_this_node() -> None:
+    assert SEND_TIMEOUT_S < IDLE_S
 
 
 async def test_a_client_that_leaves_while_its_hold_is_written_leaves_nothing(

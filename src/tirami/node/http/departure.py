@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 from starlette.types import Message, Receive, Send
 
 T = TypeVar("T")
-SEND_TIMEOUT_S = 30
-"""A client that does not take a chunk for this long is gone."""
+SEND_TIMEOUT_S = 15.0
+"""A client that does not take a chunk for this long is gone. Sooner than a provider gives up who waits for the voucher
+over it (``net.session.terms.IDLE_S``): so a bought answer is left in good order, and what came of it is paid."""
 
 
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
