@@ -1,7 +1,7 @@
 """A model that is here and at which every place is taken: it is bought where it can be, else waited for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -238,6 +238,35 @@ async def test_a_place_here_goes_before_a_peer_that_only_says_it_works(
         if who == "agent":
             books = ledger.books(PublicKey(bytes.fromhex(account)))
             assert (books.settled, books.velocity.count(ledger.now())) == (PROMPT_AND_20, 1), "one bill, one spend"
+
+
+async def test_a_place_that_comes_while_the_promise_is_written_is_of_the_same_spend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, monkeypatch) as made:
+        account, token = await made.agent()
+        await made.crowd()
+        ledger, asking = made.buyer.parts.ledger, asyncio.Event()
+        open_holds = ledger.payables.open_holds
+
+        def slowly(*values: Any) -> Awaitable[None]:
+            written = open_holds(*values)
+
+            async def on_a_slow_disk() -> None:
+                asking.set()
+                await asyncio.sleep(0.5)
+                await written
+
+            return on_a_slow_disk()
+
+        monkeypatch.setattr(ledger.payables, "open_holds", slowly)
+        asked = asyncio.create_task(made.ask(token))
+        await asking.wait()
+        await made.clear()
+        status, reply = await asked
+        assert status == 200 and made.served_by(reply) is made.buyer, reply
+        books = ledger.books(PublicKey(bytes.fromhex(account)))
+        assert (books.settled, books.velocity.count(ledger.now())) == (PROMPT_AND_20, 1), "one bill, one spend"
 
 
 async def test_a_first_piece_goes_before_a_place_that_comes_later(

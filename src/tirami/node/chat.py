@@ -4,6 +4,7 @@ A request may ask for several choices. Each is a session with a trade of its own
 and a prompt is billed once. They run side by side in as many places as are free; a full house serves them in turn.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
@@ -320,7 +321,11 @@ class Chat:
         async with AsyncExitStack() as attempt:
             attempt.callback(shop.ended, bought)
             attempt.push_async_callback(bought.close)
-            (ticket,) = await self._market.begin([order])
+            try:
+                (ticket,) = await self._market.begin([order])
+            except asyncio.CancelledError:  # it was admitted, and has been given back before it was on disk
+                tried.add(order.payer.key)
+                raise
             tried.add(order.payer.key)
             attempt.push_async_callback(self._market.cancel, ticket)
             choice = Choice(0, 0, self._market, ticket, streamed=True)

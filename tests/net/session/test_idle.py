@@ -1,6 +1,7 @@
 """A client that stops reading for longer than anybody waits: what becomes of its answer is no fault of its provider."""
 
 import asyncio
+from collections.abc import Container
 from pathlib import Path
 
 import msgspec
@@ -16,15 +17,15 @@ from tirami.proto import Finish, Message, Piece
 IDLE_S = 0.3
 
 
-async def read(home: Path, length: int, pause_s: float) -> "Read":
-    """Buy an answer of a window of 8, and wait after its second piece."""
+async def read(home: Path, length: int, pause_s: float, at: Container[int] = (2,)) -> "Read":
+    """Buy an answer of a window of 8, and wait after its second piece, or after those in ``at``."""
     async with opened_mesh(home, voucher_tokens=8) as mesh:
         mesh.desk.engine.length = length
         bought, tokens = await mesh.asked(length), 0
         async with await mesh.begun(bought) as session:
             async for chunk in session:
                 tokens = chunk.count
-                if tokens == 2:
+                if tokens in at:
                     await asyncio.sleep(pause_s)
         await bought.close()
         await mesh.quiet()
@@ -45,6 +46,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_who_does_not_read_on_blames_nobody_for_the_end_of_its_answer(tmp_path: Path) -> None:
     found = await read(tmp_path, 40, 3 * IDLE_S)
+    assert 2 <= found.tokens < 40
+    assert (found.settlement.reason, found.kept) == (FinishReason.IDLE, None)
+
+
+async def test_nor_does_who_reads_so_slowly_that_it_signs_too_late(tmp_path: Path) -> None:
+    """It never pauses for long, but the pieces up to its next voucher take it longer than anybody waits."""
+    found = await read(tmp_path, 40, IDLE_S / 2, range(40))
     assert 2 <= found.tokens < 40
     assert (found.settlement.reason, found.kept) == (FinishReason.IDLE, None)
 

@@ -221,7 +221,7 @@ class Purchase:
     async def _say(self, message: Message) -> None:
         """To its end: a write that is cancelled resets the stream, and a voucher that was signed is owed."""
         if self._answer is not None:
-            self._answer.read_on()  # what is said may take long because the provider does not listen
+            self._answer.speak()  # what is said may take long because the provider does not listen
         if not self._gone:
             await uninterrupted(self._said(message))
 
@@ -274,6 +274,8 @@ class RemoteAnswer:
         """Whether this side was once silent for so long that the provider may have taken it for gone."""
         self._handed_s: float | None = None
         """When the last piece was handed over, until its reader is back."""
+        self._kept_s = 0.0
+        """How long readers kept the pieces that were handed over since this side last spoke."""
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -285,8 +287,14 @@ class RemoteAnswer:
     def read_on(self) -> None:
         """The reader of the last piece is back."""
         if self._handed_s is not None:
-            self.overdue |= asyncio.get_running_loop().time() - self._handed_s > IDLE_S
+            self._kept_s += asyncio.get_running_loop().time() - self._handed_s
+            self.overdue |= self._kept_s > IDLE_S
             self._handed_s = None
+
+    def speak(self) -> None:
+        """The provider hears of this side."""
+        self.read_on()
+        self._kept_s = 0.0
 
     def reading(self) -> Reading:
         """Times are the provider's word; counts are ours."""
