@@ -35,6 +35,9 @@ from tirami.proto import RunningHash, Signed, Trade, amount_due, decode, signed
 
 T = TypeVar("T")
 _log = structlog.get_logger()
+SLOW_S = 5.0
+"""Seconds after which what was received of a provider elsewhere is signed for although it is little: who waits much
+longer for a voucher gives a slow reader up (``net.session.terms.IDLE_S``)."""
 
 
 class Interrupted(Exception):
@@ -96,6 +99,7 @@ class MeteredSession:
         """Yielded, not yet known to be delivered."""
         self._delivered = TokenCount(0)
         self._vouched = TokenCount(0)
+        self._vouched_s = time.monotonic()
         self._voucher: Signed | None = None
         """The last one signed."""
         self._hash = RunningHash(ticket.secret)
@@ -281,8 +285,12 @@ class MeteredSession:
         return await ledger.payables.end_session(self.hold_id, reason.value)
 
     async def _pay_ahead(self, provider: Counterpart) -> bool:
-        """Keep vouchers half a window behind what arrived, so that the provider never waits; whether to go on."""
-        if not provider.gone and self._delivered - self._vouched >= signed_from(provider.window):
+        """Keep vouchers half a window or a few seconds behind what arrived, so that the provider never waits for long.
+
+        Whether to go on.
+        """
+        unsigned, late = self._delivered - self._vouched, time.monotonic() - self._vouched_s > SLOW_S
+        if not provider.gone and (unsigned >= signed_from(provider.window) or (unsigned and late)):
             await self._vouch_or_stop()
         return self._interrupted is None
 
@@ -325,7 +333,7 @@ class MeteredSession:
         """The payer signs the running total of what was delivered; await it before anything more is delivered."""
         delivered = self._delivered
         await self._ledger.payables.vouch(self.hold_id, self._sign)
-        self._vouched = delivered
+        self._vouched, self._vouched_s = delivered, time.monotonic()
         if self._counterpart is not None and self._voucher is not None:
             await self._counterpart.pay(self._voucher)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.net.session.conftest import PROMPT, opened_mesh
 from tirami.infer import FinishReason
-from tirami.market import Settlement
+from tirami.market import Settlement, session
 from tirami.net.frames import FrameWriter
 from tirami.net.session import consumer, provider, serving
 from tirami.proto import Finish, Message, Piece
@@ -22,14 +22,14 @@ async def read(home: Path, length: int, pause_s: float, at: Container[int] = (2,
     async with opened_mesh(home, voucher_tokens=8) as mesh:
         mesh.desk.engine.length = length
         bought, tokens = await mesh.asked(length), 0
-        async with await mesh.begun(bought) as session:
-            async for chunk in session:
+        async with await mesh.begun(bought) as buying:
+            async for chunk in buying:
                 tokens = chunk.count
                 if tokens in at:
                     await asyncio.sleep(pause_s)
         await bought.close()
         await mesh.quiet()
-        return Read(tokens, session.settlement, bought.kept)
+        return Read(tokens, buying.settlement, bought.kept)
 
 
 class Read(msgspec.Struct):
@@ -48,6 +48,16 @@ async def test_who_does_not_read_on_blames_nobody_for_the_end_of_its_answer(tmp_
     found = await read(tmp_path, 40, 3 * IDLE_S)
     assert 2 <= found.tokens < 40
     assert (found.settlement.reason, found.kept) == (FinishReason.IDLE, None)
+
+
+async def test_who_reads_slowly_signs_in_time_for_the_little_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pause is long, but so many pieces as half a window has take it longer than anybody waits."""
+    monkeypatch.setattr(session, "SLOW_S", IDLE_S / 4)
+    found = await read(tmp_path, 12, IDLE_S / 2, range(12))
+    assert (found.tokens, found.settlement.reason, found.kept) == (12, FinishReason.LENGTH, True)
+    assert found.settlement.cost == len(PROMPT) + 12
 
 
 async def test_nor_does_who_reads_so_slowly_that_it_signs_too_late(tmp_path: Path) -> None:

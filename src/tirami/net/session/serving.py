@@ -123,14 +123,20 @@ class Serving:
                 raise error
             if self._generation is not None:
                 await self._finish(self._generation)
-            if self._vouched < self._due:
-                await asyncio.wait((listening,), timeout=IDLE_S)
+            await self._paid_up(listening)
             if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
                 _log.info("vouchers_ended", claim=self.claim_id.hex(), reason=str(error))
         finally:
             for task in (listening, answering):
                 task.cancel()
             await asyncio.gather(listening, answering, return_exceptions=True)
+
+    async def _paid_up(self, listening: asyncio.Task[None]) -> None:
+        """Until what is due is signed for, or no voucher has come for as long as anybody waits."""
+        heard = -1
+        while heard < self._vouched < self._due and not listening.done():
+            heard = self._vouched
+            await asyncio.wait((listening,), timeout=IDLE_S)
 
     async def settled(self) -> Admitted | None:
         """Countersign the last voucher, book the trade and tell the payer; ``None`` when nothing was vouched for."""
