@@ -99,6 +99,24 @@ def test_what_one_source_says_of_a_node_another_does_not_take_back() -> None:
     assert entry.address.direct[0] == "8.8.4.4:4"
 
 
+def test_another_relay_that_the_owner_names_takes_the_place_of_the_first() -> None:
+    known = book()
+    for relay in ("https://old.example/", "https://new.example/"):
+        known.hear("network file", [PeerAddress(KEYS[1], at(1).direct, relay)], Trust.OWNER)
+    known.hear("liar", [at(1, "9.9.9.9:9")], Trust.FAR)
+    entry = known.get(KEYS[1])
+    assert entry is not None and entry.address.relay == "https://new.example/"
+
+
+def test_of_those_never_met_the_oldest_goes_whatever_its_key() -> None:
+    """A key that sorts last costs nothing, and is no way to stay."""
+    known, last = book(), sorted(range(MAX_KNOWN + 1), key=KEYS.__getitem__, reverse=True)
+    for place, number in enumerate(last):
+        known.hear(f"source {place // MAX_OF_SOURCE}", [at(number)], Trust.FAR)
+    assert known.get(KEYS[last[0]]) is None
+    assert all(known.get(KEYS[number]) for number in last[1:])
+
+
 def test_whoever_comes_under_ever_new_keys_displaces_itself() -> None:
     known = book()
     honest, of_one_host = range(100), range(100, 2_300)
@@ -238,6 +256,24 @@ def test_a_restart_knows_what_was_known() -> None:
     again.restore(known.to_bytes())
     assert [again.get(KEYS[number]) for number in (1, 2, 3)] == [known.get(KEYS[number]) for number in (1, 2, 3)]
     assert DAY_MS < TOLD_MS
+
+
+def test_others_look_at_it_and_change_it_while_it_is_read_and_written() -> None:
+    known, written = book(), book()
+
+    class Slow(PeerAddress):
+        def __str__(self) -> str:
+            known.met(at(3), NOW)
+            return super().__str__()
+
+    known.met(Slow(KEYS[1], at(1).direct), NOW)
+    known.met(at(2), NOW)
+    assert known.to_bytes() and known.get(KEYS[3])
+    written.met(at(4), NOW)
+    look = iter(known)
+    next(look)
+    known.restore(written.to_bytes())
+    assert list(look) == [KEYS[2], KEYS[3]] and known.get(KEYS[4])
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"peers": 3}', b'{"peers": [{}]}', b"\xff", b"[" * 100_000])

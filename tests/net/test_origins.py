@@ -35,7 +35,7 @@ def test_sixteen_of_one_neighbourhood(near: list[str], other: str) -> None:
     assert origins.full(near[16]) is None
 
 
-@pytest.mark.parametrize("way", ["127.0.0.1:1", "10.1.2.3:1", "192.168.1.7:1", "[fd00::1]:1", None])
+@pytest.mark.parametrize("way", ["127.0.0.1:1", "10.1.2.3:1", "192.168.1.7:1", "[fd00::1]:1", "[fe80::1%2]:1", None])
 def test_ones_own_networks_and_relays_count_in_all_only(way: str | None) -> None:
     origins = Origins(MAX_PEERS)
     for _ in range(MAX_PEERS):

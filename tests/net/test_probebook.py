@@ -114,6 +114,14 @@ def test_an_old_statement_counts_once() -> None:
     assert len(kept) == 2
 
 
+def test_what_was_said_while_clocks_were_wrong_bars_nobody() -> None:
+    """Of a time that is still to come here: this node's clock, and that peer's, once stood there."""
+    kept, ahead = book(), NOW + 100 * APART_MS
+    take(kept, probe(at_ms=ahead), now=ahead)
+    assert take(kept, SAID) == SAID
+    assert len(kept) == 1
+
+
 def test_what_is_kept_is_bounded_in_number_and_in_time() -> None:
     kept, peers = book(), [SigningKey.generate() for _ in range(2)]
     take(kept, probe(observer=peers[0].public_key), peers[0])

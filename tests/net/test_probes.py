@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.waiting import until
 from tirami.core.clock import SystemClock
@@ -144,3 +145,8 @@ async def test_a_peer_that_signs_nothing_good_has_said_nothing() -> None:
             with pytest.raises(WireError, match="a probe"):
                 await b.probes.ask(peer)
         assert b.probes.reachable is None and not len(b.probes.book)
+        with capture_logs() as logs:
+            running = asyncio.create_task(b.probes.run())
+            await until(lambda: any(log["event"] == "probe_in_vain" for log in logs), 30)
+            running.cancel()
+        assert "did not sign" in next(log["reason"] for log in logs if log["event"] == "probe_in_vain")

@@ -1,6 +1,7 @@
 """Files that may be lost: read at the start, written when something has changed."""
 
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -57,3 +58,33 @@ def test_what_cannot_be_written_is_written_later(tmp_path: Path) -> None:
     path.parent.unlink()
     file.save()
     assert path.read_bytes() == b"one"
+
+
+def test_what_is_written_last_is_what_was_last(tmp_path: Path) -> None:
+    """A node that stops writes at once, and a write of before may still be under way in its thread."""
+    begun, go_on = Event(), Event()
+
+    class Slow(Words):
+        def to_bytes(self) -> bytes:
+            data = self.data
+            if data == b"one":
+                begun.set()
+                assert go_on.wait(10)
+            return data
+
+    path, words = tmp_path / "words", Slow()
+    file = KeptFile(path, words, 10)
+    words.say(b"one")
+    writes = [Thread(target=file.save) for _ in range(2)]
+    writes[0].start()
+    assert begun.wait(10)
+    words.say(b"two")
+    writes[1].start()
+    writes[1].join(0.2)
+    go_on.set()
+    for write in writes:
+        write.join(10)
+    assert path.read_bytes() == b"two"
+    path.unlink()
+    file.save()
+    assert not path.exists(), "nothing has changed since"

@@ -96,6 +96,8 @@ class Known:
 class AddressBook:
     """What one node knows of others. Pure: time and chance are handed in.
 
+    What is on disk is read and written in another thread, while others look at this and change it.
+
     Attributes:
         changes: rises with whatever is worth writing to disk.
     """
@@ -131,8 +133,8 @@ class AddressBook:
             if known is not None:
                 if not known.met_ms or known.failures:  # what works is not talked away
                     own = trust is Trust.OWNER or source == known.source
-                    firm = replace(known.address, direct=() if own else known.address.direct[:FIRM])
-                    known.address = _joined(firm, hint, known.address)
+                    firm = () if own else (replace(known.address, direct=known.address.direct[:FIRM]),)
+                    known.address = _joined(*firm, hint, known.address)
             elif told < MAX_OF_SOURCE and self._make_room(for_met=False):
                 self._known[address.key] = Known(hint, source)
                 told, news = told + 1, news + 1
@@ -255,30 +257,33 @@ class AddressBook:
         """JSON, for a person to read as well."""
         peers = [
             {"address": str(known.address), "source": known.source, "met_ms": known.met_ms, "pinned": known.pinned}
-            for known in self._known.values()
+            for known in list(self._known.values())
         ]
         return json.dumps({"format": "tirami/1/peers", "peers": peers}, indent=1).encode()
 
     def restore(self, data: bytes) -> None:
         """What an earlier run wrote; an entry that makes no sense is passed over, a file that is none is empty."""
+        found = {}
         with suppress(ValueError, TypeError, KeyError, RecursionError):
             for entry in json.loads(data)["peers"][:MAX_KNOWN]:
                 with suppress(InvalidField):
                     address = PeerAddress.parse(entry["address"])
                     known = Known(address, str(entry["source"]), UnixMs(int(entry["met_ms"])), bool(entry["pinned"]))
                     if address.key != self._own:
-                        self._known[address.key] = known
+                        found[address.key] = known
+        self._known = self._known | found
 
     def _make_room(self, *, for_met: bool) -> bool:
         """Whether one more fits: who was never met goes first, who was met goes only for another who was.
 
-        Of those met one of the largest neighbourhood goes: whoever comes under ever new keys displaces itself.
+        Of those never met the one goes that failed most often, of equals the oldest: anybody can make a key that sorts
+        last. Of those met one of the largest neighbourhood goes: whoever comes under ever new keys displaces itself.
         """
         if len(self._known) < MAX_KNOWN:
             return True
         loose = [(key, known) for key, known in self._known.items() if not known.pinned]
-        if unmet := [(-known.failures, key) for key, known in loose if not known.met_ms]:
-            del self._known[min(unmet)[1]]
+        if unmet := [key for key, known in loose if not known.met_ms]:
+            del self._known[max(unmet, key=lambda key: self._known[key].failures)]
             return True
         if not (loose and for_met):
             return False

@@ -43,8 +43,11 @@ class Origins:
 
 @lru_cache(maxsize=8_192)
 def neighbourhood(remote: str | None) -> bytes | None:
-    """The /24 of an IPv4 address, the /48 of an IPv6 one; ``None`` for private ones and for relays."""
-    if remote is None:
+    """The /24 of an IPv4 address, the /48 of an IPv6 one; ``None`` for private ones and for relays.
+
+    Raises ``InvalidField`` for what is no ``host:port``.
+    """
+    if remote is None or "%" in remote:  # of one link only, which the library says of fe80::1%2
         return None
     ip = HostPort.parse(remote).ip
     if ip is None or not (address := ip_address(str(ip))).is_global:

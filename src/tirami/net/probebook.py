@@ -54,12 +54,12 @@ class ProbeBook:
             raise InvalidProof("a probe of somebody else")
         if abs(probe.at_ms - now_ms) > APART_MS:
             raise InvalidProof("a probe of another time")
-        if any(other.observer == peer and other.at_ms >= probe.at_ms for other, _ in self._kept):
+        recent = [kept for kept in self._kept if now_ms - KEPT_MS <= kept[0].at_ms <= now_ms + APART_MS]
+        if any(other.observer == peer and other.at_ms >= probe.at_ms for other, _ in recent):
             raise InvalidProof("a probe that is not newer than the last one of this peer")
         if not _about(probe.addresses, asked):
             raise InvalidProof("a probe at an address that was not asked about")
         self._check(probe, stated)
-        recent = [kept for kept in self._kept if now_ms - kept[0].at_ms <= KEPT_MS]
         self._kept = (*recent, (probe, stated))[-KEPT:]
         self.changes += 1
         return probe

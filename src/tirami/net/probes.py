@@ -109,10 +109,12 @@ class Probes:
                 self._met.clear()
                 await self._met.wait()
                 continue
-            pause = AGAIN_S
-            with suppress(MeshError, TimeoutError):
-                await self.ask(self._random.choice(peers))
-                pause = EVERY_S
+            peer, pause = self._random.choice(peers), EVERY_S
+            try:
+                await self.ask(peer)
+            except (MeshError, TimeoutError) as error:
+                _log.debug("probe_in_vain", peer=peer.key.hex(), reason=str(error) or "no answer in time")
+                pause = AGAIN_S
             await asyncio.sleep(pause)
 
     async def ask(self, peer: Peer) -> Probe:

@@ -1,6 +1,7 @@
 """Files beside the journal that may be lost: read at the start, written when what they hold has changed."""
 
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import structlog
@@ -35,6 +36,8 @@ class KeptFile:
         self._content = content
         self._most = most
         self._saved = 0
+        self._writing = Lock()
+        """The last write of a node that stops is not overtaken by one that still runs in its thread."""
 
     def load(self) -> None:
         try:
@@ -46,11 +49,12 @@ class KeptFile:
 
     def save(self) -> None:
         """What has changed since."""
-        changes = self._content.changes
-        if changes == self._saved:
-            return
-        try:
-            replace_secret(self._path, self._content.to_bytes())
-            self._saved = changes
-        except OSError as error:
-            _log.warning("file_unsaved", file=self._path.name, reason=str(error))
+        with self._writing:
+            changes = self._content.changes
+            if changes == self._saved:
+                return
+            try:
+                replace_secret(self._path, self._content.to_bytes())
+                self._saved = changes
+            except OSError as error:
+                _log.warning("file_unsaved", file=self._path.name, reason=str(error))

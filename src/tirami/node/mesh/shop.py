@@ -49,7 +49,10 @@ LAST_MS = 30_000
 """How long who broke its word, or gave none, comes after all others."""
 CLEARLY = Fraction(3, 2)
 """So many times as good is who is called although somebody connected serves the model."""
-OTHER_FILE = "it uses another network file: join with `tirami invite`, or pass --network"
+OTHER_FILE = (
+    "it uses another network file, or another version of tirami reads the same one otherwise: join with"
+    " `tirami invite`, pass --network, or upgrade the older"
+)
 
 
 class Shop:

@@ -115,7 +115,7 @@ class MeshView:
         if self._seller is not None and self.why_not(self._seller) is None:
             return self._seller
         known, shop, now = self._service.peers, self._service.shop, self._ledger.now()
-        keys = chain(self._service.mesh.peers, self._service.finding.book)
+        keys = dict.fromkeys(chain(self._service.mesh.peers, self._service.finding.book))
         could = [key for key in keys if (peer := known.get(key)) and peer.free(now) and shop.refusal(key) is None]
         start, looked_at = self._turn % max(1, len(could)), math.floor(min(most, len(could)))
         self._turn = start + looked_at
@@ -157,14 +157,15 @@ class MeshView:
         offered = [offering for offering in signal.models if model in (None, offering.name)]
         if not offered:
             return "it sells nothing" if model is None else f"it does not serve {model}"
+        least, most = min(map(_token_trm, offered)), self._config.max_trm
+        within = [offering for offering in offered if not most or _token_trm(offering) <= most] or offered
         fault = self._service.shop.fault
-        if (first := fault(offered[0])) is not None and all(map(fault, offered[1:])):
+        if (first := fault(within[0])) is not None and all(map(fault, within[1:])):
             return first
         if signal.slots == 0:
             return "it has no free place"
         if signal.free_tokens == 0:
             return "its engines are busy for the next minute"
-        least, most = min(-(-offering.price_out // MICRO) for offering in offered), self._config.max_trm
         if most and least > most:
             return f"it is too dear: a token costs {least} TRM, and mesh.max_trm is {most}"
         return None
@@ -330,6 +331,11 @@ def _first(entry: s.PeerEntry) -> tuple[object, ...]:
 
 def _score(found: Provider) -> Fraction:
     return schedule_score(found.candidate, found.candidate.cost(0, SCORED_TOKENS))
+
+
+def _token_trm(offering: Offering) -> int:
+    """What one token of an answer costs at least."""
+    return -(-offering.price_out // MICRO)
 
 
 def _rtt_ms(peer: Peer | None) -> float | None:
