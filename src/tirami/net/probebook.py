@@ -59,17 +59,19 @@ class ProbeBook:
             raise InvalidProof("a probe that is not newer than the last one of this peer")
         if not _about(probe.addresses, asked):
             raise InvalidProof("a probe at an address that was not asked about")
-        self._check(probe, stated)
+        self._check(probe)
+        if not verify(peer, Signature(stated.signature), Probe.TAG + stated.body):
+            raise InvalidProof("a probe that its observer did not sign")
         self._kept = (*recent, (probe, stated))[-KEPT:]
         self.changes += 1
         return probe
 
-    def _check(self, probe: Probe, stated: SignedBody) -> None:
-        """Whom it is about, and that its observer says so. Raises ``InvalidProof``."""
+    def _check(self, probe: Probe) -> None:
+        """Whom it is about, and that it makes sense. Raises ``InvalidProof``."""
         if (probe.network, probe.observed) != (self._network, self._own) or probe.observer == self._own:
             raise InvalidProof("a probe of another node or network")
-        if not verify(PublicKey(probe.observer), Signature(stated.signature), Probe.TAG + stated.body):
-            raise InvalidProof("a probe that its observer did not sign")
+        if probe.rtt_us and not probe.reached:
+            raise InvalidProof("a probe that reached nobody, and took so long")
 
     # --- on disk -------------------------------------------------------------------------------------------------
 
@@ -79,14 +81,17 @@ class ProbeBook:
         return json.dumps({"format": "tirami/1/probes", "probes": probes}, indent=1).encode()
 
     def restore(self, data: bytes) -> None:
-        """What an earlier run wrote, checked again; what makes no sense is passed over."""
+        """What an earlier run wrote; what makes no sense is passed over.
+
+        Signatures were checked before they came to disk, and whoever is shown one checks it.
+        """
         found = []
         with suppress(ValueError, TypeError, KeyError, RecursionError):
             for entry in json.loads(data)["probes"][-KEPT:]:
                 with suppress(ValueError, TypeError, KeyError, VerificationError):
                     stated = SignedBody(*(b64decode(entry[name], validate=True) for name in ("probe", "signature")))
                     probe = decode(Probe, stated.body)
-                    self._check(probe, stated)
+                    self._check(probe)
                     found.append((probe, stated))
         self._kept = tuple(found)
 

@@ -12,7 +12,7 @@ from tirami.core.secretfile import read_secret, replace_secret
 _log = structlog.get_logger()
 
 
-class Kept(Protocol):
+class Content(Protocol):
     """What such a file holds; ``changes`` rises with whatever is worth writing."""
 
     changes: int
@@ -31,7 +31,7 @@ class KeptFile:
         most: bytes; a larger file is not read.
     """
 
-    def __init__(self, path: Path, content: Kept, most: int) -> None:
+    def __init__(self, path: Path, content: Content, most: int) -> None:
         self._path = path
         self._content = content
         self._most = most
