@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from tests.net.session.conftest import PROMPT, opened_mesh
+from tirami.core.errors import EngineFailed
 from tirami.infer import FinishReason
 from tirami.market import Settlement, session
 from tirami.net.frames import FrameWriter
 from tirami.net.session import consumer, provider, serving
-from tirami.proto import Finish, Message, Piece
+from tirami.proto import Ask, Finish, Message, Piece
 
 IDLE_S = 0.3
 
@@ -111,3 +112,25 @@ async def test_that_nobody_read_on_is_believed_where_it_is_true(
     monkeypatch.setattr(provider, "FrameWriter", Excused)
     found = await read(tmp_path, 6, pause_s)
     assert (found.tokens, found.settlement.reason, found.kept) == (6, reason, kept)
+
+
+async def test_who_does_not_listen_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The acceptance never gets through, and is not waited for as long as any word."""
+    monkeypatch.setattr(consumer, "IDLE_S", 60.0)
+    monkeypatch.setattr(consumer, "PROMPTLY_S", 0.1)
+
+    class Deaf(FrameWriter):
+        async def write(self, message: Message) -> None:
+            if not isinstance(message, Ask):
+                await asyncio.Event().wait()
+            await super().write(message)
+
+    monkeypatch.setattr(consumer, "FrameWriter", Deaf)
+    async with opened_mesh(tmp_path) as mesh, asyncio.timeout(10):
+        bought = await mesh.asked()
+        with pytest.raises(EngineFailed, match="does not take"):
+            async with await mesh.begun(bought):
+                pass
+        await bought.close()
+        assert bought.kept is None
+        assert not mesh.payer.ledger.state.holds.open

@@ -29,7 +29,7 @@ from tirami.market.counterparts import Offered
 from tirami.net.frames import FrameReader, FrameWriter
 from tirami.net.session.counted import Canon, Counted
 from tirami.net.session.quoted import Wanted, card_of, checked_quote, wire_id
-from tirami.net.session.terms import FIRST_S, IDLE_S, READ_S, SESSION_S, TO_CONSUMER, window
+from tirami.net.session.terms import FIRST_S, IDLE_S, PROMPTLY_S, READ_S, SESSION_S, TO_CONSUMER, window
 from tirami.net.transport import Stream
 from tirami.proto import (
     Accept,
@@ -199,7 +199,9 @@ class Purchase:
     async def _work(self, _: Acceptance, accepted: Signed) -> AsyncIterator["RemoteAnswer"]:
         if asyncio.get_running_loop().time() > self._due_s:
             raise EngineFailed("the quote expired before it could be accepted")
-        await self._say(Accept(SignedBody(accepted.body, accepted.signature)))
+        await self._say(Accept(SignedBody(accepted.body, accepted.signature)), PROMPTLY_S)
+        if self._gone:
+            raise EngineFailed("the provider does not take what it is told", retry_after=1)
         answer = RemoteAnswer(
             self._reader,
             self.card,
@@ -216,18 +218,18 @@ class Purchase:
             if answer.lost:
                 self._gone = True
             elif answer.finish_reason is None or answer.stalled:
-                await self._say(Cancel("not wanted any more"))
+                await self._say(Cancel("not wanted any more"), PROMPTLY_S)
 
-    async def _say(self, message: Message) -> None:
+    async def _say(self, message: Message, within_s: float | None = None) -> None:
         """To its end: a write that is cancelled resets the stream, and a voucher that was signed is owed."""
         if self._answer is not None:
             self._answer.speak()  # what is said may take long because the provider does not listen
         if not self._gone:
-            await uninterrupted(self._said(message))
+            await uninterrupted(self._said(message, IDLE_S if within_s is None else within_s))
 
-    async def _said(self, message: Message) -> None:
+    async def _said(self, message: Message, within_s: float) -> None:
         try:
-            async with asyncio.timeout(IDLE_S):
+            async with asyncio.timeout(within_s):
                 await self._writer.write(message)
         except (MeshError, TimeoutError):
             self._gone = True

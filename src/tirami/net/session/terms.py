@@ -25,6 +25,8 @@ WORKING_S: Final = 0.5
 """Seconds between two words of a provider whose engine has not begun to answer yet."""
 IMPATIENT_S: Final = 1.5
 """Seconds without a word, before the first token, after which a payer who can ask somebody else does."""
+PROMPTLY_S: Final = 2.0
+"""Seconds in which a provider takes an acceptance, or a cancellation: somebody may wait for another answer."""
 SESSION_S: Final = 30 * 60.0
 """Seconds a session may last: its provider ends it then, and its payer soon after, whoever still speaks."""
 FIRST_S: Final = 60.0
