@@ -14,7 +14,7 @@ from tests.node.nodes import CHAT, HELLO
 from tests.node.sellers import market
 from tests.waiting import until
 from tirami.core.keys import sha256
-from tirami.net.session import consumer, serving
+from tirami.net.session import consumer, remote_answer, serving
 from tirami.node.http.departure import put
 from tirami.node.http.openai import stream
 
@@ -116,7 +116,7 @@ async def test_a_client_that_does_not_read_on_is_told_so_and_its_provider_is_not
         shop, heard = found.buyer.mesh.shop, []
         monkeypatch.setattr(shop._opinions, "experienced", lambda provider, *, good: heard.append(good))
         found.sellers[0].engine.length, parts = LONG, 0
-        for side in (consumer, serving):
+        for side in (consumer, remote_answer, serving):
             monkeypatch.setattr(side, "IDLE_S", 0.3)
 
         async def slowly(send: Send, message: Message) -> None:

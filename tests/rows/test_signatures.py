@@ -15,7 +15,7 @@ from tirami.core.keys import Signature, SigningKey, verify
 from tirami.ledger import PolicySet
 from tirami.ledger.receivables import Receivables
 from tirami.net.frames import FrameWriter
-from tirami.net.session import consumer, provider, serving
+from tirami.net.session import consumer, provider, remote_answer, serving
 from tirami.proto import (
     Accept,
     Acceptance,
@@ -61,7 +61,8 @@ class Said:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer, "IDLE_S", 0.5)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 0.5)
     monkeypatch.setattr(serving, "IDLE_S", 0.3)
 
 

@@ -19,7 +19,7 @@ from tirami.ledger import Price
 from tirami.ledger.receivables import Receivables
 from tirami.market import Settlement
 from tirami.net.frames import FrameWriter
-from tirami.net.session import SESSION_S, Sale, consumer, provider, serving
+from tirami.net.session import SESSION_S, Sale, consumer, provider, remote_answer, serving
 from tirami.net.session.terms import window
 from tirami.proto import (
     Accept,
@@ -248,7 +248,8 @@ async def test_a_provider_that_never_settles_leaves_the_payer_owing_what_it_sign
         return None
 
     monkeypatch.setattr(Receivables, "settle", silent)
-    monkeypatch.setattr(consumer, "IDLE_S", 0.2)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 0.2)
     _, settlement = await mesh.buy(10)
     assert (settlement.trade, mesh.payer.net) == (None, 0)
     books = mesh.payer.ledger.books(mesh.payer.key.public_key)
@@ -309,7 +310,8 @@ async def test_a_payer_that_never_signs_gets_one_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
     monkeypatch.setattr(serving, "IDLE_S", 0.3)
-    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=window) as mesh:
         mesh.desk.engine.length = 100
         twisted(monkeypatch, consumer, lambda message: None if isinstance(message, Payment) else message)
@@ -327,7 +329,8 @@ async def test_a_stranger_that_never_signs_gets_fewer_tokens_than_a_guest(
 ) -> None:
     """At a tenth of a TRM a token, where the bound in TRM is none, by the built-in parameters."""
     monkeypatch.setattr(serving, "IDLE_S", 0.3)
-    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 1.0)
     built_in = Parameters()
     k = {name: getattr(built_in, name) for name in ("voucher_tokens", "stranger_tokens", "voucher_trm")}
     async with opened_mesh(tmp_path, **k) as mesh:
@@ -365,7 +368,8 @@ async def test_a_voucher_that_says_something_else_ends_the_session(
 ) -> None:
     """From the third on it lies: the second is what is settled."""
     monkeypatch.setattr(serving, "IDLE_S", 0.5)
-    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=4) as mesh:
         mesh.desk.engine.length = 40
         seen = 0
@@ -391,7 +395,8 @@ async def test_a_payer_that_never_signs_gets_one_window_of_what_was_held_back(
 ) -> None:
     """Its stop text had the engine join 200 tokens."""
     monkeypatch.setattr(serving, "IDLE_S", 0.3)
-    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=10) as mesh:
         mesh.desk.engine.length = mesh.desk.engine.together = 200
         twisted(monkeypatch, consumer, lambda message: None if isinstance(message, Payment) else message)
@@ -419,7 +424,8 @@ async def test_a_payer_that_counts_too_few_gets_one_window_beyond_what_it_pays(
 ) -> None:
     """Its vouchers name the newest tokens, but count fewer: what it has not paid for is K, and shown."""
     monkeypatch.setattr(serving, "IDLE_S", 0.5)
-    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=window) as mesh:
         mesh.desk.engine.length = 200
         sales: list[Sale] = []
@@ -471,7 +477,8 @@ def test_k_is_what_the_network_file_says(known: bool, tokens: int) -> None:
 
 async def test_a_forged_voucher_pays_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "IDLE_S", 0.5)
-    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=4) as mesh:
 
         def twist(message: Message) -> Message:

@@ -24,7 +24,7 @@ from tirami.infer import (
 from tirami.infer.rendering import RenderingProcesses
 from tirami.ledger import PolicySet
 from tirami.market import Settlement
-from tirami.net.session import Sale, consumer, purchase
+from tirami.net.session import Sale, purchase, remote_answer
 from tirami.node.mesh.tokenizers import TokenizerCheck
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
@@ -87,7 +87,7 @@ async def opened_market(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         async with opened_mesh(home, voucher_tokens=10, welcome_limit=10**6, unwitnessed_daily_limit=10**6) as mesh:
             monkeypatch.setattr(mesh.service, "_sold", sales.append)
             for wait in ("FIRST_S", "IDLE_S"):  # a busy machine is no provider that stalls
-                monkeypatch.setattr(consumer, wait, 600.0)
+                monkeypatch.setattr(remote_answer, wait, 600.0)
             mesh.desk.engine = engine  # type: ignore[assignment]
             mesh.desk.canon = lambda: TokenizerCheck(prompter.tokenizer)
             limits = PolicySet(mesh.payer.key.public_key, None, None, None, None, None)  # more than 30 a minute

@@ -12,7 +12,7 @@ from tirami.core.errors import EngineFailed
 from tirami.infer import FinishReason
 from tirami.market import Settlement, session
 from tirami.net.frames import FrameWriter
-from tirami.net.session import consumer, provider, serving
+from tirami.net.session import consumer, provider, remote_answer, serving
 from tirami.proto import Ask, Finish, Message, Piece
 
 IDLE_S = 0.3
@@ -41,7 +41,7 @@ class Read(msgspec.Struct):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for side in (consumer, serving):
+    for side in (consumer, remote_answer, serving):
         monkeypatch.setattr(side, "IDLE_S", IDLE_S)
 
 
@@ -116,7 +116,8 @@ async def test_that_nobody_read_on_is_believed_where_it_is_true(
 
 async def test_who_does_not_listen_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The acceptance never gets through, and is not waited for as long as any word."""
-    monkeypatch.setattr(consumer, "IDLE_S", 60.0)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 60.0)
     monkeypatch.setattr(consumer, "PROMPTLY_S", 0.1)
 
     class Deaf(FrameWriter):

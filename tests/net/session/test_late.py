@@ -12,7 +12,7 @@ from tirami.infer import FinishReason
 from tirami.ledger import Ledger
 from tirami.ledger.countersigner import countersigned
 from tirami.market import MeteredSession
-from tirami.net.session import consumer
+from tirami.net.session import consumer, remote_answer
 from tirami.proto import Envelope
 from tirami.testing.clock import ManualClock
 
@@ -62,7 +62,8 @@ async def test_a_claim_that_could_not_be_settled_is_settled_when_the_disk_is_wel
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_s: int
 ) -> None:
     """Neither side lets go of it: a hold says ten minutes, and a signature has no end."""
-    monkeypatch.setattr(consumer, "IDLE_S", 0.5)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 0.5)
     clock = ManualClock()
     async with opened_mesh(tmp_path, clock, voucher_tokens=1) as mesh:
         await ended_unsettled(mesh, monkeypatch)

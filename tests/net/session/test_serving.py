@@ -12,7 +12,7 @@ from tirami.core.errors import EngineFailed
 from tirami.infer import FinishReason
 from tirami.net.frames import FrameWriter
 from tirami.net.iroh import IrohEndpoint
-from tirami.net.session import Sale, consumer, provider
+from tirami.net.session import Sale, consumer, provider, remote_answer
 from tirami.proto import Finish, Message, Payment
 
 BINDS = pytest.mark.parametrize("bind", [None, IrohEndpoint.bind], ids=["memory", "iroh"])
@@ -137,7 +137,8 @@ async def test_a_voucher_that_does_not_go_beyond_the_last_ends_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[int, ...]
 ) -> None:
     """Each would be verified and written down, for ever, and keep the provider waiting: what was signed is settled."""
-    monkeypatch.setattr(consumer, "IDLE_S", 1.0)
+    for side in (consumer, remote_answer):
+        monkeypatch.setattr(side, "IDLE_S", 1.0)
     async with opened_mesh(tmp_path, voucher_tokens=8) as mesh:
         mesh.desk.engine.length = 40
         kept: list[Message] = []
