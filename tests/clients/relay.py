@@ -45,10 +45,8 @@ class _Connection(socketserver.BaseRequestHandler):
             back = Thread(target=_pump, args=(node, self.request), daemon=True)
             back.start()
             while head := self._request(node):
-                if head.startswith(b"POST "):
-                    self.server.posts += 1
-                    if self.server.take_cut():
-                        break
+                if head.startswith(b"POST ") and self.server.take_cut():
+                    break
             _close(node)
             _close(self.request)
             back.join()
@@ -65,6 +63,7 @@ class _Connection(socketserver.BaseRequestHandler):
         length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0)
         while len(body) < length:
             body += self.request.recv(PIECE)
+        self.server.posts += head.startswith(b"POST ")  # before its reply can be there
         node.sendall(head + b"\r\n\r\n" + body)
         return head
 
