@@ -158,7 +158,8 @@ def test_the_key_is_never_readable_by_others_not_even_while_it_is_made(tmp_path:
             for path in home.iterdir():
                 with suppress(FileNotFoundError):
                     if "key" in path.name or "token" in path.name:
-                        modes.setdefault(path.name, set()).add(stat.S_IMODE(path.stat(follow_symlinks=False).st_mode))
+                        mode = stat.S_IMODE(path.stat(follow_symlinks=False).st_mode)
+                        modes.setdefault(path.name, set()).add(mode)
         starting.terminate()
         assert starting.wait(timeout=20) == 0
     finally:
