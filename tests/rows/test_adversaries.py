@@ -3,7 +3,8 @@
 Processes of one network: an honest seller and an honest buyer, a rogue (``tirami.testing.rogue``) that sells to the
 one, and rogues that buy of the other. Elsewhere: who dies is killed in ``test_failover`` (a provider) and in
 ``tirami demo --two-nodes`` (a consumer); what is settled after 11 minutes and a year is in ``test_settled_late``; one
-balance before ten providers in ``tests/soak/test_one_balance.py``.
+balance before ten providers in ``tests/soak/test_one_balance.py``; what a lie about totals takes back, where each of
+two providers alone cannot see it, in ``test_taken_back``.
 """
 
 import time
@@ -257,7 +258,10 @@ def test_an_acceptance_that_promises_too_much_is_refused(
 def test_who_lies_about_its_totals_is_convicted(
     found: Town, fair_sale: Heard, cheat: str, record_property: Figure
 ) -> None:
-    """It has signed for one answer, and says it has not; or it signs for one with a number below that."""
+    """It has signed for one answer, and says it has not; or it signs for one with a number below that.
+
+    Of one provider, which knows both and whose payer has means for both: nothing is taken back.
+    """
     rogue = found.false_buyer
     if cheat == "hidden":
         rogue = found.hider
