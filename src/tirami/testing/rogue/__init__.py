@@ -29,6 +29,7 @@ trade-bent    settles with the second signature that the same mathematics allow
 never         keeps the last voucher and settles nothing
 late          settles nothing when the session ends, and all of it later
 older         settles an older voucher first, and then the last one
+audited       notes in its log what an auditor is given: the quote, and the secret all hashes start from
 ============  ====================================================================================
 
 From the fifth piece of an answer on, where a cheat is about pieces. What it buys, its own gate being open, of whom it
