@@ -195,6 +195,38 @@ def test_an_older_voucher_and_then_the_newer_is_one_bill(found: Town, record_pro
     record_property("figure", f"older: {heard.cost} TRM paid of vouchers of {told()} TRM, bound {heard.cost}")
 
 
+# --- a third node guesses --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("L1-15")  # a record that all read tells nobody the answer
+def test_nobody_else_tells_a_yes_from_a_no(found: Town, fair: Heard, record_property: Figure) -> None:
+    """One token, of which a node that sold nothing and bought nothing knows the record, the model and the question."""
+    answers = yes_and_no()
+    bias = dict.fromkeys(map(str, answers), 100)
+    heard = found.bought("audited", 1, prompt="Is the sky blue? Answer with yes or no.", logit_bias=bias)
+    assert heard.tokens == 1 and heard.text.strip().lower() in ("yes", "no"), heard
+    third, trade_id = found.seller, str(heard.bill["trade_id"])
+    eventually(lambda: any(trade.id == trade_id for trade in third.client.trades().trades))
+    record = third.client.record(trade_id)
+    trade = decode(Trade, bytes.fromhex(record.body or ""))
+    assert third.key not in (trade.payer, trade.provider)
+
+    told = found.false_seller.log_lines("audited")[-1]
+    secret, quote = bytes.fromhex(told["secret"]), decode(Quote, bytes.fromhex(told["quote"]))
+    assert sha256(Quote.TAG, encode(quote)) == trade.quote_hash
+    known = known_to_all(third, record, quote)
+    assert secret not in known
+    guesses = [(number, hashed(guess, number, text)) for number, text in answers.items() for guess in known]
+    guesses += [(number, sha256(text)) for number, text in answers.items()]
+    confirmed = [number for number, made in guesses if made == trade.running_hash]
+    assert not confirmed
+    audited = [text for number, text in answers.items() if hashed(secret, number, text) == trade.running_hash]
+    assert [text.decode() for text in audited] == [heard.text], "who is given the secret knows"
+    record_property(
+        "figure", f"{len(confirmed)} of {len(guesses)} guesses confirmed, bound 0; with the secret 1 of {len(answers)}"
+    )
+
+
 # --- a consumer cheats -----------------------------------------------------------------------------------------------
 
 
@@ -302,38 +334,6 @@ def test_who_lies_about_its_totals_is_convicted(
     assert isinstance(again.error, EngineFailed) and "contradicts itself" in again.error.message
     assert Books.of(found) == after
     record_property("figure", f"{cheat}: {lost:.0f} TRM lost, bound {U}; convicted at both")
-
-
-# --- a third node guesses --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.row("L1-15")  # a record that all read tells nobody the answer
-def test_nobody_else_tells_a_yes_from_a_no(found: Town, fair: Heard, record_property: Figure) -> None:
-    """One token, of which a node that sold nothing and bought nothing knows the record, the model and the question."""
-    answers = yes_and_no()
-    bias = dict.fromkeys(map(str, answers), 100)
-    heard = found.bought("audited", 1, prompt="Is the sky blue? Answer with yes or no.", logit_bias=bias)
-    assert heard.tokens == 1 and heard.text.strip().lower() in ("yes", "no"), heard
-    third, trade_id = found.seller, str(heard.bill["trade_id"])
-    eventually(lambda: any(trade.id == trade_id for trade in third.client.trades().trades))
-    record = third.client.record(trade_id)
-    trade = decode(Trade, bytes.fromhex(record.body or ""))
-    assert third.key not in (trade.payer, trade.provider)
-
-    told = found.false_seller.log_lines("audited")[-1]
-    secret, quote = bytes.fromhex(told["secret"]), decode(Quote, bytes.fromhex(told["quote"]))
-    assert sha256(Quote.TAG, encode(quote)) == trade.quote_hash
-    known = known_to_all(third, record, quote)
-    assert secret not in known
-    guesses = [(number, hashed(guess, number, text)) for number, text in answers.items() for guess in known]
-    guesses += [(number, sha256(text)) for number, text in answers.items()]
-    confirmed = [number for number, made in guesses if made == trade.running_hash]
-    assert not confirmed
-    audited = [text for number, text in answers.items() if hashed(secret, number, text) == trade.running_hash]
-    assert [text.decode() for text in audited] == [heard.text], "who is given the secret knows"
-    record_property(
-        "figure", f"{len(confirmed)} of {len(guesses)} guesses confirmed, bound 0; with the secret 1 of {len(answers)}"
-    )
 
 
 # --- a provider lets others wait -------------------------------------------------------------------------------------
