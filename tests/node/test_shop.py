@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ from tirami.infer import MetadataBlock
 from tirami.ledger import Circuit, FraudProven, KeyRotated
 from tirami.ledger.breaker import MAX_ERRORS
 from tirami.market import Provider
-from tirami.net import blocks
+from tirami.net import Stream, blocks
+from tirami.net.session import Purchase, Wanted
 from tirami.node.mesh import shop as shop_module
 from tirami.node.mesh.blocks import Blocks
 from tirami.node.mesh.consent import keys_in
@@ -339,12 +341,18 @@ async def test_a_model_whose_tokenizer_cannot_be_checked_is_not_bought(
         odd, *good = found.sellers
         preferred(found, monkeypatch, odd)
         shop, in_numbers = found.buyer.mesh.shop, shop_module.Shop.prompter
+        quoting, asked = shop_module.purchase, list[bytes]()
+
+        async def purchase(stream: Stream, wanted: Wanted, *more: Any) -> Purchase:
+            asked.append(wanted.provider)
+            return await quoting(stream, wanted, *more)
 
         async def prompter(provider: Provider, silence_s: float) -> object:
             real = provider.peer.signal.node == odd.key
             return await (PROMPTER if real else in_numbers)(shop, provider, silence_s)
 
         monkeypatch.setattr(shop, "prompter", prompter)
+        monkeypatch.setattr(shop_module, "purchase", purchase)
         brought.clear()  # the seller has looked at it, too
         status, reply = await found.ask()
         assert brought == [made.digest]
@@ -357,7 +365,7 @@ async def test_a_model_whose_tokenizer_cannot_be_checked_is_not_bought(
             assert status >= 500 and error["code"] == code, reply  # type: ignore[index]
             assert why in error["message"]  # type: ignore[index]
             assert found.buyer.net == 0
-        assert serving(found) == [0, *[1] * others]
+        assert serving(found) == [0, *[1] * others] and asked == [one.key for one in good]
         assert odd.node.net == 0 and not found.buyer.parts.ledger.state.holds.open
 
 
