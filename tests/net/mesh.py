@@ -68,12 +68,12 @@ class Member:
 class Grants:
     """A made-up issuer's grants: records that need nothing but a signature."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, **parameters: int) -> None:
         self.issuer = SigningKey.generate()
         self.network = NetworkFile(
             "tirami/1/network",
             "testnet",
-            Parameters(witnesses=1, quorum=1),
+            Parameters(**{"witnesses": 1, "quorum": 1, **parameters}),
             (Issuer(self.issuer.public_key.hex(), 10**6),),
         )
         self._clock = clock

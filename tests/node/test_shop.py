@@ -4,21 +4,25 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.infer.blocks import block, byte_level
 from tests.market.scripted import CARD
 from tests.net.session.conftest import Words
 from tests.node.sellers import Market, Seller, market
 from tests.waiting import until
 from tirami.core.errors import ConnectionLost, PeerRefused, TokenizerError
-from tirami.core.keys import Signer, SigningKey
+from tirami.core.keys import Digest, Signer, SigningKey
 from tirami.infer import MetadataBlock
 from tirami.ledger import Circuit, FraudProven, KeyRotated
 from tirami.ledger.breaker import MAX_ERRORS
 from tirami.market import Provider
-from tirami.net import blocks
+from tirami.net import Stream, blocks
+from tirami.net.session import Purchase, Wanted
 from tirami.node.mesh import shop as shop_module
+from tirami.node.mesh.blocks import Blocks
 from tirami.node.mesh.consent import keys_in
 from tirami.proto import Successor, rotation, signed
 
@@ -296,6 +300,73 @@ async def test_who_gives_no_block_is_asked_for_no_quote_either(
         assert peers.asked == [first.key, second.key]
         assert peers.silences == [1.5, blocks.SILENCE_S], "the last one is waited for the longer"
         assert found.ranked() == [second, first]
+
+
+OF_TOMORROW = block(byte_level("a pre-tokenizer of tomorrow"))
+OF_ANOTHER_SIZE = block(byte_level("gpt-2", **{"llama.block_count": CARD.layers + 1}))
+PROMPTER = shop_module.Shop.prompter
+
+
+@pytest.mark.parametrize("others", [1, 0])
+@pytest.mark.parametrize(
+    ("made", "more", "code", "why"),
+    [
+        (OF_TOMORROW, b"", "tokenizer_unusable", "unknown, so it cannot be checked: not bought"),
+        (OF_ANOTHER_SIZE, b"", "bad_quote", "says something else than the provider: layers"),
+        (OF_ANOTHER_SIZE, b"and more", "tokenizer_unusable", "this is not the metadata block asked for"),
+    ],
+    ids=["not understood", "contradicts the provider", "of another digest"],
+)
+async def test_a_model_whose_tokenizer_cannot_be_checked_is_not_bought(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: MetadataBlock,
+    more: bytes,
+    code: str,
+    why: str,
+    others: int,
+) -> None:
+    """Its block is brought by the provider: no quote is asked for, nothing is paid, and somebody else is taken."""
+    brought: list[Digest] = []
+
+    def bring(_: Blocks, digest: Digest) -> bytes | None:
+        if digest != made.digest:
+            return None
+        brought.append(digest)
+        return made.data + more
+
+    monkeypatch.setattr(Blocks, "get", bring)
+    cards = [replace(CARD, tokenizer_digest=made.digest), *[CARD] * others]
+    async with market(tmp_path, monkeypatch, 1 + others, cards) as found:
+        odd, *good = found.sellers
+        preferred(found, monkeypatch, odd)
+        shop, in_numbers = found.buyer.mesh.shop, shop_module.Shop.prompter
+        quoting, asked = shop_module.purchase, list[bytes]()
+
+        async def purchase(stream: Stream, wanted: Wanted, *more: Any) -> Purchase:
+            asked.append(wanted.provider)
+            return await quoting(stream, wanted, *more)
+
+        async def prompter(provider: Provider, silence_s: float) -> object:
+            real = provider.peer.signal.node == odd.key
+            return await (PROMPTER if real else in_numbers)(shop, provider, silence_s)
+
+        monkeypatch.setattr(shop, "prompter", prompter)
+        monkeypatch.setattr(shop_module, "purchase", purchase)
+        brought.clear()  # the seller has looked at it, too
+        status, reply = await found.ask()
+        assert brought == [made.digest]
+        assert set(shop._broke) == {odd.key}, "it comes last for now"
+        if others:
+            assert status == 200, reply
+            await until(lambda: good[0].node.net == -found.buyer.net == PROMPT_AND_20)
+        else:
+            error = reply["error"]
+            assert status >= 500 and error["code"] == code, reply  # type: ignore[index]
+            assert why in error["message"]  # type: ignore[index]
+            assert found.buyer.net == 0
+        assert serving(found) == [0, *[1] * others] and asked == [one.key for one in good]
+        assert odd.node.net == 0 and not found.buyer.parts.ledger.state.holds.open
 
 
 async def test_a_provider_that_is_lost_meanwhile_is_passed_over(

@@ -53,11 +53,11 @@ class Heard:
         return amount_due(*prices, self.bill["prompt_tokens"], tokens)
 
 
-def ask(member: Member, most: int, leave_after: int | None = None, prompt: str = STORY) -> Heard:
-    """Ask a node for an answer; ``leave_after`` so many pieces the client hangs up."""
+def ask(member: Member, most: int, leave_after: int | None = None, prompt: str = STORY, **asked: object) -> Heard:
+    """Ask a node for an answer; ``leave_after`` so many pieces the client hangs up. ``asked``: fields of the body."""
     heard = Heard()
     body = chat(prompt, most).model_dump(exclude_unset=True)
-    body |= {"model": MODEL, "temperature": 0, "stream_options": {"include_usage": True}}
+    body |= {"model": MODEL, "temperature": 0, "stream_options": {"include_usage": True}, **asked}
     token = read_secret(member.home / "admin.token").decode().strip()
     with Tirami(member.url, token=token) as client:
         try:

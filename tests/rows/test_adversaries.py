@@ -3,7 +3,8 @@
 Processes of one network: an honest seller and an honest buyer, a rogue (``tirami.testing.rogue``) that sells to the
 one, and rogues that buy of the other. Elsewhere: who dies is killed in ``test_failover`` (a provider) and in
 ``tirami demo --two-nodes`` (a consumer); what is settled after 11 minutes and a year is in ``test_settled_late``; one
-balance before ten providers in ``tests/soak/test_one_balance.py``.
+balance before ten providers in ``tests/soak/test_one_balance.py``; what a lie about totals takes back, where each of
+two providers alone cannot see it, in ``test_taken_back``.
 """
 
 import time
@@ -13,16 +14,21 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.rows.guesses import hashed, known_to_all, yes_and_no
 from tests.rows.mesh import eventually
 from tests.rows.rogues import K_TOKENS, K_TRM, MEANS, Heard, Town, ask, cheat_next, town
 from tirami.core.errors import BadQuote, EngineFailed
+from tirami.core.keys import sha256
 from tirami.core.units import MICRO
+from tirami.proto import Quote, Trade, decode, encode
 from tirami.testing.rogue.provider import TRUE_PIECES
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 MOST = 24
 TOLERANCE = 2
 """Tokens by which what is signed for may exceed the canonical ones (B10)."""
+SPLIT = 3.5
+"""Times as many ids as the model made, at least, for the attack to be the one that was measured."""
 SILENCE_S = 20
 U = 1_000
 Figure = Callable[[str, object], None]
@@ -128,11 +134,11 @@ def test_what_does_not_add_up_ends_the_answer(found: Town, fair: Heard, cheat: s
 
 @pytest.mark.row("L1-09")  # splitting into the smallest tokens earns two tokens
 def test_the_smallest_tokens_earn_two(found: Town, record_property: Figure) -> None:
-    """The same text in three to four times as many ids, which all decode to it."""
+    """The same text in some four times as many ids, which all decode to it (PROTOCOL: ×3.69)."""
     before = found.buyer.balance
     heard = found.bought("split", 48)
     claimed = found.false_seller.log_lines("splitting")[-1]
-    assert claimed["claimed"] >= 2.5 * claimed["made"]
+    assert claimed["claimed"] >= SPLIT * claimed["made"]
     canonical = found.bought("honest", claimed["made"])
     assert canonical.text == heard.text
     assert heard.tokens <= canonical.tokens + TOLERANCE
@@ -141,7 +147,8 @@ def test_the_smallest_tokens_earn_two(found: Town, record_property: Figure) -> N
     assert paid(found, before) == heard.cost + canonical.cost
     record_property(
         "figure",
-        f"split: {heard.tokens} of {claimed['claimed']} claimed tokens paid, bound {canonical.tokens} + {TOLERANCE}",
+        f"split: {heard.tokens} of {claimed['claimed']} claimed tokens paid for {claimed['made']} made, "
+        f"bound {canonical.tokens} + {TOLERANCE}",
     )
 
 
@@ -186,6 +193,38 @@ def test_an_older_voucher_and_then_the_newer_is_one_bill(found: Town, record_pro
     found.at_rest(found.buyer)
     assert told()[0] < told()[1] == heard.cost == paid(found, before), "not their sum"
     record_property("figure", f"older: {heard.cost} TRM paid of vouchers of {told()} TRM, bound {heard.cost}")
+
+
+# --- a third node guesses --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.row("L1-15")  # a record that all read tells nobody the answer
+def test_nobody_else_tells_a_yes_from_a_no(found: Town, fair: Heard, record_property: Figure) -> None:
+    """One token, of which a node that sold nothing and bought nothing knows the record, the model and the question."""
+    answers = yes_and_no()
+    bias = dict.fromkeys(map(str, answers), 100)
+    heard = found.bought("audited", 1, prompt="Is the sky blue? Answer with yes or no.", logit_bias=bias)
+    assert heard.tokens == 1 and heard.text.strip().lower() in ("yes", "no"), heard
+    third, trade_id = found.seller, str(heard.bill["trade_id"])
+    eventually(lambda: any(trade.id == trade_id for trade in third.client.trades().trades))
+    record = third.client.record(trade_id)
+    trade = decode(Trade, bytes.fromhex(record.body or ""))
+    assert third.key not in (trade.payer, trade.provider)
+
+    told = found.false_seller.log_lines("audited")[-1]
+    secret, quote = bytes.fromhex(told["secret"]), decode(Quote, bytes.fromhex(told["quote"]))
+    assert sha256(Quote.TAG, encode(quote)) == trade.quote_hash
+    known = known_to_all(third, record, quote)
+    assert secret not in known
+    guesses = [(number, hashed(guess, number, text)) for number, text in answers.items() for guess in known]
+    guesses += [(number, sha256(text)) for number, text in answers.items()]
+    confirmed = [number for number, made in guesses if made == trade.running_hash]
+    assert not confirmed
+    audited = [text for number, text in answers.items() if hashed(secret, number, text) == trade.running_hash]
+    assert [text.decode() for text in audited] == [heard.text], "who is given the secret knows"
+    record_property(
+        "figure", f"{len(confirmed)} of {len(guesses)} guesses confirmed, bound 0; with the secret 1 of {len(answers)}"
+    )
 
 
 # --- a consumer cheats -----------------------------------------------------------------------------------------------
@@ -252,12 +291,29 @@ def test_an_acceptance_that_promises_too_much_is_refused(
     record_property("figure", f"{cheat}: 0 TRM lost, bound 0")
 
 
+@pytest.mark.row("L1-03")
+@pytest.mark.parametrize("cheat", ["accept-forged", "accept-flipped", "accept-bent"])
+def test_an_acceptance_its_payer_did_not_sign_is_refused_before_the_engine_begins(
+    found: Town, fair_sale: Heard, cheat: str, record_property: Figure
+) -> None:
+    before = Books.of(found)
+    heard = found.sold(cheat, MOST)
+    assert isinstance(heard.error, EngineFailed) and "signature of the payer does not verify" in heard.error.message
+    assert (heard.text, heard.pieces) == ("", 0)
+    found.at_rest(found.seller)
+    assert Books.of(found) == before, "nothing was served, and no claim is left"
+    record_property("figure", f"{cheat}: 0 tokens, 0 TRM lost, bound 0")
+
+
 @pytest.mark.row("L1-05")
 @pytest.mark.parametrize("cheat", ["totals", "hidden"])
 def test_who_lies_about_its_totals_is_convicted(
     found: Town, fair_sale: Heard, cheat: str, record_property: Figure
 ) -> None:
-    """It has signed for one answer, and says it has not; or it signs for one with a number below that."""
+    """It has signed for one answer, and says it has not; or it signs for one with a number below that.
+
+    Of one provider, which knows both and whose payer has means for both: nothing is taken back.
+    """
     rogue = found.false_buyer
     if cheat == "hidden":
         rogue = found.hider

@@ -7,7 +7,7 @@ from tirami.core.keys import SigningKey, verify
 from tirami.proto import Trade, decode, encode, sign
 from tirami.testing import rogue
 from tirami.testing.rogue import consumer, provider
-from tirami.testing.rogue.lies import HONEST, Turns, bent, resigned
+from tirami.testing.rogue.lies import HONEST, Turns, bent, flipped, resigned
 
 
 def test_every_cheat_is_described() -> None:
@@ -33,6 +33,14 @@ def test_a_bent_signature_is_another_one_that_strict_verification_refuses() -> N
     assert verify(key.public_key, good, message)
     assert bent(good) != good and bent(good)[:32] == good[:32]
     assert not verify(key.public_key, bent(good), message)
+
+
+def test_a_flipped_signature_differs_in_one_bit_and_is_refused() -> None:
+    key = SigningKey.generate()
+    message = b"a message"
+    good, other = key.sign(message), flipped(key.sign(message))
+    assert (int.from_bytes(good) ^ int.from_bytes(other)).bit_count() == 1
+    assert not verify(key.public_key, other, message)
 
 
 def test_a_record_is_signed_anew() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.market.scripted import CARD
 from tests.net.session.conftest import PROMPT, Mesh, Words, mesh, opened_mesh
-from tirami.core.errors import BadQuote, EngineFailed, ProviderStalled, TokenizerError
+from tirami.core.errors import BadQuote, EngineFailed, PeerRefused, ProviderStalled, TokenizerError
 from tirami.core.keys import SigningKey
 from tirami.core.units import MicroTrm
 from tirami.infer import FinishReason, ModelSize, flop
@@ -39,6 +39,7 @@ from tirami.proto import (
     sign,
 )
 from tirami.testing import VirtualClock, run_virtually
+from tirami.testing.rogue.lies import bent, flipped
 
 __all__ = ["mesh"]
 Twist = Callable[[Message], Message | None]
@@ -404,6 +405,43 @@ async def test_a_payer_that_never_signs_gets_one_window_of_what_was_held_back(
         await mesh.quiet()
         assert len(text.split()) <= 10
         assert mesh.provider.net == 0
+
+
+@pytest.mark.parametrize("lie", ["another key", "a bit of the signature", "a bit of the body", "s + L"])
+async def test_an_acceptance_that_its_payer_did_not_sign_is_refused_before_the_engine_begins(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    """0 tokens, 0 TRM, and no claim is left; the same payer's own signature is taken afterwards."""
+
+    def twist(message: Message) -> Message:
+        if not isinstance(message, Accept):
+            return message
+        own = message.acceptance
+        match lie:
+            case "another key":
+                return Accept(resigned(Acceptance, own.body, SigningKey.generate()))
+            case "a bit of the signature":
+                return Accept(SignedBody(own.body, flipped(own.signature)))
+            case "a bit of the body":
+                later = msgspec.structs.replace(decode(Acceptance, own.body), settled=1)
+                return Accept(SignedBody(encode(later), own.signature))
+            case _:
+                return Accept(SignedBody(own.body, bent(own.signature)))
+
+    with monkeypatch.context() as patched:
+        twisted(patched, consumer, twist)
+        with pytest.raises(EngineFailed) as failed:
+            await mesh.buy(10)
+    await mesh.quiet()
+    assert isinstance(failed.value.__cause__, PeerRefused)
+    assert failed.value.__cause__.data["refused"] == "invalid_signature"
+    assert (mesh.desk.engine.opened, mesh.provider.net, mesh.provider.booked) == (0, 0, [])
+    assert not mesh.provider.ledger.state.claims.open
+    assert mesh.provider.ledger.state.claims.within_day(mesh.payer.key.public_key, mesh.provider.ledger.now()) == 0
+    books = mesh.payer.ledger.books(mesh.payer.key.public_key)
+    assert (books.settled, books.held, mesh.payer.net) == (0, 0, 0)
+    _, settlement = await mesh.buy(10)
+    assert settlement.trade is not None
 
 
 async def test_a_provider_that_refuses_the_acceptance_and_says_why_broke_no_word(tmp_path: Path) -> None:

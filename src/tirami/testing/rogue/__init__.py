@@ -29,24 +29,28 @@ trade-bent    settles with the second signature that the same mathematics allow
 never         keeps the last voucher and settles nothing
 late          settles nothing when the session ends, and all of it later
 older         settles an older voucher first, and then the last one
+audited       notes in its log what an auditor is given: the quote, and the secret all hashes start from
 ============  ====================================================================================
 
 From the fifth piece of an answer on, where a cheat is about pieces. What it buys, its own gate being open, of whom it
 has paid least, and without a word to others of its trades:
 
-============  ====================================================================================
-honest        nothing else than is true
-unvouched     sends no voucher
-undercount    signs for the newest tokens, and counts none after its first voucher
-replay        sends every voucher twice
-reorder       sends the second voucher before the first
-foreign       sends the last voucher of its session before
-forged        signs its vouchers with another key
-bent          gives the second signature that the same mathematics allow
-ceiling       accepts with a ceiling above the quote
-means         accepts as it is, whatever it has left
-totals        says that it has spent nothing yet
-apart         says to each provider that it has spent nothing elsewhere
-hidden        uses number 0, below all those it has shown
-============  ====================================================================================
+==============  ==================================================================================
+honest          nothing else than is true
+unvouched       sends no voucher
+undercount      signs for the newest tokens, and counts none after its first voucher
+replay          sends every voucher twice
+reorder         sends the second voucher before the first
+foreign         sends the last voucher of its session before
+forged          signs its vouchers with another key
+bent            gives the second signature that the same mathematics allow
+ceiling         accepts with a ceiling above the quote
+means           accepts as it is, whatever it has left
+totals          says that it has spent nothing yet
+apart           says to each provider that it has spent nothing elsewhere
+hidden          uses number 0, below all those it has shown
+accept-forged   signs its acceptance with another key
+accept-flipped  turns over a bit of its signature under the acceptance
+accept-bent     accepts with the second signature that the same mathematics allow
+==============  ==================================================================================
 """

@@ -18,7 +18,7 @@ from tirami.net.transport import Stream
 from tirami.net.watch import Watch
 from tirami.node.mesh.shop import Shop
 from tirami.proto import Accept, Acceptance, Envelope, Message, Payment, Records, SignedBody, Trade, decode
-from tirami.testing.rogue.lies import HONEST, Turns, bent, resigned
+from tirami.testing.rogue.lies import HONEST, Turns, bent, flipped, resigned
 
 _log = structlog.get_logger()
 VOUCHERS: Final = frozenset({"unvouched", "undercount", "replay", "reorder", "foreign", "forged", "bent"})
@@ -27,7 +27,8 @@ ACCEPTANCES: Final[dict[str, dict[str, object]]] = {
     "totals": {"settled": 0, "open": ()},
     "hidden": {"settled": 0, "open": (), "number": 0},
 }
-CHEATS: Final = frozenset({HONEST, "means", "apart", *VOUCHERS, *ACCEPTANCES})
+SIGNATURES: Final = frozenset({"accept-forged", "accept-flipped", "accept-bent"})
+CHEATS: Final = frozenset({HONEST, "means", "apart", *VOUCHERS, *ACCEPTANCES, *SIGNATURES})
 Providers = Callable[[Shop, str | None, int], Iterator[Provider]]
 
 
@@ -112,12 +113,20 @@ class _Lying(FrameWriter):
         self._signed = trade.amount
 
     def _accepted(self, accept: Accept) -> Accept:
+        own = accept.acceptance
+        match self.cheat:
+            case "accept-forged":
+                return Accept(resigned(Acceptance, own.body, SigningKey.generate()))
+            case "accept-flipped":
+                return Accept(SignedBody(own.body, flipped(own.signature)))
+            case "accept-bent":
+                return Accept(SignedBody(own.body, bent(own.signature)))
         told = ACCEPTANCES.get(self.cheat)
         if self.cheat == "apart":
-            told = {"settled": self.paid[decode(Acceptance, accept.acceptance.body).provider], "open": ()}
+            told = {"settled": self.paid[decode(Acceptance, own.body).provider], "open": ()}
         if told is None:
             return accept
-        self._acceptance = resigned(Acceptance, accept.acceptance.body, self.key, **told)
+        self._acceptance = resigned(Acceptance, own.body, self.key, **told)
         return Accept(self._acceptance)
 
     def _vouched(self, payment: Payment) -> list[Message]:

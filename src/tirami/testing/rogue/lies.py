@@ -47,3 +47,8 @@ def bent(signature: bytes) -> Signature:
     """The same with s + L for s: the equation holds, and strict verification refuses it."""
     s = int.from_bytes(signature[32:], "little")
     return Signature(signature[:32] + (s + _ORDER).to_bytes(32, "little"))
+
+
+def flipped(signature: bytes) -> Signature:
+    """The same with one bit of s turned over."""
+    return Signature(signature[:32] + bytes([signature[32] ^ 1]) + signature[33:])

@@ -57,7 +57,7 @@ SILENT: Final = {"stall": 0, "fade": TRUE_PIECES + 1}
 """From which piece on."""
 RETOLD: Final = frozenset({"split", "greedy"})
 SETTLING: Final = frozenset({"never", "late", "older"})
-CHEATS: Final = frozenset({HONEST, *QUOTES, *PIECES, *SIGNATURES, *SILENT, *RETOLD, *SETTLING})
+CHEATS: Final = frozenset({HONEST, "audited", *QUOTES, *PIECES, *SIGNATURES, *SILENT, *RETOLD, *SETTLING})
 
 
 def lie(turns: Turns, key: SigningKey) -> None:
@@ -136,6 +136,7 @@ class _Dishonest(Serving):
     ) -> None:
         super().__init__(ledger, claim_id, record, offer, secret, terms, generate)
         self._engine = terms.engine
+        self._secret = secret
         self._cheat = HONEST
         self._oldest: SignedBody | None = None
 
@@ -150,6 +151,8 @@ class _Dishonest(Serving):
             self._most = TokenCount(1 << 31)
         elif self._cheat == "never":
             self.kept.add(self.claim_id)
+        elif self._cheat == "audited":
+            _log.warning("audited", secret=self._secret.hex(), quote=self.offer.quote.body.hex())
 
     async def settled(self) -> Admitted | None:
         if self._cheat == "late":
