@@ -293,11 +293,11 @@ class Pair:
         self.nobody_is_guilty()
 
     def paid(self) -> dict[tuple[int, int], int]:
-        """TRM by incarnation and number of the session."""
+        """By the buyer, TRM by incarnation and number of the session."""
         paid: dict[tuple[int, int], int] = {}
         for stored in self.seller.parts.ledger.state.records:
-            if stored.envelope.kind == "trade":
-                trade = decode(Trade, stored.envelope.body)
+            trade = stored.body
+            if isinstance(trade, Trade) and trade.payer == self.buyer.parts.key.public_key:
                 session = trade.incarnation, trade.session
                 paid[session] = max(paid.get(session, 0), trade.amount)
         return paid
@@ -306,7 +306,8 @@ class Pair:
         """By the oracle of PROTOCOL, and by the index: of all the buyer ever sent, and of all that either booked."""
         evidence = Evidence(self.buyer.parts.ledger.network.id)
         records = [piece for one in self.seller.parts.ledger.state.records for piece in cited_in(one.envelope)]
-        own = [piece for piece in records if piece.kind == "trade"]
+        trades = [piece for piece in records if piece.kind == "trade"]
+        own = [one for one in trades if decode(Trade, one.body).payer == self.buyer.parts.key.public_key]
         assert judged(self.wire.promises + own) is None
         for piece in self.wire.promises + records:
             assert evidence.see(piece) is None
