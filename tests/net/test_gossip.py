@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.net.mesh import Grants, Member, Spread, converged, in_a_line, members
+from tests.net.mesh import Grants, Member, Spread, converged, in_a_line, member, members
 from tests.waiting import until
 from tirami.core.keys import SigningKey
 from tirami.net import Endpoint
-from tirami.proto import Records
+from tirami.net.peer import Peer
+from tirami.proto import HeadSeen, Records
 from tirami.testing import Link, MemoryNetwork, VirtualClock, run_virtually
 
 MEDIUM = "in memory, virtual time"
@@ -70,6 +73,51 @@ def test_a_partition_heals(tmp_path: Path, apart_s: int) -> None:
         assert spread.told(f"a 5/5 partition of {apart_s} s healed", 10, 20) <= 60
 
     meshed(tmp_path, 10, Link(delay_s=0.02), play)
+
+
+@pytest.mark.row("L1-04")
+@pytest.mark.parametrize("alike", [True, False], ids=["one file", "two files of one id"])
+def test_books_are_compared_only_under_one_network_file(tmp_path: Path, alike: bool) -> None:
+    """The same head of the same book, whose set of records it misstates: it is looked into, or it says nothing (B5)."""
+
+    async def main() -> None:
+        clock, memory = VirtualClock(), MemoryNetwork(seed=1, link=Link(delay_s=0.02))
+        grants, keys = Grants(clock), [SigningKey.generate() for _ in range(2)]
+        other = grants.network if alike else msgspec.structs.replace(grants.network, seeds=("nowhere",))
+        assert (other.id, other.hash == grants.network.hash) == (grants.network.id, alike)
+        async with AsyncExitStack() as stack:
+            teller, listener = [
+                await stack.enter_async_context(
+                    member(tmp_path / str(number), memory.endpoint(key.public_key), key, network, clock, number)
+                )
+                for number, (key, network) in enumerate(zip(keys, (grants.network, other), strict=True))
+            ]
+            in_a_line((teller, listener))
+            for number in range(1, 6):
+                await teller.ledger.book_record(grants.next())[1]
+                await converged((teller, listener), number, clock, 30)  # records go from one to the other all the same
+            asked, head = list[float](), teller.gossip._own_head
+            ask = listener.gossip.reconciler._ask
+
+            async def counted(peer: Peer) -> None:
+                asked.append(clock.monotonic())
+                await ask(peer)
+
+            listener.gossip.reconciler._ask = counted  # type: ignore[method-assign]
+
+            def misstated() -> HeadSeen | None:
+                told = head()
+                return told and msgspec.structs.replace(told, records=10**6, fingerprint=bytes(16))
+
+            teller.gossip._own_head = misstated  # type: ignore[method-assign]
+            await asyncio.sleep(180)
+            assert teller.key.public_key in listener.mesh.peers
+            assert bool(asked) == alike, asked
+            for node in (teller, listener):
+                assert not node.alarms and not node.ledger.state.settings.convicted, "no book is a fraud proof"
+                assert not node.watch._evidence.proofs
+
+    run_virtually(main())
 
 
 def test_heads_are_told_within_a_second_of_a_change_and_every_minute(tmp_path: Path) -> None:
