@@ -20,9 +20,11 @@ from tests.ledger.promised import judged
 from tests.market.scripted import CARD, ScriptedEngine
 from tests.net.session.conftest import Words
 from tests.node.nodes import config, count_in_numbers, network_file
+from tests.node.trades import paid_between
 from tirami.core.errors import TiramiError
+from tirami.core.keys import SigningKey
 from tirami.infer import FinishReason
-from tirami.ledger import Evidence
+from tirami.ledger import Evidence, grant_line
 from tirami.market import Settlement
 from tirami.net.frames import FrameWriter
 from tirami.net.session import consumer, provider
@@ -112,11 +114,14 @@ class Wire:
 class Mortal:
     """The node of one key, in one life after the other."""
 
-    def __init__(self, name: str, home: Path, network: Path, memory: MemoryNetwork, **flags: object) -> None:
+    def __init__(
+        self, name: str, home: Path, network: Path, memory: MemoryNetwork, machine: int = 0, **flags: object
+    ) -> None:
         self.name = name
         self.home = home
         self._network = network
         self._memory = memory
+        self._machine = machine
         self._flags = flags
         self.lives = 0
 
@@ -125,7 +130,7 @@ class Mortal:
         opened = open_parts(config(self.home, self._network, **self._flags), VirtualClock())
         self.parts: Parts = await self._life.enter_async_context(opened)
         without_threads(self.parts.ledger)
-        endpoint = self._memory.endpoint(self.parts.key.public_key)
+        endpoint = self._memory.endpoint(self.parts.key.public_key, machine=self._machine)
         self.mesh: MeshService = await self._life.enter_async_context(opened_mesh(self.parts, endpoint))
         self.mesh.desk._canon = lambda _: Words()  # the scripted engine has no tokenizer
         self.lives += 1
@@ -133,6 +138,10 @@ class Mortal:
     def copy(self, name: str) -> Path:
         """Its files as they lie there."""
         return copied(self.home, self.home.with_name(f"{self.name}-{name}"))
+
+    def twin(self, home: Path) -> "Mortal":
+        """Another machine with a copy of its files as they are now, key and all."""
+        return Mortal(self.name, copied(self.home, home), self._network, self._memory, self._machine + 1, **self._flags)
 
     def die(self) -> None:
         """Between two steps: what its files hold now is all that is left of it."""
@@ -225,6 +234,15 @@ class Pair:
                     return
                 except TiramiError:
                     await asyncio.sleep(1)
+
+    async def earns(self, amount: int) -> None:
+        """The buyer comes to own so much, from somebody with a line."""
+        patron, ledger = SigningKey.generate(), self.seller.parts.ledger
+        granted = grant_line(ledger, self.seller.parts.key, patron.public_key)
+        assert granted is not None
+        await granted
+        await ledger.book_record(paid_between(ledger, patron, self.buyer.parts.key, amount))[1]
+        await self.equal()
 
     async def equal(self) -> None:
         """Until nothing is promised any more and both books say the same."""

@@ -8,11 +8,8 @@ from random import Random
 import pytest
 
 from tests.node.mortals import RICH, Mortal, Pair, pair, run_stepped
-from tests.node.trades import paid_between
 from tirami.core.errors import TiramiError
-from tirami.core.keys import SigningKey
 from tirami.core.units import DAY_MS
-from tirami.ledger import grant_line
 from tirami.testing import Link
 
 LENGTH = 24
@@ -92,16 +89,16 @@ def test_who_was_put_back_buys_for_what_it_owns_and_on_credit_after_a_day(
     async def main() -> None:
         async with pair(tmp_path, monkeypatch) as found:
             found.engine.length = LENGTH
-            copy, key = found.buyer.copy("old"), found.buyer.parts.key
+            copy, key = found.buyer.copy("old"), found.buyer.parts.key.public_key
             await found.bought(LENGTH)
             (price,) = found.paid().values()
             await put_back(found, found.buyer, copy)
             await found.meet()
             assert found.buyer.incarnation > 0
-            assert found.buyer.parts.ledger.gate.line(key.public_key) == RICH
+            assert found.buyer.parts.ledger.gate.line(key) == RICH
             begun_s = found.loop.time()
             await is_refused(found)
-            await earns(found, key, 2 * price)
+            await found.earns(2 * price)
             await found.bought(LENGTH)
             await is_refused(found)
             await later(found, begun_s + DAY_S - 60 - found.loop.time())
@@ -118,16 +115,6 @@ def test_who_was_put_back_buys_for_what_it_owns_and_on_credit_after_a_day(
 async def is_refused(found: Pair) -> None:
     with pytest.raises(TiramiError, match="TRM are promised, 0 are covered"):
         await found.buy(LENGTH)
-    await found.equal()
-
-
-async def earns(found: Pair, key: SigningKey, amount: int) -> None:
-    """From somebody with a line."""
-    patron, ledger = SigningKey.generate(), found.seller.parts.ledger
-    granted = grant_line(ledger, found.seller.parts.key, patron.public_key)
-    assert granted is not None
-    await granted
-    await ledger.book_record(paid_between(ledger, patron, key, amount))[1]
     await found.equal()
 
 
