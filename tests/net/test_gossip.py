@@ -14,8 +14,9 @@ from tests.net.mesh import Grants, Member, Spread, converged, in_a_line, member,
 from tests.waiting import until
 from tirami.core.keys import SigningKey
 from tirami.net import Endpoint
+from tirami.net.mesh import FAN_OUT
 from tirami.net.peer import Peer
-from tirami.proto import HeadSeen, Records
+from tirami.proto import HeadSeen, Message, Records
 from tirami.testing import Link, MemoryNetwork, VirtualClock, run_virtually
 
 MEDIUM = "in memory, virtual time"
@@ -146,6 +147,43 @@ def test_heads_are_told_within_a_second_of_a_change_and_every_minute(tmp_path: P
         assert max(later - sooner for sooner, later in zip(times, times[1:], strict=False)) < 60 + 1.1
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_a_record_is_forwarded_to_six_of_many_and_not_to_who_brought_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty peers that know nobody else. The others get it when they compare their books with the node's."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        hub, *rest = nodes
+        for one in rest:
+            one.mesh.keep(hub.mesh.address())
+        await until(lambda: len(hub.mesh.peers) == len(rest), 30)
+        await asyncio.sleep(5)
+        told, send = list[bytes](), Peer.send
+
+        def noted(peer: Peer, message: Message) -> bool:
+            if isinstance(message, Records) and peer in hub.mesh.peers.values():
+                told.extend([peer.key] * len(message.envelopes))
+            return send(peer, message)
+
+        monkeypatch.setattr(Peer, "send", noted)
+        for records in range(1, 4):
+            await hub.ledger.book_record(grants.next())[1]
+            await until(lambda: told, 1)
+            assert (len(told), len(set(told))) == (FAN_OUT, FAN_OUT) == (6, 6)
+            await converged(nodes, records, VirtualClock(), 30)
+            assert len(told) == FAN_OUT, "once"
+            told.clear()
+        first = next(iter(hub.mesh.peers))
+        monkeypatch.setattr(hub.mesh._random, "sample", lambda peers, most: peers[:most])
+        (bringer,) = (node for node in rest if node.key.public_key == first)
+        await bringer.ledger.book_record(grants.next())[1]
+        await converged(nodes, 4, VirtualClock(), 30)
+        assert len(told) == len(set(told)) == FAN_OUT - 1, "one of those drawn has it"
+        assert first not in told
+
+    meshed(tmp_path, 21, Link(delay_s=0.02), play)
 
 
 @pytest.mark.soak

@@ -1,7 +1,7 @@
-"""Two whole nodes that can die at any step of the event loop, and come back from what their files held just then.
+"""Two whole nodes that can die at any step of the event loop, or at any commit of their journals, and come back.
 
-Journal and signatures are written inside the loop, so that its steps can be counted and files are whole between them.
-Whatever a node does after its death reaches nobody.
+What they come back with is what their files held just then. Journal and signatures are written inside the loop, so that
+its steps can be counted and files are whole between them. Whatever a node does after its death reaches nobody.
 """
 
 import asyncio
@@ -143,8 +143,22 @@ class Mortal:
         """Another machine with a copy of its files as they are now, key and all."""
         return Mortal(self.name, copied(self.home, home), self._network, self._memory, self._machine + 1, **self._flags)
 
+    def on_commit(self, tell: Callable[[], None], *, before: bool) -> None:
+        """Called for every commit of its journal in this life, right before or right after it."""
+        journal = self.parts.ledger._journal
+        write = journal._write
+
+        def writes(rows: list[Any]) -> None:
+            if before:
+                tell()
+            write(rows)
+            if not before:
+                tell()
+
+        journal._write = writes  # type: ignore[method-assign]
+
     def die(self) -> None:
-        """Between two steps: what its files hold now is all that is left of it."""
+        """Between two steps, or at a commit: what its files hold now is all that is left of it."""
         self._left = self.copy(str(self.lives))
 
     async def bury(self) -> None:
@@ -255,22 +269,40 @@ class Pair:
     async def struck(self, work: Coroutine[Any, Any, object], step: int, victims: tuple[Mortal, ...]) -> bool:
         """Run ``work`` and let ``victims`` die after so many steps; whether it was still running then."""
         assert isinstance(self.loop, SteppedLoop)
-        stricken, running = asyncio.Event(), asyncio.create_task(work)
-        under_way = False
+        self._begin(work, victims)
+        self.loop.strike, self.loop.strike_at = self._strike, self.loop.steps + step
+        return await self._stricken
+
+    async def struck_at_commit(
+        self, work: Coroutine[Any, Any, object], commit: int, victim: Mortal, *, before: bool
+    ) -> bool:
+        """Run ``work`` and let ``victim`` die with this commit of its journal, counted from 1.
+
+        Args:
+            before: the commit does not come about; else it is the last thing that does.
+        """
+        self._begin(work, (victim,))
+        left = commit
 
         def strike() -> None:
-            nonlocal under_way
-            under_way = not running.done()
-            for victim in victims:
-                victim.die()
-                self.wire.dead.add(victim.name)
-            self.memory.partition([[self.seller.parts.key.public_key], [self.buyer.parts.key.public_key]])
-            stricken.set()
+            nonlocal left
+            left -= 1
+            if not left:
+                self._strike()
 
-        self.loop.strike, self.loop.strike_at = strike, self.loop.steps + step
-        await stricken.wait()
-        self._running = running
-        return under_way
+        victim.on_commit(strike, before=before)
+        return await self._stricken
+
+    def _begin(self, work: Coroutine[Any, Any, object], victims: tuple[Mortal, ...]) -> None:
+        self._stricken: asyncio.Future[bool] = self.loop.create_future()
+        self._running, self._victims = asyncio.create_task(work), victims
+
+    def _strike(self) -> None:
+        for victim in self._victims:
+            victim.die()
+            self.wire.dead.add(victim.name)
+        self.memory.partition([[self.seller.parts.key.public_key], [self.buyer.parts.key.public_key]])
+        self._stricken.set_result(not self._running.done())
 
     async def back(self, victims: tuple[Mortal, ...], *, silent: bool) -> None:
         """The dead are buried and rise; the other one learns of it by silence, or because the link breaks at once."""
