@@ -13,9 +13,9 @@ from tests.market.conftest import House, opened_house
 from tests.market.test_inference import serve
 from tirami.core.errors import InvalidProof, RecordNotFound, StorageUnavailable
 from tirami.core.keys import Digest, SigningKey
-from tirami.ledger import Inclusion, SignedHead, grant_line
+from tirami.ledger import Evidence, Inclusion, SignedHead, grant_line
 from tirami.ledger.entries import EntryKind, HeadPublished, decode_content
-from tirami.proto import leaf
+from tirami.proto import Cited, leaf
 from tirami.verify import leaf_hash, verify_consistency, verify_inclusion, verify_receipt
 
 
@@ -69,6 +69,24 @@ async def test_no_head_is_shown_before_it_is_durable(house: House, monkeypatch: 
     assert {head.head.size for head in heads} == {size}
     assert {head.body for head in heads} <= set(durable_heads(house))
     assert house.heads.consistency(1, size)
+
+
+async def test_a_head_says_the_network_file_of_now_though_the_log_has_not_grown(tmp_path: Path) -> None:
+    """By it books are compared (B5). Of one log and one size, with one root: it contradicts nothing (B8)."""
+    async with opened_house(tmp_path) as house:
+        former = await house.heads.current()
+    async with opened_house(tmp_path, node=house.node, welcome_hours=71) as house:
+        assert house.heads.published is None
+        head = await house.heads.current()
+        assert head.head.network_hash == house.ledger.network.hash != former.head.network_hash
+        assert (head.head.log_id, head.head.size, head.head.root) == (
+            former.head.log_id,
+            former.head.size,
+            former.head.root,
+        )
+        evidence = Evidence(house.ledger.network.id)
+        assert [evidence.see(Cited("head", one.body, one.signature)) for one in (former, head)] == [None, None]
+        assert await house.heads.current() == head
 
 
 async def test_proofs_and_receipts_wait_for_their_head(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.net.mesh import Grants, Member, Spread, converged, in_a_line, members
+from tests.net.mesh import Grants, Member, Spread, converged, in_a_line, member, members
 from tests.waiting import until
 from tirami.core.keys import SigningKey
 from tirami.net import Endpoint
-from tirami.proto import Records
+from tirami.net.mesh import FAN_OUT
+from tirami.net.peer import Peer
+from tirami.proto import HeadSeen, Message, Records
 from tirami.testing import Link, MemoryNetwork, VirtualClock, run_virtually
 
 MEDIUM = "in memory, virtual time"
@@ -72,6 +76,51 @@ def test_a_partition_heals(tmp_path: Path, apart_s: int) -> None:
     meshed(tmp_path, 10, Link(delay_s=0.02), play)
 
 
+@pytest.mark.row("L1-04")
+@pytest.mark.parametrize("alike", [True, False], ids=["one file", "two files of one id"])
+def test_books_are_compared_only_under_one_network_file(tmp_path: Path, alike: bool) -> None:
+    """The same head of the same book, whose set of records it misstates: it is looked into, or it says nothing (B5)."""
+
+    async def main() -> None:
+        clock, memory = VirtualClock(), MemoryNetwork(seed=1, link=Link(delay_s=0.02))
+        grants, keys = Grants(clock), [SigningKey.generate() for _ in range(2)]
+        other = grants.network if alike else msgspec.structs.replace(grants.network, seeds=("nowhere",))
+        assert (other.id, other.hash == grants.network.hash) == (grants.network.id, alike)
+        async with AsyncExitStack() as stack:
+            teller, listener = [
+                await stack.enter_async_context(
+                    member(tmp_path / str(number), memory.endpoint(key.public_key), key, network, clock, number)
+                )
+                for number, (key, network) in enumerate(zip(keys, (grants.network, other), strict=True))
+            ]
+            in_a_line((teller, listener))
+            for number in range(1, 6):
+                await teller.ledger.book_record(grants.next())[1]
+                await converged((teller, listener), number, clock, 30)  # records go from one to the other all the same
+            asked, head = list[float](), teller.gossip._own_head
+            ask = listener.gossip.reconciler._ask
+
+            async def counted(peer: Peer) -> None:
+                asked.append(clock.monotonic())
+                await ask(peer)
+
+            listener.gossip.reconciler._ask = counted  # type: ignore[method-assign]
+
+            def misstated() -> HeadSeen | None:
+                told = head()
+                return told and msgspec.structs.replace(told, records=10**6, fingerprint=bytes(16))
+
+            teller.gossip._own_head = misstated  # type: ignore[method-assign]
+            await asyncio.sleep(180)
+            assert teller.key.public_key in listener.mesh.peers
+            assert bool(asked) == alike, asked
+            for node in (teller, listener):
+                assert not node.alarms and not node.ledger.state.settings.convicted, "no book is a fraud proof"
+                assert not node.watch._evidence.proofs
+
+    run_virtually(main())
+
+
 def test_heads_are_told_within_a_second_of_a_change_and_every_minute(tmp_path: Path) -> None:
     """What one of two nodes hears of the other's head, as seconds of virtual time."""
 
@@ -98,6 +147,43 @@ def test_heads_are_told_within_a_second_of_a_change_and_every_minute(tmp_path: P
         assert max(later - sooner for sooner, later in zip(times, times[1:], strict=False)) < 60 + 1.1
 
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
+
+
+def test_a_record_is_forwarded_to_six_of_many_and_not_to_who_brought_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty peers that know nobody else. The others get it when they compare their books with the node's."""
+
+    async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
+        hub, *rest = nodes
+        for one in rest:
+            one.mesh.keep(hub.mesh.address())
+        await until(lambda: len(hub.mesh.peers) == len(rest), 30)
+        await asyncio.sleep(5)
+        told, send = list[bytes](), Peer.send
+
+        def noted(peer: Peer, message: Message) -> bool:
+            if isinstance(message, Records) and peer in hub.mesh.peers.values():
+                told.extend([peer.key] * len(message.envelopes))
+            return send(peer, message)
+
+        monkeypatch.setattr(Peer, "send", noted)
+        for records in range(1, 4):
+            await hub.ledger.book_record(grants.next())[1]
+            await until(lambda: told, 1)
+            assert (len(told), len(set(told))) == (FAN_OUT, FAN_OUT) == (6, 6)
+            await converged(nodes, records, VirtualClock(), 30)
+            assert len(told) == FAN_OUT, "once"
+            told.clear()
+        first = next(iter(hub.mesh.peers))
+        monkeypatch.setattr(hub.mesh._random, "sample", lambda peers, most: peers[:most])
+        (bringer,) = (node for node in rest if node.key.public_key == first)
+        await bringer.ledger.book_record(grants.next())[1]
+        await converged(nodes, 4, VirtualClock(), 30)
+        assert len(told) == len(set(told)) == FAN_OUT - 1, "one of those drawn has it"
+        assert first not in told
+
+    meshed(tmp_path, 21, Link(delay_s=0.02), play)
 
 
 @pytest.mark.soak

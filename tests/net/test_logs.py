@@ -35,8 +35,9 @@ def rewritten(node: Member, leaves: int) -> MerkleLog:
     log, heads = MerkleLog(), node.logs._own
     for number in range(leaves):
         log.append(b"another %d" % number)
-    assert heads.published is not None
-    head = msgspec.structs.replace(heads.published.head, size=leaves, root=log.root())
+    assert heads._published is not None
+    named = node.ledger.network.hash
+    head = msgspec.structs.replace(heads._published.head, network_hash=named, size=leaves, root=log.root())
     signed = heads._published = SignedHead(head, encode(head), sign(head, node.key))
 
     async def current() -> SignedHead:
@@ -113,12 +114,19 @@ def test_no_connection_to_a_rewritten_log_is_left(tmp_path: Path, monkeypatch: p
     meshed(tmp_path, 2, Link(delay_s=0.02), play)
 
 
-def test_two_heads_of_one_size_convict_without_a_question(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alike", [True, False], ids=["one file", "two files of one id"])
+def test_two_heads_of_one_size_convict_without_a_question(tmp_path: Path, alike: bool) -> None:
+    """Under whichever network files: what a log is does not depend on them, and a proof stands for itself (B8)."""
+
     async def play(nodes: list[Member], grants: Grants, memory: MemoryNetwork) -> None:
         liar, *others = nodes
         in_a_line(nodes)
         await liar.ledger.book_record(grants.next())[1]
         await until(lambda: size(liar, others[0]) == 1, 60)
+        if not alike:
+            assert liar.logs._own.published is not None
+            liar.ledger.network = msgspec.structs.replace(liar.ledger.network, seeds=("nowhere",))
+            assert liar.logs._own.published is None
         rewritten(liar, 1)
         await until(lambda: all(liar.key.public_key in one.ledger.state.settings.convicted for one in others), 60)
 

@@ -8,19 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-import msgspec
 import pytest
 
 from tests.market.scripted import ScriptedEngine
 from tests.node.nodes import CHAT, HELLO, Node, count_in_numbers, network_file, node
-from tests.proto.samples import ACCEPTANCE, TRADE
+from tests.node.trades import paid_between
 from tests.waiting import until
 from tirami.core.keyfile import load_or_create_node_key
 from tirami.core.keys import SigningKey
 from tirami.ledger import Evidence, grant_line, key_account
 from tirami.net.hello import Remembered
 from tirami.net.memory import Memory
-from tirami.proto import Acceptance, Cited, Envelope, Shown, cited_in, encode, record_id, sign
+from tirami.proto import Acceptance, Cited, Shown, cited_in, encode, sign
 from tirami.testing import MemoryNetwork
 
 WAIT_S = 60
@@ -62,30 +61,13 @@ class Town:
 
     async def fund(self, buyer: Node) -> None:
         """Money of its own, earned from a third: a new incarnation has no credit."""
-        ledger, key, patron = self.seller.parts.ledger, buyer.parts.key.public_key, SigningKey.generate()
+        ledger, patron = self.seller.parts.ledger, SigningKey.generate()
         granted = grant_line(ledger, self.seller.parts.key, patron.public_key)
         assert granted is not None
         await granted
-        change = msgspec.structs.replace
-        parties = {"network": ledger.network.id, "scope": 0, "payer": patron.public_key, "provider": key}
-        accepted = change(ACCEPTANCE, **parties, incarnation=0, number=1, settled=0, open=(), ceiling=500)
-        trade = change(
-            TRADE,
-            **parties,
-            incarnation=0,
-            session=1,
-            quote_hash=accepted.quote_hash,
-            acceptance_hash=record_id(accepted),
-            price_in=0,
-            price_out=1_000_000,
-            completion_tokens=500,
-            amount=500,
-        )
-        signatures = sign(trade, patron), sign(trade, buyer.parts.key)
-        envelope = Envelope("trade", encode(trade), signatures, (encode(accepted), sign(accepted, patron)))
-        await ledger.book_record(envelope)[1]
+        await ledger.book_record(paid_between(ledger, patron, buyer.parts.key, 500))[1]
         await self.equal(buyer)
-        assert buyer.parts.ledger.state.book.income(key_account(key)) == 500
+        assert buyer.parts.ledger.state.book.income(key_account(buyer.parts.key.public_key)) == 500
 
     def nobody_is_guilty(self) -> None:
         evidence = Evidence(self.seller.parts.ledger.network.id)

@@ -1,7 +1,7 @@
-"""Two whole nodes that can die at any step of the event loop, and come back from what their files held just then.
+"""Two whole nodes that can die at any step of the event loop, or at any commit of their journals, and come back.
 
-Journal and signatures are written inside the loop, so that its steps can be counted and files are whole between them.
-Whatever a node does after its death reaches nobody.
+What they come back with is what their files held just then. Journal and signatures are written inside the loop, so that
+its steps can be counted and files are whole between them. Whatever a node does after its death reaches nobody.
 """
 
 import asyncio
@@ -20,9 +20,11 @@ from tests.ledger.promised import judged
 from tests.market.scripted import CARD, ScriptedEngine
 from tests.net.session.conftest import Words
 from tests.node.nodes import config, count_in_numbers, network_file
+from tests.node.trades import paid_between
 from tirami.core.errors import TiramiError
+from tirami.core.keys import SigningKey
 from tirami.infer import FinishReason
-from tirami.ledger import Evidence
+from tirami.ledger import Evidence, grant_line
 from tirami.market import Settlement
 from tirami.net.frames import FrameWriter
 from tirami.net.session import consumer, provider
@@ -112,11 +114,14 @@ class Wire:
 class Mortal:
     """The node of one key, in one life after the other."""
 
-    def __init__(self, name: str, home: Path, network: Path, memory: MemoryNetwork, **flags: object) -> None:
+    def __init__(
+        self, name: str, home: Path, network: Path, memory: MemoryNetwork, machine: int = 0, **flags: object
+    ) -> None:
         self.name = name
         self.home = home
         self._network = network
         self._memory = memory
+        self._machine = machine
         self._flags = flags
         self.lives = 0
 
@@ -125,7 +130,7 @@ class Mortal:
         opened = open_parts(config(self.home, self._network, **self._flags), VirtualClock())
         self.parts: Parts = await self._life.enter_async_context(opened)
         without_threads(self.parts.ledger)
-        endpoint = self._memory.endpoint(self.parts.key.public_key)
+        endpoint = self._memory.endpoint(self.parts.key.public_key, machine=self._machine)
         self.mesh: MeshService = await self._life.enter_async_context(opened_mesh(self.parts, endpoint))
         self.mesh.desk._canon = lambda _: Words()  # the scripted engine has no tokenizer
         self.lives += 1
@@ -134,8 +139,26 @@ class Mortal:
         """Its files as they lie there."""
         return copied(self.home, self.home.with_name(f"{self.name}-{name}"))
 
+    def twin(self, home: Path) -> "Mortal":
+        """Another machine with a copy of its files as they are now, key and all."""
+        return Mortal(self.name, copied(self.home, home), self._network, self._memory, self._machine + 1, **self._flags)
+
+    def on_commit(self, tell: Callable[[], None], *, before: bool) -> None:
+        """Called for every commit of its journal in this life, right before or right after it."""
+        journal = self.parts.ledger._journal
+        write = journal._write
+
+        def writes(rows: list[Any]) -> None:
+            if before:
+                tell()
+            write(rows)
+            if not before:
+                tell()
+
+        journal._write = writes  # type: ignore[method-assign]
+
     def die(self) -> None:
-        """Between two steps: what its files hold now is all that is left of it."""
+        """Between two steps, or at a commit: what its files hold now is all that is left of it."""
         self._left = self.copy(str(self.lives))
 
     async def bury(self) -> None:
@@ -226,6 +249,15 @@ class Pair:
                 except TiramiError:
                     await asyncio.sleep(1)
 
+    async def earns(self, amount: int) -> None:
+        """The buyer comes to own so much, from somebody with a line."""
+        patron, ledger = SigningKey.generate(), self.seller.parts.ledger
+        granted = grant_line(ledger, self.seller.parts.key, patron.public_key)
+        assert granted is not None
+        await granted
+        await ledger.book_record(paid_between(ledger, patron, self.buyer.parts.key, amount))[1]
+        await self.equal()
+
     async def equal(self) -> None:
         """Until nothing is promised any more and both books say the same."""
         async with asyncio.timeout(MEET_S):
@@ -237,22 +269,40 @@ class Pair:
     async def struck(self, work: Coroutine[Any, Any, object], step: int, victims: tuple[Mortal, ...]) -> bool:
         """Run ``work`` and let ``victims`` die after so many steps; whether it was still running then."""
         assert isinstance(self.loop, SteppedLoop)
-        stricken, running = asyncio.Event(), asyncio.create_task(work)
-        under_way = False
+        self._begin(work, victims)
+        self.loop.strike, self.loop.strike_at = self._strike, self.loop.steps + step
+        return await self._stricken
+
+    async def struck_at_commit(
+        self, work: Coroutine[Any, Any, object], commit: int, victim: Mortal, *, before: bool
+    ) -> bool:
+        """Run ``work`` and let ``victim`` die with this commit of its journal, counted from 1.
+
+        Args:
+            before: the commit does not come about; else it is the last thing that does.
+        """
+        self._begin(work, (victim,))
+        left = commit
 
         def strike() -> None:
-            nonlocal under_way
-            under_way = not running.done()
-            for victim in victims:
-                victim.die()
-                self.wire.dead.add(victim.name)
-            self.memory.partition([[self.seller.parts.key.public_key], [self.buyer.parts.key.public_key]])
-            stricken.set()
+            nonlocal left
+            left -= 1
+            if not left:
+                self._strike()
 
-        self.loop.strike, self.loop.strike_at = strike, self.loop.steps + step
-        await stricken.wait()
-        self._running = running
-        return under_way
+        victim.on_commit(strike, before=before)
+        return await self._stricken
+
+    def _begin(self, work: Coroutine[Any, Any, object], victims: tuple[Mortal, ...]) -> None:
+        self._stricken: asyncio.Future[bool] = self.loop.create_future()
+        self._running, self._victims = asyncio.create_task(work), victims
+
+    def _strike(self) -> None:
+        for victim in self._victims:
+            victim.die()
+            self.wire.dead.add(victim.name)
+        self.memory.partition([[self.seller.parts.key.public_key], [self.buyer.parts.key.public_key]])
+        self._stricken.set_result(not self._running.done())
 
     async def back(self, victims: tuple[Mortal, ...], *, silent: bool) -> None:
         """The dead are buried and rise; the other one learns of it by silence, or because the link breaks at once."""
@@ -293,11 +343,11 @@ class Pair:
         self.nobody_is_guilty()
 
     def paid(self) -> dict[tuple[int, int], int]:
-        """TRM by incarnation and number of the session."""
+        """By the buyer, TRM by incarnation and number of the session."""
         paid: dict[tuple[int, int], int] = {}
         for stored in self.seller.parts.ledger.state.records:
-            if stored.envelope.kind == "trade":
-                trade = decode(Trade, stored.envelope.body)
+            trade = stored.body
+            if isinstance(trade, Trade) and trade.payer == self.buyer.parts.key.public_key:
                 session = trade.incarnation, trade.session
                 paid[session] = max(paid.get(session, 0), trade.amount)
         return paid
@@ -306,7 +356,8 @@ class Pair:
         """By the oracle of PROTOCOL, and by the index: of all the buyer ever sent, and of all that either booked."""
         evidence = Evidence(self.buyer.parts.ledger.network.id)
         records = [piece for one in self.seller.parts.ledger.state.records for piece in cited_in(one.envelope)]
-        own = [piece for piece in records if piece.kind == "trade"]
+        trades = [piece for piece in records if piece.kind == "trade"]
+        own = [one for one in trades if decode(Trade, one.body).payer == self.buyer.parts.key.public_key]
         assert judged(self.wire.promises + own) is None
         for piece in self.wire.promises + records:
             assert evidence.see(piece) is None

@@ -1,6 +1,7 @@
 """Seller or buyer dies at any step of a session; it comes back, they meet, nothing is lost (L1-09, B7, B9, B11)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from tirami.core.errors import TiramiError
 from tirami.testing import Link
 
 LENGTH = 24
+AFTER_S = 2
+LEAST = 5
 PAUSE_S = 10
 """So that nobody spends too often in a minute."""
 
@@ -55,13 +58,19 @@ async def steps_of(pair: Pair, story: Story) -> int:
 async def mortal_life(found: Pair, story: Story, draw: Random, step: int) -> bool:
     """One death at this step of a session, perhaps another as they meet again; then an answer is bought as ever."""
     deaths = [(found.buyer,), (found.seller,), found.nodes]
-    victims, under_way = draw.choice(deaths), False
+    victims = draw.choice(deaths)
     under_way = await found.struck(session(found, story), step, victims)
     await found.back(victims, silent=draw.random() < 0.5)
     if draw.random() < 0.25:
         again = draw.choice(deaths)
         await found.struck(found.meet(), draw.randrange(1, 100), again)
         await found.back(again, silent=draw.random() < 0.5)
+    await as_ever(found, story)
+    return under_way
+
+
+async def as_ever(found: Pair, story: Story) -> None:
+    """They meet, and nothing is lost; an answer is bought."""
     await found.meet()
     found.check()
     found.engine.fail_after = None
@@ -70,7 +79,6 @@ async def mortal_life(found: Pair, story: Story, draw: Random, step: int) -> boo
     await found.equal()
     found.check()
     await asyncio.sleep(PAUSE_S)
-    return under_way
 
 
 def killed(home: Path, monkeypatch: pytest.MonkeyPatch, name: str, points: int) -> str:
@@ -100,6 +108,43 @@ def test_nothing_is_lost_whatever_dies_when(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None], name: str
 ) -> None:
     record_property("figure", killed(tmp_path, monkeypatch, name, points=15))
+
+
+async def told(pair: Pair) -> None:
+    """A session and what comes of it: the trade is booked at both ends, their heads are published."""
+    await session(pair, STORIES["whole"])
+    await asyncio.sleep(AFTER_S)
+
+
+@pytest.mark.row("L1-09")  # once at every commit of a session, at each end
+@pytest.mark.parametrize("before", [True, False], ids=["before it", "after it"])
+def test_nothing_is_lost_at_any_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None], before: bool
+) -> None:
+    async def main() -> None:
+        async with pair(tmp_path, monkeypatch) as found:
+            found.engine.length = LENGTH
+            counts = Counter[str]()
+            for node in found.nodes:
+                node.on_commit(lambda name=node.name: counts.update([name]), before=before)  # type: ignore[misc]
+            await told(found)
+            commits = dict(counts)
+            assert min(commits.values()) >= LEAST, "promise, vouchers, trade, head"
+            under_way = 0
+            for name, most in commits.items():
+                for commit in range(1, most + 1):
+                    (victim,) = (node for node in found.nodes if node.name == name)
+                    under_way += await found.struck_at_commit(told(found), commit, victim, before=before)
+                    await found.back((victim,), silent=False)
+                    await as_ever(found, STORIES["whole"])
+            assert under_way == sum(commits.values()), "each of them came"
+            record_property(
+                "figure",
+                f"{under_way} deaths {'before' if before else 'after'} a commit each: {commits['buyer']} of the buyer,"
+                f" {commits['seller']} of the seller; a seller lost {found.lost()} TRM at most beyond a prompt",
+            )
+
+    run_stepped(main())
 
 
 @pytest.mark.soak

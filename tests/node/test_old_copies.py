@@ -7,13 +7,14 @@ from random import Random
 
 import pytest
 
-from tests.node.mortals import Mortal, Pair, pair, run_stepped
+from tests.node.mortals import RICH, Mortal, Pair, pair, run_stepped
 from tirami.core.errors import TiramiError
 from tirami.core.units import DAY_MS
 from tirami.testing import Link
 
 LENGTH = 24
-WEEK_S = 8 * DAY_MS / 1000
+DAY_S = DAY_MS / 1000
+WEEK_S = 8 * DAY_S
 
 
 async def copied_during(found: Pair, node: Mortal, step: int) -> Path:
@@ -35,11 +36,11 @@ async def put_back(found: Pair, node: Mortal, copy: Path) -> None:
     await found.rise(node)
 
 
-async def later(found: Pair) -> None:
-    """A week passes in which nobody is up: a key may lose its counter again, and has its credit back."""
+async def later(found: Pair, seconds: float = WEEK_S) -> None:
+    """Time in which nobody is up; after a week a key may lose its counter again, and has its credit back."""
     for node in found.nodes:
         await node.end()
-    found.loop.jump(WEEK_S)
+    found.loop.jump(seconds)
     await found.rise()
     await found.meet()
 
@@ -77,6 +78,44 @@ def test_nobody_is_guilty_who_was_put_back_from_an_old_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     restored(tmp_path, monkeypatch, seed, times=6)
+
+
+@pytest.mark.row("L1-05")
+def test_who_was_put_back_buys_for_what_it_owns_and_on_credit_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own gate it may buy all along: it is the provider that gives it no credit (B9)."""
+
+    async def main() -> None:
+        async with pair(tmp_path, monkeypatch) as found:
+            found.engine.length = LENGTH
+            copy, key = found.buyer.copy("old"), found.buyer.parts.key.public_key
+            await found.bought(LENGTH)
+            (price,) = found.paid().values()
+            await put_back(found, found.buyer, copy)
+            await found.meet()
+            assert found.buyer.incarnation > 0
+            assert found.buyer.parts.ledger.gate.line(key) == RICH
+            begun_s = found.loop.time()
+            await is_refused(found)
+            await found.earns(2 * price)
+            await found.bought(LENGTH)
+            await is_refused(found)
+            await later(found, begun_s + DAY_S - 60 - found.loop.time())
+            await is_refused(found)
+            await asyncio.sleep(60)
+            await found.bought(LENGTH)
+            await found.equal()
+            assert list(found.paid().values()) == [price] * 3
+            found.nobody_is_guilty()
+
+    run_stepped(main())
+
+
+async def is_refused(found: Pair) -> None:
+    with pytest.raises(TiramiError, match="TRM are promised, 0 are covered"):
+        await found.buy(LENGTH)
+    await found.equal()
 
 
 @pytest.mark.soak

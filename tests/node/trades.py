@@ -1,13 +1,13 @@
-"""Many booked trades without an engine or a signature: what the journal admits when it reads itself."""
+"""Trades without an engine: one that both have signed, or many without signatures, as the journal admits its own."""
 
 from collections.abc import Iterator
 
 import msgspec
 
 from tests.proto.samples import ACCEPTANCE, TRADE
-from tirami.core.keys import PublicKey, sha256
+from tirami.core.keys import PublicKey, SigningKey, sha256
 from tirami.ledger import Ledger
-from tirami.proto import Acceptance, Envelope, encode
+from tirami.proto import Acceptance, Envelope, Trade, encode, record_id, sign
 
 GROUP = 1_000
 NO_SIGNATURE = bytes(64)
@@ -25,25 +25,39 @@ async def book_trades(ledger: Ledger, provider: PublicKey, count: int, payers: i
         await ledger.append(waiting)
 
 
+def paid_between(ledger: Ledger, payer: SigningKey, provider: SigningKey, amount: int) -> Envelope:
+    """The payer's first trade, of so many TRM, signed by both: what anybody's book takes."""
+    acceptance, trade = _bought(ledger, payer.public_key, provider.public_key, 1, amount)
+    accepted = encode(acceptance), sign(acceptance, payer)
+    return Envelope("trade", encode(trade), (sign(trade, payer), sign(trade, provider)), accepted)
+
+
 def _envelopes(ledger: Ledger, provider: PublicKey, count: int, payers: int) -> Iterator[Envelope]:
-    change = msgspec.structs.replace
     for number in range(count):
-        payer = sha256(b"payer", (number % payers).to_bytes(4))
-        parties = {"network": ledger.network.id, "scope": 0, "payer": payer, "provider": provider}
-        at_ms = ledger.now()
-        acceptance = change(ACCEPTANCE, **parties, incarnation=0, number=number + 1, settled=0, open=(), at_ms=at_ms)
-        body = encode(acceptance)
-        trade = change(
-            TRADE,
-            **parties,
-            incarnation=0,
-            session=number + 1,
-            quote_hash=acceptance.quote_hash,
-            acceptance_hash=sha256(Acceptance.TAG, body),
-            price_in=0,
-            price_out=1_000_000,
-            completion_tokens=9,
-            amount=9,
-            at_ms=at_ms,
-        )
-        yield Envelope("trade", encode(trade), (NO_SIGNATURE, NO_SIGNATURE), (body, NO_SIGNATURE))
+        payer = PublicKey(sha256(b"payer", (number % payers).to_bytes(4)))
+        acceptance, trade = _bought(ledger, payer, provider, number + 1, 9)
+        yield Envelope("trade", encode(trade), (NO_SIGNATURE, NO_SIGNATURE), (encode(acceptance), NO_SIGNATURE))
+
+
+def _bought(
+    ledger: Ledger, payer: PublicKey, provider: PublicKey, number: int, amount: int
+) -> tuple[Acceptance, Trade]:
+    """One TRM a token."""
+    change, at_ms = msgspec.structs.replace, ledger.now()
+    parties = {"network": ledger.network.id, "scope": 0, "payer": payer, "provider": provider}
+    numbers = {"incarnation": 0, "number": number, "settled": 0, "open": (), "ceiling": max(9, amount)}
+    acceptance = change(ACCEPTANCE, **parties, **numbers, at_ms=at_ms)
+    trade = change(
+        TRADE,
+        **parties,
+        incarnation=0,
+        session=number,
+        quote_hash=acceptance.quote_hash,
+        acceptance_hash=record_id(acceptance),
+        price_in=0,
+        price_out=1_000_000,
+        completion_tokens=amount,
+        amount=amount,
+        at_ms=at_ms,
+    )
+    return acceptance, trade

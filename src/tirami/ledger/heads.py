@@ -45,12 +45,13 @@ class Heads:
     def published(self) -> SignedHead | None:
         """The newest durable head of this log that this node signed; every leaf under it is durable.
 
-        ``None`` before the first, also after a rollback: what was signed then belongs to a log given up (B9).
+        ``None`` before the first, also after a rollback: what was signed then belongs to a log given up (B9). Nor is
+        one shown that says another network file than the node has now: by it books are compared (B5).
         """
         started, published = self._ledger.state.settings.started, self._published
         if started is None or published is None or published.head.log_id != started.log_id:
             return None
-        return published
+        return published if published.head.network_hash == self._ledger.network.hash else None
 
     async def current(self) -> SignedHead:
         """A head over everything booked so far, durable before it is returned.

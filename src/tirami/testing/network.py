@@ -100,20 +100,25 @@ class MemoryNetwork:
         self.traffic = Traffic()
         self._by_key: dict[PublicKey, MemoryEndpoint] = {}
         self._by_way: dict[str, MemoryEndpoint] = {}
-        self._numbers: dict[PublicKey, int] = {}
+        self._numbers: dict[tuple[PublicKey, int], int] = {}
         self._between: dict[tuple[PublicKey, PublicKey], _Between] = {}
         self._side: dict[PublicKey, int] | None = None
         self._cuts: set[tuple[PublicKey, PublicKey]] = set()
         self._waiters: dict[asyncio.Future[None], None] = {}
 
-    def endpoint(self, key: PublicKey) -> "MemoryEndpoint":
-        """Bind a node; after its ``close`` the key can be bound again, at the same address, as after a restart."""
-        if key in self._by_key:
-            raise ValueError(f"{key.hex()[:8]} is bound already")
-        number = self._numbers.setdefault(key, len(self._numbers) + 1)
+    def endpoint(self, key: PublicKey, *, machine: int = 0) -> "MemoryEndpoint":
+        """Bind a node; after its ``close`` the key can be bound again, at the same address, as after a restart.
+
+        Args:
+            machine: another one under the same key than 0; it is reached by its own address alone.
+        """
+        number = self._numbers.setdefault((key, machine), len(self._numbers) + 1)
         way = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:4433"
-        endpoint = MemoryEndpoint(self, PeerAddress(key, (way,)))
-        self._by_key[key] = self._by_way[way] = endpoint
+        if way in self._by_way:
+            raise ValueError(f"{key.hex()[:8]} is bound already")
+        endpoint = self._by_way[way] = MemoryEndpoint(self, PeerAddress(key, (way,)))
+        if not machine:
+            self._by_key[key] = endpoint
         self.changed()
         return endpoint
 
@@ -165,7 +170,8 @@ class MemoryNetwork:
         return next((self._by_way[way] for way in address.direct if way in self._by_way), None)
 
     def unbind(self, endpoint: "MemoryEndpoint") -> None:
-        self._by_key.pop(endpoint.key, None)
+        if self._by_key.get(endpoint.key) is endpoint:
+            del self._by_key[endpoint.key]
         self._by_way.pop(endpoint.address().direct[0], None)
 
     def changed(self) -> None:
