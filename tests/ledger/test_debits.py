@@ -1,5 +1,6 @@
 """Debits of one account against plain lists: any order of arrival, applied, taken back, replaced."""
 
+import pickle
 import random as random_module
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,11 @@ class Both:
         assert self.debits.take_funded(Trm(income), Trm(credit)) == expected
         assert [self.demands.turn(place) for place in expected] == [*range(turns + 1, turns + 1 + len(expected))]
 
+    def snapshot(self) -> None:
+        """What is read back goes on as the other would have."""
+        self.demands, self.debits = pickle.loads(pickle.dumps((self.demands, self.debits)))
+        self.naive.demands = self.demands
+
     def check(self, income: int, credit: int) -> None:
         demands, places = self.demands, self.naive.places
         assert list(self.debits._ranked) == places
@@ -102,7 +108,7 @@ class Both:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["add", "add", "add", "beyond", "take", "unapply", "apply"]),
+        st.sampled_from(["add", "add", "add", "beyond", "take", "unapply", "apply", "snapshot"]),
         st.integers(0, 60),
         st.integers(1, 30),
         st.integers(0, 400),
@@ -136,6 +142,8 @@ def test_it_answers_like_plain_lists(steps: list[tuple[str, int, int, int, bool]
                 both.add(debit(number, amount, total + (1 << 64)))
             case "take":
                 both.take(total, 10 * amount)
+            case "snapshot":
+                both.snapshot()
             case "unapply" if applied:
                 both.unapply(applied[number % len(applied)])
             case "apply" if waiting:
@@ -159,6 +167,8 @@ def test_a_long_life_of_many_parts(seed: int) -> None:
         applied = [place for place in both.naive.places if both.demands.applied(place)]
         if applied and random.random() < 0.3:
             both.unapply(random.choice(applied))
+        if step % 60 == 0:
+            both.snapshot()
         if step % 40 == 0:
             both.check(random.randrange(2_000), 50)
     both.check(700, 50)

@@ -116,19 +116,46 @@ class Ranked:
         self._late: tuple[Order, Steps, _Leaf, int] | None = None
         """The way to the late debit that was added last, while it is known."""
 
+    def __getstate__(self) -> tuple[Demands, Table]:
+        """For a snapshot, one column: places in order, from which the rest follows."""
+        places = Table(U32)
+        for leaf in self._leaves():
+            places.extend(leaf.places)
+        return self._demands, places
+
+    def __setstate__(self, state: tuple[Demands, Table]) -> None:
+        demands, places = state
+        self.__init__(demands)  # type: ignore[misc]
+        parts: list[_Leaf | _Branch] = [
+            _Leaf(Table(U32, places[at : at + PLACES])) for at in range(0, len(places), PLACES)
+        ]
+        while parts:
+            for part in parts:
+                part.sum_up(demands)
+                part.ask(demands)
+            if len(parts) == 1:
+                self._top, self._newest, self._last = parts[0], places[-1], demands.order(places[-1])
+                break
+            parts = [_Branch(parts[at : at + PARTS]) for at in range(0, len(parts), PARTS)]
+        self._follow_edge()
+
     @property
     def total(self) -> int:
         """Σ of all amounts."""
         return self._top.total
 
     def __iter__(self) -> Iterator[int]:
-        waiting = [self._top]
-        while waiting:
-            part = waiting.pop()
+        for leaf in self._leaves():
+            yield from leaf.places
+
+    def _leaves(self) -> Iterator[_Leaf]:
+        left = [self._top]
+        while left:
+            part = left.pop()
             if isinstance(part, _Leaf):
-                yield from part.places
+                yield part
             else:
-                waiting += reversed(part.parts)
+                left += reversed(part.parts)
 
     def find(self, order: Order) -> int | None:
         """Place of the debit of this order; that there is no newer one is seen at once."""
@@ -289,7 +316,11 @@ class Ranked:
                 branch.asked = part.asked
                 branch.sum_up(self._demands)
             part = branch
-        self._late, self._edge = None, [self._top]
+        self._late = None
+        self._follow_edge()
+
+    def _follow_edge(self) -> None:
+        self._edge = [self._top]
         while isinstance(part := self._edge[0], _Branch):
             self._edge.insert(0, part.parts[-1])
 
