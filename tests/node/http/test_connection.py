@@ -4,10 +4,12 @@ import asyncio
 import json
 from pathlib import Path
 
+import openai
 import pytest
 
 from tests.node.conftest import Door, door, opened_door
 from tests.waiting import until
+from tirami.node.http.server import KEEP_ALIVE_S
 
 __all__ = ["door"]
 
@@ -215,3 +217,9 @@ async def test_who_reads_nothing_is_let_go(tmp_path: Path, monkeypatch: pytest.M
         await until(lambda: door.connections)
         await until(lambda: not door.connections)
         writer.close()
+
+
+def test_a_client_gives_an_idle_connection_up_before_the_node_does() -> None:
+    """Else a request is sent over a connection that is just being closed."""
+    kept = openai.DEFAULT_CONNECTION_LIMITS.keepalive_expiry
+    assert kept is not None and kept < KEEP_ALIVE_S

@@ -15,6 +15,9 @@ from tirami.node.http.connection import MAX_CONNECTIONS, BoundedConnection
 from tirami.node.http.handshakes import Handshakes
 from tirami.node.http.tls import Tls
 
+KEEP_ALIVE_S = 15
+"""Seconds a connection may be idle. Longer than clients keep one (``httpx``, and with it the OpenAI client: 5 s): where
+both sides end it in the same moment, a request is sent into nothing."""
 DRAIN_S = 5
 
 
@@ -57,6 +60,7 @@ class HttpServer:
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
             proxy_headers=False,
             http=BoundedConnection,
             ws="none",
