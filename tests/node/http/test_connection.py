@@ -177,7 +177,7 @@ async def test_a_reply_before_the_body_does_not_keep_the_connection(
         writer.write(UNREAD + b"content-length: 100\r\n\r\n")
         assert b"40" in await reader.readuntil(b"\r\n")
         writer.write(more)
-        await asyncio.wait_for(reader.read(), 8)
+        await asyncio.wait_for(reader.read(), KEEP_ALIVE_S + 5)
         writer.close()
 
 

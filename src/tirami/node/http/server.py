@@ -15,7 +15,7 @@ from tirami.node.http.connection import MAX_CONNECTIONS, BoundedConnection
 from tirami.node.http.handshakes import Handshakes
 from tirami.node.http.tls import Tls
 
-KEEP_ALIVE_S = 15
+KEEP_ALIVE_S = 7
 """Seconds a connection may be idle. Longer than clients keep one (``httpx``, and with it the OpenAI client: 5 s): where
 both sides end it in the same moment, a request is sent into nothing."""
 DRAIN_S = 5
