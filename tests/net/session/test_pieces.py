@@ -192,8 +192,9 @@ async def test_who_never_signs_gets_one_window_of_what_was_held_back_before_a_st
         (Chunk("猫.", (1, 2, 0, 6), TokenCount(4)), ["猫", "", "."]),
         (Chunk("foo", (4, 1), TokenCount(2), raw=b"foo" + CAT[:1]), ["foo"]),
         (Chunk("foo", (6, 6), TokenCount(2)), ["foo"]),
+        (Chunk("", (0,), TokenCount(1)), [""]),
     ],
-    ids=["no text", "stop text", "only a stop text", "character", "half a character", "other ids"],
+    ids=["no text", "stop text", "only a stop text", "character", "half a character", "other ids", "a silent token"],
 )
 def test_a_chunk_is_divided_as_far_as_each_part_can_be_checked(chunk: Chunk, parts: list[str]) -> None:
     divisions = list(divided(chunk, Letters().decode))

@@ -25,7 +25,7 @@ def divided(chunk: Chunk, decode: Decode) -> Iterator[Chunk]:
     its window is a text that it wrote itself, of at most 256 characters, or one character.
     """
     parts = list(_parts(chunk.ids, decode)) if len(chunk.ids) > 1 else []
-    if b"".join(part.spelled for part in parts) != chunk.spelled:
+    if not parts or b"".join(part.spelled for part in parts) != chunk.spelled:
         yield chunk
         return
     count = chunk.count - len(chunk.ids)
