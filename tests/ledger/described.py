@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from tirami.ledger import Journal, Ledger, PayerBooks, SpendWindow, State
+from tirami.ledger.ranked import Ranked
 from tirami.proto import NetworkFile
 
 REMEMBERED = {"_hashed", "_root"}
@@ -48,6 +49,8 @@ def _value(value: Any, seen: dict[int, int]) -> Any:
             return list(value)
         case set():
             return sorted(value)
+        case Ranked():
+            return list(value)  # into which parts it is cut, and what each sums up, follows how it grew
         case SpendWindow():
             gone = value._gone
             return value._dropped + gone, list(value._times[gone:]), list(value._amounts[gone:]), value.total

@@ -7,7 +7,8 @@ from tirami.ledger.approvals import Approval, Approvals, Verdict
 from tirami.ledger.book import Book
 from tirami.ledger.breaker import Breaker, Circuit, Trip
 from tirami.ledger.countersigner import countersigned
-from tirami.ledger.debits import Debit, Debits, Demand
+from tirami.ledger.debits import Debits
+from tirami.ledger.demands import Debit, Demand
 from tirami.ledger.denials import Denial, Denials
 from tirami.ledger.entries import (
     AccountCreated,

@@ -11,7 +11,7 @@ from tirami.core.errors import InvalidProof, InvalidSignature
 from tirami.core.keys import Digest, PublicKey, Signature, sha256, verify
 from tirami.core.units import DAY_MS, Trm
 from tirami.ledger.accounts import LINES, Account, AccountKind, key_account, local_account, quota_account
-from tirami.ledger.debits import Debit, Demand
+from tirami.ledger.demands import Debit, Demand
 from tirami.proto import Acceptance, Envelope, Grant, NetworkFile, Open, Record, Trade, Transfer, decode
 from tirami.verify import check_bill
 

@@ -22,7 +22,8 @@ from tirami.core.keys import Digest
 from tirami.core.units import Trm
 from tirami.ledger.accounts import BURN, ISSUANCE, Account, AccountKind
 from tirami.ledger.columns import U32, Column, RecordIds, Table
-from tirami.ledger.debits import Debit, Debits, Demand, Demands
+from tirami.ledger.debits import Debits
+from tirami.ledger.demands import Debit, Demand, Demands
 
 AllowanceRule = Callable[[Account], Trm]
 """TRM an account may take without any income; a constant of the network file for every account."""
