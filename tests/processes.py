@@ -64,6 +64,8 @@ class NodeProcess:
         self.url = str(json.loads(found.read_bytes())["url"])
         with Tirami(self.url) as client:  # one, not one a try: making it takes longer than what is asked
             self._wait(lambda: self.modelless or client.health().model_loaded, deadline, pause_s=0.1)
+        with self.admin() as admin:
+            self._wait(lambda: not admin.mesh().starting, deadline)
         return self.url
 
     def _wait(self, ready: Callable[[], bool], deadline: float, pause_s: float = 0.02) -> None:

@@ -65,7 +65,7 @@ def test_each_refusal_is_the_clients_own_error(customer: Customer, model_node: N
 
 
 def test_who_is_turned_away_comes_back_when_told(turned_away: Customer) -> None:
-    running = chat(turned_away, model=TESTING, max_tokens=50).stream("[[delay_ms=10]] go on")
+    running = chat(turned_away, model=TESTING, max_tokens=100).stream("[[delay_ms=20]] go on")
     next(running)
     with pytest.raises(openai.RateLimitError):
         chat(turned_away, model=TESTING).invoke(QUESTION)

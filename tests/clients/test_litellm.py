@@ -62,8 +62,8 @@ def test_each_refusal_is_the_clients_own_error(customer: Customer, model_node: N
 
 
 def test_who_is_turned_away_is_told_in_the_clients_words(turned_away: Customer) -> None:
-    long = [{"role": "user", "content": "[[delay_ms=10]] go on"}]
-    running = litellm.completion(**asked(turned_away, model=f"openai/{TESTING}", messages=long), stream=True)
+    long = {"messages": [{"role": "user", "content": "[[delay_ms=20]] go on"}], "max_tokens": 100}
+    running = litellm.completion(**asked(turned_away, model=f"openai/{TESTING}", **long), stream=True)
     next(running)
     with pytest.raises(litellm.RateLimitError):
         litellm.completion(**asked(turned_away, model=f"openai/{TESTING}"))

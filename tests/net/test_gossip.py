@@ -121,6 +121,36 @@ def test_books_are_compared_only_under_one_network_file(tmp_path: Path, alike: b
     run_virtually(main())
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["another file", "another file, said to be the same"])
+def test_a_grant_of_an_issuer_that_only_one_file_names_parts_nobody_who_says_so(tmp_path: Path, told: bool) -> None:
+    """An issuer is added on one node first: until the other has the new file, too, they go on with what both admit."""
+
+    async def main() -> None:
+        clock, memory = VirtualClock(), MemoryNetwork(seed=1, link=Link(delay_s=0.02))
+        old, new, keys = Grants(clock), Grants(clock), [SigningKey.generate() for _ in range(2)]
+        added = msgspec.structs.replace(old.network, issuers=(*old.network.issuers, *new.network.issuers))
+        async with AsyncExitStack() as stack:
+            first, other = [
+                await stack.enter_async_context(
+                    member(tmp_path / str(number), memory.endpoint(key.public_key), key, network, clock, number)
+                )
+                for number, (key, network) in enumerate(zip(keys, (added, old.network), strict=True))
+            ]
+            in_a_line((first, other))
+            await until(lambda: first.mesh.peers and other.mesh.peers, 30)
+            (peer,) = other.mesh.peers.values()
+            if not told:
+                peer.hello = msgspec.structs.replace(peer.hello, network_hash=old.network.hash)
+            for issuer in (old, new, old):
+                await first.ledger.book_record(issuer.next())[1]
+            await asyncio.sleep(5)
+            assert (first.records, other.records) == (3, 2)
+            assert (other.mesh.peers.get(first.key.public_key) is peer) == told
+            assert not other.alarms and not other.ledger.state.settings.convicted
+
+    run_virtually(main())
+
+
 def test_heads_are_told_within_a_second_of_a_change_and_every_minute(tmp_path: Path) -> None:
     """What one of two nodes hears of the other's head, as seconds of virtual time."""
 

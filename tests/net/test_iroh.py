@@ -7,6 +7,7 @@ import time
 import iroh
 import pytest
 
+from tests.waiting import until
 from tirami.core.errors import ConfigError, NoCommonVersion, PeerUnreachable, PortTaken
 from tirami.core.keys import SigningKey
 from tirami.net import PeerAddress
@@ -154,7 +155,8 @@ async def test_half_open_handshakes_hold_nobody_up(hosts: int, taken: int) -> No
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
             source.bind((f"127.0.1.{number % hosts + 1}", 0))
             source.sendto(datagram, (target[0], int(target[1])))
-    await asyncio.sleep(0.3)
+    await until(lambda: b._doorman._taken == taken)
+    await asyncio.sleep(0.1)
     assert b._doorman._taken == taken
     assert (await a.connect(b.address(), 2)).peer == b.key
     for dial in dials:

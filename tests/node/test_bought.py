@@ -117,13 +117,13 @@ async def test_a_client_that_does_not_read_on_is_told_so_and_its_provider_is_not
         monkeypatch.setattr(shop._opinions, "experienced", lambda provider, *, good: heard.append(good))
         found.sellers[0].engine.length, parts = LONG, 0
         for side in (consumer, remote_answer, serving):
-            monkeypatch.setattr(side, "IDLE_S", 0.3)
+            monkeypatch.setattr(side, "IDLE_S", 1.0)
 
         async def slowly(send: Send, message: Message) -> None:
             nonlocal parts
             parts += 1
             if parts == 5:
-                await asyncio.sleep(1)
+                await asyncio.sleep(3)
             await put(send, message)
 
         monkeypatch.setattr(stream, "put", slowly)

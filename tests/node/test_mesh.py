@@ -1,6 +1,5 @@
 """Two nodes over a network in memory: one has an engine, the other buys from it through its own HTTP door."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -126,10 +125,9 @@ async def test_who_goes_away_pays_for_what_came(tmp_path: Path, monkeypatch: pyt
         async with mesh.http.post(mesh.buyer.url + CHAT, json=body) as reply:
             for _ in range(20):
                 await reply.content.readline()
-        await until(lambda: mesh.engine.running == 0 and mesh.seller.net > 0)
-        await asyncio.sleep(0.1)
-        assert mesh.seller.net == -mesh.buyer.net < 900
-        assert not mesh.buyer.parts.ledger.state.holds.open
+        await until(lambda: mesh.engine.running == 0 and mesh.seller.net == -mesh.buyer.net > 0)
+        await until(lambda: not mesh.buyer.parts.ledger.state.holds.open)
+        assert mesh.seller.net < 900
 
 
 async def test_a_peer_with_another_network_file_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.rows.mesh import eventually
 from tests.rows.test_saf import chat
-from tirami.api.schemas import ChatCompletionRequest, PeersQuery, TradeEntry
+from tirami.api.schemas import ChatCompletionRequest, PeersQuery, SafetyQuery, TradeEntry
 from tirami.cli.demo.pair import Member
 from tirami.cli.demo.process import clean_environment
 from tirami.core.errors import TiramiError
@@ -125,9 +125,10 @@ class Town:
 
 
 def reserved(member: Member) -> int:
-    """TRM and sessions that are promised and not settled."""
-    accounts = member.client.accounts().accounts
-    return sum(account.reserved for account in accounts) + member.client.safety().open_sessions
+    """TRM and sessions that are promised and not settled, by hosted accounts, the owner and the node's own key."""
+    accounts, node = member.client.accounts().accounts, SafetyQuery(node=member.key.hex())
+    sessions = member.client.safety().open_sessions + member.client.safety(node).open_sessions
+    return sum(account.reserved for account in accounts) + sessions
 
 
 def knows(member: Member, seller: Member) -> bool:

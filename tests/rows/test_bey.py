@@ -72,13 +72,14 @@ async def test_beyond_slots_and_queue_a_caller_is_told_when_to_come_back(engine:
     with NodeProcess(tmp_path / "home", "--upstream", engine.url, env=env) as node:
         agent = make_agent(node)
         async with crowd(node.url) as people:
-            asks = (people.ask(agent.token, "[[delay_ms=20]] x", 20) for _ in range(12))
+            asks = (people.ask(agent.token, "[[delay_ms=60]] x", 20) for _ in range(12))
             await asyncio.gather(*asks)
             codes = sorted((answer.status, answer.code) for answer in people.answers)
             assert codes == [(200, None)] * 5 + [(429, "queue_full")] * 7
-            full = [asyncio.create_task(people.ask(agent.token, "[[delay_ms=20]] x", 20)) for _ in range(5)]
-            while (await people.status())["engine"]["waiting"] < 3:
-                await asyncio.sleep(0.01)
+            full = [asyncio.create_task(people.ask(agent.token, "[[delay_ms=60]] x", 20)) for _ in range(5)]
+            async with asyncio.timeout(30):
+                while (await people.status())["engine"]["waiting"] < 3:
+                    await asyncio.sleep(0.01)
             body = {"messages": [{"role": "user", "content": "x"}]}
             headers = {"authorization": f"Bearer {agent.token}"}
             async with people.http.post(node.url + "/v1/chat/completions", json=body, headers=headers) as reply:

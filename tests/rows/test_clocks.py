@@ -47,6 +47,7 @@ def frozen(node: NodeProcess) -> bool:
         return admin.safety(SafetyQuery()).kill_switch_active
 
 
+@pytest.mark.alone("the order is obeyed and answered within a second")
 @pytest.mark.row("SAF-01", part="mesh-wide, whatever the clocks say")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("ahead_s", [700, -700])
@@ -62,6 +63,7 @@ def test_the_mesh_wide_kill_is_obeyed_over_700_seconds_of_clocks_and_the_operato
             assert reply.mesh.obeyed == [keys["other"]]
 
 
+@pytest.mark.alone("the order is answered within a second")
 @pytest.mark.row("SAF-01", part="mesh-wide, an order that is dropped is told")
 @pytest.mark.timeout(300)
 def test_of_another_hour_the_truth_is_told_everywhere(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.processes import NodeProcess
 from tests.rows.mesh import address_of, eventually, network, seed, worker
 from tests.rows.test_l0 import engine_of
 from tests.rows.test_saf import chat
-from tirami.api.schemas import ChatCompletionRequest, PeersQuery, TradeEntry, TradesQuery
+from tirami.api.schemas import ChatCompletionRequest, PeersQuery, SafetyQuery, TradeEntry, TradesQuery
 from tirami.core.units import MicroTrm
 from tirami.ledger import Price
 from tirami.proto import amount_due
@@ -113,9 +113,11 @@ class Town:
         return self.admin(node).log_state().state_hash
 
     def reserved(self, node: NodeProcess) -> int:
-        """TRM and sessions that are promised and not settled."""
-        accounts = self.admin(node).accounts().accounts
-        return sum(account.reserved for account in accounts) + self.admin(node).safety().open_sessions
+        """TRM and sessions that are promised and not settled, the node's own among them."""
+        admin = self.admin(node)
+        own = SafetyQuery(node=admin.status().node_id)
+        sessions = admin.safety().open_sessions + admin.safety(own).open_sessions
+        return sum(account.reserved for account in admin.accounts().accounts) + sessions
 
     def agreed(self, trade: str) -> None:
         """All three have the same book, with this trade in it and no other, and nothing is left open."""

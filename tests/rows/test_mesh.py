@@ -22,6 +22,7 @@ from tirami.api.schemas import (
     PeersQuery,
     ProvidersQuery,
     RouteQuery,
+    SafetyQuery,
     ScheduleRequest,
 )
 from tirami.core.errors import ProviderNotFound
@@ -183,7 +184,8 @@ def test_whatever_is_asked_of_a_peer_every_change_of_a_balance_is_a_record_of_bo
     for how, most in calls:
         buy(pair.buyer, how, most)
     with pair.seller.admin() as seller, pair.buyer.admin() as buyer:
-        eventually(lambda: not (buyer.safety().open_sessions or seller.mesh().selling.running))
+        bought = SafetyQuery(node=pair.keys["buyer"])
+        eventually(lambda: not (buyer.safety(bought).open_sessions or seller.mesh().selling.running))
         eventually(lambda: seller.log_state().state_hash == buyer.log_state().state_hash)
     (net, paid), (shown, earned) = signed(pair.buyer, pair), signed(pair.seller, pair)
     assert net == shown == -sum(paid.values()) and paid == earned

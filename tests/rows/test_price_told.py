@@ -26,6 +26,7 @@ def talk(node: NodeProcess) -> None:
             pass
 
 
+@pytest.mark.alone("a price is told within two seconds")
 @pytest.mark.row("L1-14")
 @pytest.mark.model
 @pytest.mark.timeout(300)

@@ -16,7 +16,7 @@ from tests.processes import NodeProcess
 from tests.rows.mesh import address_of, eventually, network, seed, worker
 from tests.rows.test_failover import MODEL, WINDOW_TRM, Heard, free_port
 from tests.rows.test_saf import NO_LIMITS
-from tirami.api.schemas import PeersQuery, PolicyRequest, TradeEntry, TradesQuery
+from tirami.api.schemas import PeersQuery, PolicyRequest, SafetyQuery, TradeEntry, TradesQuery
 from tirami.core.errors import TiramiError
 from tirami.proto import amount_due
 from tirami.sdk import Tirami
@@ -109,7 +109,9 @@ class Shops:
 
         def quiet(admin: Tirami) -> bool:
             held = sum(account.reserved for account in admin.accounts().accounts)
-            return not (held or admin.safety().open_sessions or admin.mesh().selling.running)
+            own = SafetyQuery(node=admin.status().node_id)
+            sessions = admin.safety().open_sessions + admin.safety(own).open_sessions
+            return not (held or sessions or admin.mesh().selling.running)
 
         eventually(lambda: any(peer.why_not is None for peer in buyer.peers(PeersQuery()).peers))
         eventually(lambda: quiet(seller) and quiet(buyer))

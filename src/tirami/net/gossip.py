@@ -180,7 +180,8 @@ class Gossip:
 
     async def _take(self, peer: Peer, envelopes: Sequence[Envelope]) -> None:
         try:
-            await self._intake.take(peer.key, envelopes)
+            same_file = peer.hello is not None and peer.hello.network_hash == self._ledger.network.hash
+            await self._intake.take(peer.key, envelopes, same_file=same_file)
         except StorageUnavailable as error:
             _log.info("records_dropped", peer=peer.key.hex(), reason=error.message)
         except WireError as error:

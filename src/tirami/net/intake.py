@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from tirami.core.clock import Clock
-from tirami.core.errors import VerificationError, WireError
+from tirami.core.errors import InvalidProof, VerificationError, WireError
 from tirami.core.keys import PublicKey
 from tirami.core.units import Trm
 from tirami.ledger import Account, Admitted, Ledger, admit
@@ -39,8 +39,12 @@ class Intake:
         """Who brought a record; it is not told to them."""
         return self._source.get(record_id)
 
-    async def take(self, source: PublicKey, envelopes: Sequence[Envelope]) -> int:
+    async def take(self, source: PublicKey, envelopes: Sequence[Envelope], *, same_file: bool = True) -> int:
         """Book what is new and has a place; returns how many, once they are durable.
+
+        Args:
+            same_file: whether who brought them has this network file, byte by byte. Else it may know issuers and
+                lines that this one does not name: a grant of those is left out, and blames nobody.
 
         Raises ``WireError`` for a record that is none; ``StorageUnavailable``: what was not written comes again.
         """
@@ -48,12 +52,22 @@ class Intake:
         if not new:
             return 0
         try:
-            admitted = await asyncio.to_thread(lambda: [admit(envelope, self._ledger.network) for envelope in new])
+            admitted = await asyncio.to_thread(self._admit, new, same_file)
         except VerificationError as error:
             raise WireError(f"a record that is none: {error.message}") from error
         if any(is_local(envelope) for envelope in new):
             raise WireError("a record of local scope is nobody else's business")
         return await self._write(source, admitted)
+
+    def _admit(self, envelopes: Sequence[Envelope], same_file: bool) -> list[Admitted]:
+        admitted = []
+        for envelope in envelopes:
+            try:
+                admitted.append(admit(envelope, self._ledger.network))
+            except InvalidProof:
+                if same_file or envelope.kind != "grant":
+                    raise
+        return admitted
 
     async def _write(self, source: PublicKey, admitted: Sequence[Admitted]) -> int:
         written: Awaitable[None] | None = None

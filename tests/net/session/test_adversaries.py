@@ -249,8 +249,7 @@ async def test_a_provider_that_never_settles_leaves_the_payer_owing_what_it_sign
         return None
 
     monkeypatch.setattr(Receivables, "settle", silent)
-    for side in (consumer, remote_answer):
-        monkeypatch.setattr(side, "IDLE_S", 0.2)
+    monkeypatch.setattr(consumer, "IDLE_S", 0.2)
     _, settlement = await mesh.buy(10)
     assert (settlement.trade, mesh.payer.net) == (None, 0)
     books = mesh.payer.ledger.books(mesh.payer.key.public_key)

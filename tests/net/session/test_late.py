@@ -12,7 +12,7 @@ from tirami.infer import FinishReason
 from tirami.ledger import Ledger
 from tirami.ledger.countersigner import countersigned
 from tirami.market import MeteredSession
-from tirami.net.session import consumer, remote_answer
+from tirami.net.session import Sale, consumer, remote_answer
 from tirami.proto import Envelope
 from tirami.testing.clock import ManualClock
 
@@ -30,8 +30,9 @@ async def vouched(mesh: Mesh, amount: int) -> None:
 async def ended_unsettled(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> tuple[MeteredSession, Disk]:
     """A session of five tokens, paid one by one, whose provider finds its disk full when it would settle."""
     mesh.desk.engine.length, mesh.desk.engine.stall_after = 100, 5
-    bought = await mesh.asked(100)
+    bought, sales = await mesh.asked(100), list[Sale]()
     disk = Disk(mesh.provider.ledger, monkeypatch)
+    mesh.service._sold = sales.append
 
     async def leave() -> None:
         await vouched(mesh, len(PROMPT) + 5)
@@ -47,6 +48,8 @@ async def ended_unsettled(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> tuple[
     await until(lambda: not mesh.service.running)
     assert session.settlement.trade is None and session.settlement.cost == len(PROMPT) + 5
     assert len(mesh.provider.ledger.state.claims.open) == 1
+    (sale,) = sales
+    assert (sale.sent, sale.vouched, sale.unpaid) == (5, 5, 0), "whoever counts sales hears of it all the same"
     return session, disk
 
 

@@ -164,7 +164,7 @@ async def test_a_voucher_that_is_being_written_when_its_session_is_cut_off_is_no
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is settled, and what it pays for was held against its payer as well."""
-    monkeypatch.setattr(provider, "SESSION_S", 0.5)
+    monkeypatch.setattr(provider, "SESSION_S", 2.0)
     async with opened_mesh(tmp_path, voucher_tokens=8) as mesh:
         mesh.desk.engine.length, mesh.desk.engine.stall_after = 8, 4
         sales: list[Sale] = []
@@ -173,7 +173,7 @@ async def test_a_voucher_that_is_being_written_when_its_session_is_cut_off_is_no
 
         async def cut_off() -> None:
             await disk.writing.wait()
-            await asyncio.sleep(1)
+            await asyncio.sleep(3)
             disk.release()
 
         cutting = asyncio.create_task(cut_off())

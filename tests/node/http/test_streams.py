@@ -19,6 +19,9 @@ from tirami.net.session.terms import IDLE_S
 from tirami.node.http import build_app
 from tirami.node.http.departure import SEND_TIMEOUT_S
 
+PROMPTLY_S = 2.0
+"""Long before any time-out. That it takes no more than 200 ms is measured where nothing else runs, in test_saf."""
+
 KILL = {"activate": True, "reason": "r", "operator": "o"}
 
 
@@ -95,7 +98,7 @@ async def test_a_kill_reaches_whoever_waits_for_the_first_token_and_whoever_is_q
     asked = [asyncio.create_task(narrow.call("POST", CHAT, body, token=token)) for _ in range(5)]
     await narrow.engine.stalled.wait()
     await until(lambda: narrow.parts.engines.room.waiting == 4)
-    assert await killed(narrow) < 0.2
+    assert await killed(narrow) < PROMPTLY_S
     for status, reply in await asyncio.gather(*asked):
         assert (status, reply["error"]["code"]) == (423, "kill_switch_active")
     assert await spent(narrow, token) == 0
@@ -111,7 +114,7 @@ async def test_a_kill_reaches_a_session_whose_client_does_not_read(
     running = asyncio.create_task(client.run())
     await client.stopped_reading.wait()
     assert narrow.parts.engines.room.running == 1
-    assert await killed(narrow) < 0.2
+    assert await killed(narrow) < PROMPTLY_S
     assert narrow.engine.running == 0
     assert await spent(narrow, token) == 0, "nothing was vouched for before the switch was thrown"
     client.left.set()
@@ -124,7 +127,7 @@ async def test_a_killed_stream_says_so(narrow: Door, app: ASGIApp) -> None:
     client = AsgiClient(app, token)
     running = asyncio.create_task(client.run())
     await narrow.engine.stalled.wait()
-    assert await killed(narrow) < 0.2
+    assert await killed(narrow) < PROMPTLY_S
     await running
     last, end = client.events()[-2:]
     assert end == "[DONE]"

@@ -159,8 +159,10 @@ class Provider:
             try:
                 await serving.run()
             finally:
-                admitted = await serving.settled()
-                self._sold(serving.sale(PublicKey(serving.quote.payer)))
+                try:
+                    admitted = await serving.settled()
+                finally:  # a disk that refuses the trade undoes no sale: the claim is settled later
+                    self._sold(serving.sale(PublicKey(serving.quote.payer)))
         finally:
             self._running.discard(serving)
             self._ended.set()
