@@ -217,7 +217,7 @@ async def test_a_slow_client_is_given_up_and_billed_for_what_it_took(
 ) -> None:
     monkeypatch.setattr("tirami.node.http.departure.SEND_TIMEOUT_S", 0.3)
     _, token = await door.agent()
-    door.engine.length = 900
+    door.engine.length, door.engine.pieces = 400, ["x" * 200_000] * 400  # more than the system keeps for a reader
     host, port = door.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
     body = json.dumps({"messages": [{"role": "user", "content": "x"}], "stream": True})
@@ -228,6 +228,8 @@ async def test_a_slow_client_is_given_up_and_billed_for_what_it_took(
     await reader.read(100)
     await until(lambda: not door.engine.running and not door.parts.ledger.state.holds.open)
     writer.close()
+    spent = (await door.call("GET", "/v1/tirami/balance", token=token))[1]["consumed"]
+    assert 0 < spent < 200
 
 
 @pytest.mark.parametrize(
